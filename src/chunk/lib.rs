@@ -1,0 +1,37 @@
+//! Encodings of one series over a short time.
+//!
+//! A chunk is the unit in which samples are kept, written to blocks and sent to queriers. This crate turns
+//! samples into chunk bytes and back; it knows neither files nor labels. Formats: `FORMAT.md`.
+
+mod bits;
+mod error;
+pub mod xor;
+
+pub use error::Error;
+
+/// How a chunk's bytes are to be read; the discriminant is the encoding byte of Prometheus's chunk files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Encoding {
+    /// Floats, Gorilla-style (Facebook's paper, Prometheus's bit layout).
+    Xor = 1,
+    /// Native histograms with integer counts.
+    Histogram = 2,
+    /// Native histograms with float counts.
+    FloatHistogram = 3,
+    /// Thanos's downsampled aggregates.
+    Aggregate = 0xff,
+}
+
+impl Encoding {
+    /// Reads an encoding byte; none for those this version does not know.
+    pub fn from_byte(byte: u8) -> Option<Encoding> {
+        match byte {
+            1 => Some(Encoding::Xor),
+            2 => Some(Encoding::Histogram),
+            3 => Some(Encoding::FloatHistogram),
+            0xff => Some(Encoding::Aggregate),
+            _ => None,
+        }
+    }
+}

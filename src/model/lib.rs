@@ -1,0 +1,20 @@
+//! What the field talks about, as plain values: labels, matchers, samples, time and tenants.
+//!
+//! Every other crate speaks in these types. This crate does no I/O, reads no clock and knows no protocol,
+//! file format or configuration.
+
+mod error;
+mod labels;
+mod matcher;
+mod pattern;
+mod sample;
+mod tenant;
+mod time;
+
+pub use error::Kind;
+pub use labels::{InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME};
+pub use matcher::{MatchOp, Matcher};
+pub use pattern::{Pattern, PatternError};
+pub use sample::{STALE_NAN_BITS, Sample, is_stale, pick_conflict, stale_nan};
+pub use tenant::{InvalidTenant, TenantId};
+pub use time::{DurationError, TimeRange, Timestamp, format_duration, parse_duration};

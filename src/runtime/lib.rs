@@ -1,0 +1,29 @@
+//! The outside world behind one handle: clock, chance and disk, so that a simulation can own them instead.
+//!
+//! Everything that reads a clock, draws a random number or touches a file takes a [`World`]. Beside it stand
+//! the few tools of running: shutdown, task groups, byte gates, back-off and the pools for blocking work.
+
+mod chance;
+mod clock;
+mod disk;
+
+pub use chance::{Chance, OsChance};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use disk::{Disk, File, RealDisk};
+
+use std::sync::Arc;
+
+/// Clock, chance and disk. Cheap to clone.
+#[derive(Clone)]
+pub struct World {
+    pub clock: Arc<dyn Clock>,
+    pub chance: Arc<dyn Chance>,
+    pub disk: Arc<dyn Disk>,
+}
+
+impl World {
+    /// This machine.
+    pub fn real() -> World {
+        World { clock: Arc::new(SystemClock), chance: Arc::new(OsChance), disk: Arc::new(RealDisk) }
+    }
+}

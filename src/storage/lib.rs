@@ -1,0 +1,23 @@
+//! The contracts at which everything meets: how samples are appended, how series are selected, and the
+//! exact merge of sorted series.
+//!
+//! A write comes down as a [`WriteBatch`] and goes back up as one [`Verdict`] per sample. A query comes down
+//! as a [`SelectRequest`] and goes back up as a [`SeriesSet`]: series sorted by labels, samples in encoded
+//! chunks. The crate knows no file, no protocol and no place where series live.
+
+mod columns;
+mod context;
+mod error;
+mod merge;
+mod select;
+mod write;
+
+pub use columns::{Columns, decode_series};
+pub use context::{Budget, Cancel, Context, Reservation};
+pub use error::Error;
+pub use merge::{Merge, collect, from_entries};
+pub use select::{
+    ChunkData, Hints, LabelRequest, Listed, Notes, PartialResponse, Select, SelectRequest, SeriesEntry,
+    SeriesSet,
+};
+pub use write::{Append, AppendOutcome, Refusal, SeriesRows, Verdict, WriteBatch};
