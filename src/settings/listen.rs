@@ -1,0 +1,107 @@
+//! An address to listen on, in Go's notation as well: `0.0.0.0:10902`, `:10901`, `[::]:1`, `localhost:9090`.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::Scalar;
+
+/// A host (empty for every interface) and a port (0 for any free one). Names are resolved by whoever binds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Listen {
+    host: String,
+    port: u16,
+}
+
+impl Listen {
+    pub fn new(host: impl Into<String>, port: u16) -> Listen {
+        Listen { host: host.into(), port }
+    }
+
+    /// Every IPv4 interface: `0.0.0.0:port`.
+    pub fn everywhere(port: u16) -> Listen {
+        Listen::new("0.0.0.0", port)
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn loopback(port: u16) -> Listen {
+        Listen::new("127.0.0.1", port)
+    }
+
+    /// Without brackets; empty where every interface is meant.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What to hand to `bind`: an empty host is every interface, IPv6 included where the machine has it.
+    pub fn bind_text(&self) -> String {
+        if self.host.is_empty() { format!("[::]:{}", self.port) } else { self.to_string() }
+    }
+
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+impl Scalar for Listen {
+    const PLACEHOLDER: &'static str = "HOST:PORT";
+
+    fn parse(text: &str) -> Result<Listen, String> {
+        let wrong = || format!("{text:?} is not an address such as 0.0.0.0:10902, :10902 or [::1]:10902");
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().map_err(|_| wrong())?;
+        let host = match host.strip_prefix('[') {
+            Some(inner) => {
+                let inner = inner.strip_suffix(']').ok_or_else(wrong)?;
+                let ip = inner.parse::<IpAddr>().map_err(|_| wrong())?;
+                ip.to_string()
+            }
+            None if host.contains([':', ' ', '/', '[', ']']) => return Err(wrong()),
+            None => host.to_owned(),
+        };
+        Ok(Listen { host, port })
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        for (text, bind, loopback) in [
+            ("0.0.0.0:10902", "0.0.0.0:10902", false),
+            (":10901", "[::]:10901", false),
+            ("[::]:1", "[::]:1", false),
+            ("[::1]:9", "[::1]:9", true),
+            ("localhost:0", "localhost:0", true),
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("metrics.example:65535", "metrics.example:65535", false),
+        ] {
+            let listen = Listen::parse(text).unwrap();
+            assert_eq!((listen.bind_text().as_str(), listen.is_loopback()), (bind, loopback), "{text}");
+            assert_eq!(listen.to_string(), text);
+        }
+        for bad in ["", "10902", "a:", "a:65536", "a:x", "::1:9", "[::1:9", "http://a:1", "[a]:1"] {
+            assert!(Listen::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
