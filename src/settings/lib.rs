@@ -34,7 +34,7 @@ pub use label::LabelPair;
 pub use listen::Listen;
 #[doc(hidden)]
 pub use load::prose as __prose;
-pub use load::{Load, Loaded, Origin, Provenance, Setting, ValidByDefault, load};
+pub use load::{Load, Loaded, Origin, Provenance, Setting, ValidByDefault, from_args, load};
 pub use nearest::nearest;
 pub use secret::{Secret, SecretSource};
 pub use shared::{Common, Grpc, Log, LogFormat, LogLevel, Objstore};

@@ -198,3 +198,10 @@ pub fn load<S: Load>(matches: &clap::ArgMatches, file: Option<FileText<'_>>) -> 
 fn put<S: Load>(settings: &mut S, name: &str, texts: &[String]) -> Result<(), String> {
     settings.put(name, texts).unwrap_or_else(|| Err("no such setting".to_owned()))
 }
+
+/// Settles settings from flags alone, as a test or a tool gives them: `["--label=a=b"]`.
+pub fn from_args<S: Load>(args: &[&str]) -> Result<S, Error> {
+    let command = flags::with_flags::<S>(clap::Command::new("settings").no_binary_name(true));
+    let matches = command.try_get_matches_from(args).map_err(|e| Error::new(e.to_string()))?;
+    load(&matches, None).map(|loaded| loaded.settings)
+}
