@@ -1,0 +1,134 @@
+//! Commands and flags.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::scenarios::{self, Shape};
+use crate::{demo, report};
+
+fn command() -> Command {
+    Command::new("loadtest")
+        .about("Remote-write load with verification, beside peers in the same run")
+        .subcommand_required(true)
+        .subcommand(
+            shape(Command::new("send").about("Send to servers that run already, then verify"))
+                .arg(Arg::new("url").required(true).num_args(1..).help("Full write URLs"))
+                .arg(opt("verify", "Base URL of the Prometheus API to read back from"))
+                .arg(opt("drop-label", "Label to ignore when reading back").action(ArgAction::Append))
+                .arg(opt("pid", "Process to measure").action(ArgAction::Append)),
+        )
+        .subcommand(
+            shape(Command::new("compare").about("Start servers one after the other, load and measure each"))
+                .arg(opt("server", "standalone, cluster, prometheus or victoria-metrics; may be repeated").action(ArgAction::Append))
+                .arg(opt("runs", "Runs of each, of which the median is shown").default_value("1")),
+        )
+        .subcommand(
+            shape(Command::new("crash").about("kill -9 of standalone in mid-ingest, restart, verify"))
+                .arg(opt("cycles", "How many times").default_value("10")),
+        )
+        .subcommand(
+            shape(Command::new("node-loss").about("Three receivers, RF 3; kill -9 of one while data flows; it comes back"))
+                .arg(opt("away", "Seconds for which the receiver is away").default_value("5")),
+        )
+        .subcommand(
+            Command::new("demo")
+                .about("Write the demo service's series (counters with resets, histograms, stale markers) to several servers")
+                .arg(Arg::new("url").required(true).num_args(1..).help("Full write URLs"))
+                .arg(opt("minutes", "How far back the data begins").default_value("100"))
+                .arg(opt("end", "Unix seconds at which it ends; now if absent")),
+        )
+}
+
+fn opt(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help)
+}
+
+fn shape(command: Command) -> Command {
+    command
+        .arg(opt("series", "Number of series").default_value("100000"))
+        .arg(opt("samples", "Samples per series").default_value("120"))
+        .arg(opt("interval", "Seconds between samples").default_value("15"))
+        .arg(opt("back", "Minutes before now at which the data begins").default_value("90"))
+        .arg(opt("batch", "Series per request").default_value("2000"))
+        .arg(opt("connections", "Connections that send at once").default_value("4"))
+        .arg(opt("rate", "Samples per second; 0 is as fast as answers come").default_value("0"))
+        .arg(opt("seed", "Seed of series and values").default_value("1"))
+        .arg(opt("binary", "The tributary binary").default_value(default_binary()))
+        .arg(opt("dir", "Folder for data and logs; a temporary one if absent"))
+        .arg(opt("json", "Write the results to this file as well"))
+        .arg(Arg::new("no-verify").long("no-verify").action(ArgAction::SetTrue).help("Do not read back"))
+}
+
+/// The binary that was built beside this one.
+fn default_binary() -> &'static str {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("tributary")));
+    let path = beside.unwrap_or_else(|| PathBuf::from("tributary"));
+    // One string for the life of the process.
+    Box::leak(path.display().to_string().into_boxed_str())
+}
+
+fn number<T: std::str::FromStr>(args: &ArgMatches, name: &str) -> Result<T> {
+    let text = args.get_one::<String>(name).with_context(|| format!("--{name} is missing"))?;
+    text.parse().ok().with_context(|| format!("--{name}={text}: not a number that fits"))
+}
+
+fn list(args: &ArgMatches, name: &str) -> Vec<String> {
+    args.get_many::<String>(name).map(|v| v.cloned().collect()).unwrap_or_default()
+}
+
+fn read_shape(args: &ArgMatches) -> Result<Shape> {
+    Ok(Shape {
+        series: number(args, "series")?,
+        samples: number(args, "samples")?,
+        interval_ms: number::<i64>(args, "interval")? * 1000,
+        back: Duration::from_secs(number::<u64>(args, "back")? * 60),
+        batch: number(args, "batch")?,
+        connections: number(args, "connections")?,
+        rate: number(args, "rate")?,
+        seed: number(args, "seed")?,
+        binary: PathBuf::from(args.get_one::<String>("binary").context("--binary is missing")?),
+        dir: args.get_one::<String>("dir").map(PathBuf::from),
+        verify: !args.get_flag("no-verify"),
+    })
+}
+
+/// Runs what the command line asks for; false where something was lost, doubled or wrong.
+pub async fn run() -> Result<bool> {
+    let matches = command().get_matches();
+    let Some((name, args)) = matches.subcommand() else { return Ok(false) };
+    if name == "demo" {
+        let end = args.get_one::<String>("end").map(|_| number(args, "end")).transpose()?;
+        demo::run(&list(args, "url"), number(args, "minutes")?, end).await?;
+        return Ok(true);
+    }
+    let shape = read_shape(args)?;
+    let results = match name {
+        "send" => {
+            let pids = list(args, "pid")
+                .iter()
+                .map(|p| p.parse())
+                .collect::<Result<Vec<u32>, _>>()
+                .context("--pid")?;
+            let verify = args.get_one::<String>("verify").map(String::as_str);
+            vec![scenarios::send(&shape, list(args, "url"), verify, &list(args, "drop-label"), &pids).await?]
+        }
+        "compare" => {
+            let mut servers = list(args, "server");
+            if servers.is_empty() {
+                servers =
+                    ["standalone", "cluster", "prometheus", "victoria-metrics"].map(str::to_owned).to_vec();
+            }
+            scenarios::compare(&shape, &servers, number(args, "runs")?).await?
+        }
+        "crash" => vec![scenarios::crash(&shape, number(args, "cycles")?).await?],
+        _ => vec![scenarios::node_loss(&shape, Duration::from_secs(number(args, "away")?)).await?],
+    };
+    print!("{}", report::table(&results));
+    if let Some(path) = args.get_one::<String>("json") {
+        std::fs::write(path, report::json(&results)?).with_context(|| format!("write {path}"))?;
+    }
+    Ok(results.iter().all(report::Line::passed))
+}

@@ -1,0 +1,250 @@
+//! Sends a workload and keeps the ledger: which requests were acknowledged, and how long each took.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::http::{Client, split};
+use crate::workload::{BodyEncoder, Workload};
+
+/// State of each request, by its index in the workload.
+pub struct Ledger {
+    states: Vec<AtomicU8>,
+}
+
+/// What is known of a request's samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Never sent: none of its samples may be there.
+    Unsent,
+    /// Sent, no 2xx seen: each of its samples may be there, at most once.
+    Unknown,
+    /// Acknowledged: each of its samples must be there, exactly once.
+    Acked,
+}
+
+impl Ledger {
+    pub fn new(requests: usize) -> Ledger {
+        Ledger { states: (0..requests).map(|_| AtomicU8::new(0)).collect() }
+    }
+
+    pub fn fate(&self, request: usize) -> Fate {
+        match self.states[request].load(Relaxed) {
+            0 => Fate::Unsent,
+            1 => Fate::Unknown,
+            _ => Fate::Acked,
+        }
+    }
+
+
+    #[cfg(test)]
+    pub fn mark_acked_for_test(&self, request: usize) {
+        self.ack(request);
+    }
+
+    fn sent(&self, request: usize) {
+        self.states[request].fetch_max(1, Relaxed);
+    }
+
+    fn ack(&self, request: usize) {
+        self.states[request].store(2, Relaxed);
+    }
+}
+
+/// How to send.
+#[derive(Clone)]
+pub struct Plan {
+    /// Full write URLs; connections are spread over them.
+    pub urls: Vec<String>,
+    pub connections: usize,
+    /// Samples per second over all connections; 0 sends as fast as answers come.
+    pub rate: u64,
+    /// Retries with growing pauses, as a real sender does; without, a failure ends that request.
+    pub retry_for: Duration,
+    pub quiet: bool,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub requests: u64,
+    pub samples: u64,
+    pub bytes: u64,
+    pub retries: u64,
+    pub failed: u64,
+    pub elapsed: Duration,
+    /// Sorted latencies of acknowledged requests, in microseconds.
+    pub latencies: Vec<u32>,
+    /// The first few failures, in words.
+    pub errors: Vec<String>,
+}
+
+impl Outcome {
+    pub fn percentile(&self, p: f64) -> Duration {
+        let at = ((self.latencies.len() as f64 - 1.0) * p).max(0.0) as usize;
+        Duration::from_micros(self.latencies.get(at).copied().unwrap_or(0).into())
+    }
+}
+
+/// Shared by all connections of a run.
+struct Shared {
+    workload: Arc<Workload>,
+    encoder: BodyEncoder,
+    ledger: Arc<Ledger>,
+    next: AtomicUsize,
+    end: usize,
+    /// Requests whose series' previous step is still on its way must wait: each lane sends its batches in order.
+    lanes: usize,
+    stop: Arc<AtomicBool>,
+    samples: AtomicU64,
+    begin: Instant,
+}
+
+/// Sends requests `from..to`. Each connection owns every `connections`-th batch of series, so that a series'
+/// samples are sent in order, as Prometheus's shards do. Ends early when `stop` is raised.
+pub async fn run(
+    workload: Arc<Workload>,
+    ledger: Arc<Ledger>,
+    plan: &Plan,
+    steps: std::ops::Range<u32>,
+    stop: Arc<AtomicBool>,
+) -> Result<Outcome> {
+    if plan.urls.is_empty() {
+        bail!("no write URL given");
+    }
+    let lanes = plan.connections.clamp(1, workload.batches());
+    let shared = Arc::new(Shared {
+        encoder: BodyEncoder::new(&workload),
+        next: AtomicUsize::new(0),
+        end: steps.len() * workload.batches(),
+        lanes,
+        stop,
+        samples: AtomicU64::new(0),
+        begin: Instant::now(),
+        workload,
+        ledger,
+    });
+    let bar = progress(&shared, plan.quiet);
+    let mut tasks = Vec::new();
+    for lane in 0..lanes {
+        let (shared, plan, steps) = (shared.clone(), plan.clone(), steps.clone());
+        tasks.push(tokio::spawn(async move { connection(lane, &shared, &plan, steps).await }));
+    }
+    let ticker = tokio::spawn(tick(shared.clone(), bar.clone()));
+    let mut out = Outcome::default();
+    for task in tasks {
+        let part = task.await??;
+        out.requests += part.requests;
+        out.samples += part.samples;
+        out.bytes += part.bytes;
+        out.retries += part.retries;
+        out.failed += part.failed;
+        out.latencies.extend(part.latencies);
+        out.errors.extend(part.errors);
+    }
+    out.elapsed = shared.begin.elapsed();
+    ticker.abort();
+    bar.finish_and_clear();
+    out.latencies.sort_unstable();
+    out.errors.truncate(5);
+    Ok(out)
+}
+
+async fn connection(
+    lane: usize,
+    shared: &Shared,
+    plan: &Plan,
+    steps: std::ops::Range<u32>,
+) -> Result<Outcome> {
+    let url = &plan.urls[lane % plan.urls.len()];
+    let path = split(url)?.1;
+    let mut client = Client::new(url)?.with_timeout(Duration::from_secs(30));
+    let mut out = Outcome::default();
+    let mut scratch = Vec::new();
+    let batches = shared.workload.batches();
+    for step in steps {
+        for batch in (lane..batches).step_by(shared.lanes) {
+            if shared.stop.load(Relaxed) {
+                return Ok(out);
+            }
+            let index = step as usize * batches + batch;
+            let request = shared.workload.request(index);
+            let body = Bytes::from(shared.encoder.body(&shared.workload, request, &mut scratch));
+            out.bytes += body.len() as u64;
+            shared.ledger.sent(index);
+            let sent = Instant::now();
+            let mut pause = Duration::from_millis(30);
+            loop {
+                let answer = client.send("POST", &path, &HEADERS, body.clone()).await;
+                let problem = match answer {
+                    Ok((200 | 204, _)) => {
+                        shared.ledger.ack(index);
+                        shared.samples.fetch_add(request.len as u64, Relaxed);
+                        out.samples += request.len as u64;
+                        out.latencies.push(sent.elapsed().as_micros().min(u128::from(u32::MAX)) as u32);
+                        break;
+                    }
+                    Ok((status, text)) => format!("{status}: {}", String::from_utf8_lossy(&text).trim()),
+                    Err(error) => format!("{error:#}"),
+                };
+                let final_status = problem.starts_with('4') && !problem.starts_with("429");
+                if final_status || sent.elapsed() >= plan.retry_for || shared.stop.load(Relaxed) {
+                    out.failed += 1;
+                    if out.errors.len() < 5 {
+                        out.errors.push(problem);
+                    }
+                    break;
+                }
+                out.retries += 1;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+            out.requests += 1;
+            shared.next.fetch_add(1, Relaxed);
+            if plan.rate > 0 {
+                let due = Duration::from_secs_f64(shared.samples.load(Relaxed) as f64 / plan.rate as f64);
+                if let Some(wait) = due.checked_sub(shared.begin.elapsed()) {
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+const HEADERS: [(&str, &str); 4] = [
+    ("content-type", "application/x-protobuf"),
+    ("content-encoding", "snappy"),
+    ("x-prometheus-remote-write-version", "0.1.0"),
+    ("user-agent", "tributary-loadtest"),
+];
+
+fn progress(shared: &Shared, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(shared.end as u64);
+    let style = ProgressStyle::with_template("{elapsed_precise} {bar:30} {percent}% {msg} eta {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+async fn tick(shared: Arc<Shared>, bar: ProgressBar) {
+    let mut since_line = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let done = shared.next.load(Relaxed) as u64;
+        let rate = shared.samples.load(Relaxed) as f64 / shared.begin.elapsed().as_secs_f64();
+        bar.set_position(done);
+        bar.set_message(format!("{:.0}k samples/s", rate / 1000.0));
+        since_line += 1;
+        // Where no terminal shows the bar, a line every ten seconds does.
+        if bar.is_hidden() && since_line % 20 == 0 {
+            eprintln!("{} of {} requests, {:.0}k samples/s", done, shared.end, rate / 1000.0);
+        }
+    }
+}

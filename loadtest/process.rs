@@ -1,0 +1,152 @@
+//! Servers under test: started on loopback, measured from /proc, stopped by process id.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::http::Client;
+
+/// A running server and where it answers.
+pub struct Server {
+    pub name: String,
+    child: Child,
+}
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// User and system time, in seconds.
+    pub cpu: f64,
+    /// Anonymous and shared memory in bytes: what the process itself holds.
+    pub anon: u64,
+    /// Mapped files in bytes.
+    pub file: u64,
+    /// Bytes handed to the disk.
+    pub written: u64,
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Usage) {
+        self.cpu += other.cpu;
+        self.anon += other.anon;
+        self.file += other.file;
+        self.written += other.written;
+    }
+}
+
+impl Server {
+    /// Starts `program` with its output in `log`.
+    pub fn start(name: &str, program: &Path, args: &[String], log: &Path) -> Result<Server> {
+        let out = fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        Ok(Server { name: name.to_owned(), child })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn usage(&self) -> Result<Usage> {
+        usage(self.pid())
+    }
+
+    /// Waits until `path` answers 200, and says how long that took.
+    pub async fn wait_ready(&mut self, url: &str, path: &str, within: Duration) -> Result<Duration> {
+        let begin = Instant::now();
+        let mut client = Client::new(url)?.with_timeout(Duration::from_secs(2));
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status} before it was ready; its log says why", self.name);
+            }
+            if let Ok((200, _)) = client.get(path).await {
+                return Ok(begin.elapsed());
+            }
+            if begin.elapsed() > within {
+                bail!("{} was not ready at {url}{path} within {within:?}", self.name);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end; SIGKILL after `within`.
+    pub fn stop(mut self, within: Duration) -> Result<Duration> {
+        let begin = Instant::now();
+        Command::new("kill").arg(self.pid().to_string()).status()?;
+        while self.child.try_wait()?.is_none() {
+            if begin.elapsed() > within {
+                self.child.kill()?;
+                self.child.wait()?;
+                bail!("{} did not stop within {within:?} of SIGTERM", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(begin.elapsed())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already ended in the ordinary case; a test that fails must not leave a server behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CPU and memory of a process, from /proc.
+pub fn usage(pid: u32) -> Result<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after = stat.rsplit_once(')').context("malformed /proc/pid/stat")?.1;
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    // USER_HZ is 100 on every Linux that this runs on.
+    let mut out = Usage { cpu: ticks / 100.0, ..Usage::default() };
+    for line in fs::read_to_string(format!("/proc/{pid}/status"))?.lines() {
+        let mut words = line.split_whitespace();
+        let (key, value) = (words.next().unwrap_or(""), words.next().unwrap_or("0"));
+        match key {
+            "RssAnon:" | "RssShmem:" => out.anon += value.parse::<u64>()? * 1024,
+            "RssFile:" => out.file += value.parse::<u64>()? * 1024,
+            _ => {}
+        }
+    }
+    for line in fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default().lines() {
+        if let Some(bytes) = line.strip_prefix("write_bytes: ") {
+            out.written = bytes.trim().parse()?;
+        }
+    }
+    Ok(out)
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Bytes of all files below a folder.
+pub fn folder_size(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => folder_size(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}

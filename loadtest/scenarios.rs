@@ -1,0 +1,397 @@
+//! The scenarios, named as an operator would name them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+use crate::ingest::{self, Ledger, Outcome, Plan};
+use crate::process::{Server, Usage, folder_size, free_port, usage};
+use crate::report::Line;
+use crate::verify;
+use crate::workload::{Workload, mix};
+
+/// Size and pace of a run.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub series: usize,
+    pub samples: u32,
+    pub interval_ms: i64,
+    pub back: Duration,
+    pub batch: usize,
+    pub connections: usize,
+    pub rate: u64,
+    pub seed: u64,
+    pub binary: PathBuf,
+    pub dir: Option<PathBuf>,
+    pub verify: bool,
+}
+
+const READY: Duration = Duration::from_secs(60);
+
+impl Shape {
+    fn workload(&self) -> Result<Arc<Workload>> {
+        #[allow(clippy::disallowed_methods)]
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+        // Whole seconds, so that times print and parse exactly.
+        let start = (now.as_secs() as i64 - self.back.as_secs() as i64) * 1000;
+        Ok(Arc::new(Workload::new(self.series, self.samples, start, self.interval_ms, self.batch, self.seed)))
+    }
+
+    fn plan(&self, urls: Vec<String>) -> Plan {
+        let retry_for = Duration::from_secs(60);
+        Plan { urls, connections: self.connections, rate: self.rate, retry_for, quiet: false }
+    }
+
+    fn folder(&self) -> Result<Folder> {
+        match &self.dir {
+            Some(dir) => {
+                std::fs::create_dir_all(dir)?;
+                Ok(Folder { path: dir.clone(), _temporary: None })
+            }
+            None => {
+                let temporary = tempfile::Builder::new().prefix("loadtest-").tempdir()?;
+                Ok(Folder { path: temporary.path().to_owned(), _temporary: Some(temporary) })
+            }
+        }
+    }
+}
+
+struct Folder {
+    path: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+/// Servers that answer as one.
+struct System {
+    servers: Vec<Server>,
+    write_urls: Vec<String>,
+    query_url: String,
+    data: PathBuf,
+    drop_labels: Vec<String>,
+}
+
+impl System {
+    fn usage(&self) -> Result<Usage> {
+        let mut sum = Usage::default();
+        for server in &self.servers {
+            sum += server.usage()?;
+        }
+        Ok(sum)
+    }
+}
+
+/// Loads servers that somebody else started.
+pub async fn send(
+    shape: &Shape,
+    urls: Vec<String>,
+    verify: Option<&str>,
+    drop_labels: &[String],
+    pids: &[u32],
+) -> Result<Line> {
+    let workload = shape.workload()?;
+    let ledger = Arc::new(Ledger::new(workload.requests()));
+    let sum = || -> Result<Usage> {
+        let mut sum = Usage::default();
+        for &pid in pids {
+            sum += usage(pid)?;
+        }
+        Ok(sum)
+    };
+    let before = sum()?;
+    let outcome =
+        ingest::run(workload.clone(), ledger.clone(), &shape.plan(urls), 0..shape.samples, Arc::default())
+            .await?;
+    let mut used = sum()?;
+    used.cpu -= before.cpu;
+    let line = Line::new("running", shape.series, &outcome, used, 0);
+    match verify {
+        Some(url) if shape.verify => {
+            Ok(line.verified(verify::run(workload, ledger, url, drop_labels, false).await?))
+        }
+        _ => Ok(line),
+    }
+}
+
+/// Each server alone on the machine, one after the other, the same data.
+pub async fn compare(shape: &Shape, servers: &[String], runs: usize) -> Result<Vec<Line>> {
+    let mut out = Vec::new();
+    for name in servers {
+        let mut lines = Vec::new();
+        for run in 0..runs.max(1) {
+            eprintln!("{name}, run {} of {}", run + 1, runs.max(1));
+            lines.push(steady(shape, name).await.with_context(|| format!("scenario steady on {name}"))?);
+        }
+        lines.sort_by(|a, b| a.cpu_s_per_million.total_cmp(&b.cpu_s_per_million));
+        out.push(lines.swap_remove(lines.len() / 2));
+    }
+    Ok(out)
+}
+
+async fn steady(shape: &Shape, name: &str) -> Result<Line> {
+    let folder = shape.folder()?;
+    let data = folder.path.join(name);
+    let system = match name {
+        "standalone" => standalone(shape, &data, None).await?,
+        "cluster" => cluster(shape, &data).await?,
+        "prometheus" => prometheus(&data).await?,
+        "victoria-metrics" => victoria(&data).await?,
+        other => {
+            bail!("unknown server {other:?}; known are standalone, cluster, prometheus, victoria-metrics")
+        }
+    };
+    let workload = shape.workload()?;
+    let ledger = Arc::new(Ledger::new(workload.requests()));
+    let before = system.usage()?;
+    let plan = shape.plan(system.write_urls.clone());
+    let outcome =
+        ingest::run(workload.clone(), ledger.clone(), &plan, 0..shape.samples, Arc::default()).await?;
+    let mut used = system.usage()?;
+    used.cpu -= before.cpu;
+    let mut line = Line::new(name, shape.series, &outcome, used, folder_size(&system.data));
+    // Peers round values or answer within a window of their own; reading back judges ours.
+    if shape.verify && !matches!(name, "prometheus" | "victoria-metrics") {
+        line = line
+            .verified(verify::run(workload, ledger, &system.query_url, &system.drop_labels, false).await?);
+    }
+    for server in system.servers {
+        let (name, pid) = (server.name.clone(), server.pid());
+        server.stop(Duration::from_secs(60)).with_context(|| format!("stop {name} ({pid})"))?;
+    }
+    Ok(line)
+}
+
+/// kill -9 at a random moment of the ingest, start again, go on: `cycles` times in one data folder.
+pub async fn crash(shape: &Shape, cycles: usize) -> Result<Line> {
+    let folder = shape.folder()?;
+    let data = folder.path.join("standalone");
+    let ports = (free_port()?, free_port()?);
+    let workload = shape.workload()?;
+    let ledger = Arc::new(Ledger::new(workload.requests()));
+    let mut system = standalone(shape, &data, Some(ports)).await?;
+    let mut plan = shape.plan(system.write_urls.clone());
+    plan.retry_for = Duration::from_secs(120);
+    let stop = Arc::new(AtomicBool::new(false));
+    let sender = {
+        let (workload, ledger, stop) = (workload.clone(), ledger.clone(), stop.clone());
+        let steps = 0..shape.samples;
+        tokio::spawn(async move { ingest::run(workload, ledger, &plan, steps, stop).await })
+    };
+    let mut longest = Duration::ZERO;
+    let mut killed = 0;
+    let mut used = Usage::default();
+    for cycle in 0..cycles {
+        let pause = 300 + mix(shape.seed ^ cycle as u64) % 1200;
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let during = !sender.is_finished();
+        used.cpu += system.usage()?.cpu;
+        for server in system.servers.drain(..) {
+            server.kill()?;
+        }
+        killed += usize::from(during);
+        let begin = Instant::now();
+        system = standalone(shape, &data, Some(ports))
+            .await
+            .with_context(|| format!("start after kill {}", cycle + 1))?;
+        longest = longest.max(begin.elapsed());
+        eprintln!(
+            "cycle {}: killed {}, ready again after {:.2?}",
+            cycle + 1,
+            if during { "while data flowed" } else { "after the data" },
+            begin.elapsed()
+        );
+    }
+    let outcome: Outcome = sender.await??;
+    stop.store(true, Relaxed);
+    let last = system.usage()?;
+    used = Usage { cpu: used.cpu + last.cpu, ..last };
+    let mut line = Line::new("standalone, killed", shape.series, &outcome, used, folder_size(&data));
+    line.restart_s = Some(longest.as_secs_f64());
+    line.notes.push(format!("{killed} of {cycles} kills while data flowed"));
+    let found = verify::run(workload, ledger, &system.query_url, &system.drop_labels, false).await?;
+    Ok(line.verified(found))
+}
+
+/// One of three receivers is killed while data flows, and comes back.
+pub async fn node_loss(shape: &Shape, away: Duration) -> Result<Line> {
+    let folder = shape.folder()?;
+    let data = folder.path.join("cluster");
+    let mut system = cluster(shape, &data).await?;
+    let workload = shape.workload()?;
+    let ledger = Arc::new(Ledger::new(workload.requests()));
+    // The sender keeps to the two that stay, as a load balancer's health check would have it.
+    let plan = shape.plan(system.write_urls[..2].to_vec());
+    let sender = {
+        let (workload, ledger, steps) = (workload.clone(), ledger.clone(), 0..shape.samples);
+        tokio::spawn(async move { ingest::run(workload, ledger, &plan, steps, Arc::default()).await })
+    };
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let restart = cluster_receiver(shape, &data, 2)?;
+    system.servers.remove(2).kill()?;
+    let during = !sender.is_finished();
+    tokio::time::sleep(away).await;
+    let away_verified = sender.is_finished();
+    let mut again = Server::start("receive-2", &shape.binary, &restart.args, &data.join("receive-2.log"))?;
+    let took = again.wait_ready(&restart.http, "/-/ready", READY).await?;
+    system.servers.push(again);
+    let outcome = sender.await??;
+    let mut line =
+        Line::new("cluster, one lost", shape.series, &outcome, system.usage()?, folder_size(&data));
+    line.restart_s = Some(took.as_secs_f64());
+    line.notes.push(format!(
+        "killed {}; back {}",
+        if during { "while data flowed" } else { "after the data" },
+        if away_verified { "after the data" } else { "while data flowed" }
+    ));
+    let found = verify::run(workload, ledger, &system.query_url, &system.drop_labels, false).await?;
+    Ok(line.verified(found))
+}
+
+async fn standalone(shape: &Shape, data: &Path, ports: Option<(u16, u16)>) -> Result<System> {
+    std::fs::create_dir_all(data)?;
+    let (http, grpc) = match ports {
+        Some(ports) => ports,
+        None => (free_port()?, free_port()?),
+    };
+    let args = vec![
+        "standalone".to_owned(),
+        format!("--data-dir={}", data.join("data").display()),
+        format!("--http-address=127.0.0.1:{http}"),
+        format!("--grpc-address=127.0.0.1:{grpc}"),
+    ];
+    let url = format!("http://127.0.0.1:{http}");
+    let mut server = Server::start("standalone", &shape.binary, &args, &data.join("standalone.log"))?;
+    server.wait_ready(&url, "/-/ready", READY).await?;
+    Ok(System {
+        servers: vec![server],
+        write_urls: vec![format!("{url}/api/v1/write")],
+        query_url: url,
+        data: data.join("data"),
+        drop_labels: Vec::new(),
+    })
+}
+
+/// Command line and readiness URL of one receiver.
+struct ReceiverStart {
+    args: Vec<String>,
+    http: String,
+}
+
+/// The ports of a cluster, kept in its folder so that a receiver can come back where it was.
+fn cluster_ports(data: &Path) -> Result<Vec<[u16; 3]>> {
+    let file = data.join("ports.json");
+    if let Ok(text) = std::fs::read_to_string(&file) {
+        return Ok(serde_json::from_str(&text)?);
+    }
+    let mut ports = Vec::new();
+    for _ in 0..4 {
+        ports.push([free_port()?, free_port()?, free_port()?]);
+    }
+    std::fs::write(&file, serde_json::to_string(&ports)?)?;
+    Ok(ports)
+}
+
+fn cluster_receiver(shape: &Shape, data: &Path, at: usize) -> Result<ReceiverStart> {
+    let [grpc, http, write] = cluster_ports(data)?[at];
+    let _ = shape;
+    let args = vec![
+        "receive".to_owned(),
+        format!("--tsdb.path={}", data.join(format!("receive-{at}")).display()),
+        format!("--grpc-address=127.0.0.1:{grpc}"),
+        format!("--http-address=127.0.0.1:{http}"),
+        format!("--remote-write.address=127.0.0.1:{write}"),
+        format!("--label=replica=\"{at}\""),
+        format!("--receive.local-endpoint=127.0.0.1:{grpc}"),
+        format!("--receive.hashrings-file={}", data.join("hashrings.json").display()),
+        "--receive.replication-factor=3".to_owned(),
+    ];
+    Ok(ReceiverStart { args, http: format!("http://127.0.0.1:{http}") })
+}
+
+/// Three receivers with RF 3 and a querier.
+async fn cluster(shape: &Shape, data: &Path) -> Result<System> {
+    std::fs::create_dir_all(data)?;
+    let ports = cluster_ports(data)?;
+    let endpoints: Vec<String> = ports[..3].iter().map(|[grpc, ..]| format!("127.0.0.1:{grpc}")).collect();
+    let ring = serde_json::json!([{ "hashring": "default", "endpoints": endpoints }]);
+    std::fs::write(data.join("hashrings.json"), ring.to_string())?;
+    let mut servers = Vec::new();
+    let mut starts = Vec::new();
+    for at in 0..3 {
+        let start = cluster_receiver(shape, data, at)?;
+        let name = format!("receive-{at}");
+        servers.push(Server::start(&name, &shape.binary, &start.args, &data.join(format!("{name}.log")))?);
+        starts.push(start);
+    }
+    for (server, start) in servers.iter_mut().zip(&starts) {
+        server.wait_ready(&start.http, "/-/ready", READY).await?;
+    }
+    let [grpc, http, _] = ports[3];
+    let mut args = vec![
+        "query".to_owned(),
+        format!("--grpc-address=127.0.0.1:{grpc}"),
+        format!("--http-address=127.0.0.1:{http}"),
+    ];
+    args.extend(endpoints.iter().map(|e| format!("--endpoint={e}")));
+    let query_url = format!("http://127.0.0.1:{http}");
+    let mut querier = Server::start("query", &shape.binary, &args, &data.join("query.log"))?;
+    querier.wait_ready(&query_url, "/-/ready", READY).await?;
+    servers.push(querier);
+    Ok(System {
+        servers,
+        write_urls: ports[..3]
+            .iter()
+            .map(|[_, _, write]| format!("http://127.0.0.1:{write}/api/v1/receive"))
+            .collect(),
+        query_url,
+        data: data.to_owned(),
+        drop_labels: vec!["tenant_id".to_owned(), "replica".to_owned()],
+    })
+}
+
+async fn prometheus(data: &Path) -> Result<System> {
+    std::fs::create_dir_all(data)?;
+    let config = data.join("prometheus.yml");
+    std::fs::write(&config, "")?;
+    let port = free_port()?;
+    let args = vec![
+        format!("--config.file={}", config.display()),
+        format!("--storage.tsdb.path={}", data.join("data").display()),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+        "--web.enable-remote-write-receiver".to_owned(),
+    ];
+    let url = format!("http://127.0.0.1:{port}");
+    let mut server =
+        Server::start("prometheus", Path::new("prometheus"), &args, &data.join("prometheus.log"))?;
+    server.wait_ready(&url, "/-/ready", READY).await?;
+    Ok(System {
+        servers: vec![server],
+        write_urls: vec![format!("{url}/api/v1/write")],
+        query_url: url,
+        data: data.join("data"),
+        drop_labels: Vec::new(),
+    })
+}
+
+async fn victoria(data: &Path) -> Result<System> {
+    std::fs::create_dir_all(data)?;
+    let port = free_port()?;
+    let args = vec![
+        format!("-storageDataPath={}", data.join("data").display()),
+        format!("-httpListenAddr=127.0.0.1:{port}"),
+        "-retentionPeriod=1".to_owned(),
+    ];
+    let url = format!("http://127.0.0.1:{port}");
+    let mut server =
+        Server::start("victoria-metrics", Path::new("victoria-metrics"), &args, &data.join("victoria.log"))?;
+    server.wait_ready(&url, "/health", READY).await?;
+    Ok(System {
+        servers: vec![server],
+        write_urls: vec![format!("{url}/api/v1/write")],
+        query_url: url,
+        data: data.join("data"),
+        drop_labels: Vec::new(),
+    })
+}
