@@ -1,1 +1,19 @@
-//! block
+//! The Prometheus block: an immutable folder of samples, written once, opened many times.
+//!
+//! A block is made by [`BlockWriter`] when a head is cut or blocks are merged, and read by [`Block`] (a folder on
+//! this machine) or through [`index`] and [`chunks`] from byte ranges of a bucket. It knows neither tenants nor
+//! buckets nor when to cut. Formats: `FORMAT.md`.
+
+mod dir;
+mod error;
+mod id;
+pub mod meta;
+mod read;
+mod writer;
+
+pub use dir::{leftovers, list, remove, remove_leftovers};
+pub use error::Error;
+pub use id::BlockId;
+pub use meta::Meta;
+pub use read::Block;
+pub use writer::{BlockWriter, MetaSpec, ThanosSpec};
