@@ -1,0 +1,2 @@
+//! Nanoseconds per sample of opening and reading a remote write body.
+fn main() {}

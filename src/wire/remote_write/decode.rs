@@ -1,0 +1,154 @@
+//! Walks a `prometheus.WriteRequest` by hand into columns.
+//!
+//! Accepts whatever a protobuf library accepts: unknown fields, fields in any order and more than once,
+//! numbers longer than needed. Two differences: a label that is not UTF-8 spoils its series, not the request,
+//! and histograms, exemplars and metadata are counted, not read.
+//!
+//! # Cost
+//! One pass over the body; no allocation once the columns have grown.
+
+use model::Sample;
+
+use super::columns::{DecodedV1, LabelPair, Series, SeriesFault};
+use super::walk::{Walk, Wire};
+use super::{Limits, columns};
+use crate::WireError;
+
+/// Reads a decompressed body into `out`, which is cleared first and holds nothing of use after an error.
+pub fn decode_v1(body: &[u8], limits: &Limits, out: &mut DecodedV1) -> Result<(), WireError> {
+    out.clear(limits);
+    if u32::try_from(body.len()).is_err() {
+        return Err(WireError::refused(format!("write request too large: {} bytes", body.len())));
+    }
+    let mut walk = Walk::new(body);
+    while !walk.is_done() {
+        let (field, wire) = walk.key()?;
+        match field {
+            1 => {
+                walk.expect(wire, Wire::Bytes, "a time series")?;
+                push_series(walk.enter()?, limits, out)?;
+            }
+            3 => {
+                walk.expect(wire, Wire::Bytes, "metadata")?;
+                walk.enter()?;
+                out.metadata += 1;
+            }
+            _ => walk.skip(field, wire)?,
+        }
+    }
+    Ok(())
+}
+
+/// Reads one `TimeSeries` message as the next series of `out`; [`crate::pb`]'s copies of the message in other
+/// packages are equal on the wire.
+pub(crate) fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut DecodedV1) -> Result<(), WireError> {
+    if out.series.len() >= limits.max_series {
+        return Err(WireError::refused(format!(
+            "write request has more than {} series; send fewer per request",
+            limits.max_series
+        )));
+    }
+    let first_label = out.labels.len();
+    let first_sample = out.samples.len();
+    let (mut histograms, mut exemplars) = (0, 0);
+    let mut too_many = false;
+    // The labels' stretch of the body, and whether anything else lies inside.
+    let (mut raw_start, mut raw_end, mut whole) = (walk.at, walk.at, true);
+    while !walk.is_done() {
+        let key_at = walk.at;
+        let (field, wire) = walk.key()?;
+        match field {
+            1 => {
+                walk.expect(wire, Wire::Bytes, "a label")?;
+                if raw_end == raw_start {
+                    raw_start = key_at;
+                } else if raw_end != key_at {
+                    whole = false;
+                }
+                let pair = label(walk.enter()?)?;
+                raw_end = walk.at;
+                if out.labels.len() - first_label < limits.max_labels {
+                    out.labels.push(pair);
+                } else {
+                    too_many = true;
+                }
+            }
+            2 => {
+                walk.expect(wire, Wire::Bytes, "a sample")?;
+                out.samples.push(sample(walk.enter()?)?);
+            }
+            3 => {
+                walk.expect(wire, Wire::Bytes, "an exemplar")?;
+                walk.enter()?;
+                exemplars += 1;
+            }
+            4 => {
+                walk.expect(wire, Wire::Bytes, "a histogram")?;
+                walk.enter()?;
+                histograms += 1;
+            }
+            _ => walk.skip(field, wire)?,
+        }
+    }
+    // Where every byte of the stretch is ASCII, so is every text in it: one wide pass instead of many short
+    // ones. A text of 128 bytes or more has a length byte that is not, and is looked at by itself.
+    let utf8 = walk.bytes[raw_start..raw_end].is_ascii()
+        || out.labels[first_label..].iter().all(|pair| columns::is_utf8(walk.bytes, pair));
+    let fault = match (too_many, utf8) {
+        (true, _) => Some(SeriesFault::TooManyLabels),
+        (_, false) => Some(SeriesFault::Utf8),
+        _ => None,
+    };
+    let raw_labels = if whole { raw_start as u32..raw_end as u32 } else { 0..0 };
+    out.series.push(Series {
+        labels: first_label as u32..out.labels.len() as u32,
+        samples: first_sample as u32..out.samples.len() as u32,
+        raw_labels,
+        histograms,
+        exemplars,
+        fault,
+    });
+    Ok(())
+}
+
+#[inline]
+fn label(mut walk: Walk<'_>) -> Result<LabelPair, WireError> {
+    let mut pair = LabelPair { name: (0, 0), value: (0, 0) };
+    while !walk.is_done() {
+        let (field, wire) = walk.key()?;
+        match field {
+            1 | 2 => {
+                walk.expect(wire, Wire::Bytes, "a label's text")?;
+                let text = walk.enter()?;
+                let span = (text.at as u32, text.end as u32);
+                if field == 1 {
+                    pair.name = span;
+                } else {
+                    pair.value = span;
+                }
+            }
+            _ => walk.skip(field, wire)?,
+        }
+    }
+    Ok(pair)
+}
+
+#[inline]
+fn sample(mut walk: Walk<'_>) -> Result<Sample, WireError> {
+    let mut sample = Sample { timestamp: 0, value: 0.0 };
+    while !walk.is_done() {
+        let (field, wire) = walk.key()?;
+        match field {
+            1 => {
+                walk.expect(wire, Wire::Fixed64, "a sample's value")?;
+                sample.value = f64::from_bits(walk.fixed64()?);
+            }
+            2 => {
+                walk.expect(wire, Wire::Varint, "a sample's timestamp")?;
+                sample.timestamp = walk.varint()? as i64;
+            }
+            _ => walk.skip(field, wire)?,
+        }
+    }
+    Ok(sample)
+}

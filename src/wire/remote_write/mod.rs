@@ -1,0 +1,34 @@
+//! Remote write bodies: bounded decompression, a hand-walked decoder of version 1.0, and an encoder.
+//!
+//! Step one of every write: `body -> decompress -> decode_v1 -> columns`. Labels stay where they are in the
+//! decompressed body; columns hold ranges into it, so nothing is allocated once the buffers have grown.
+
+mod columns;
+mod decode;
+mod encode;
+mod snappy;
+mod walk;
+
+pub use columns::{DecodedV1, LabelFault, LabelPair, Series, SeriesFault};
+pub use decode::decode_v1;
+pub use encode::{compress, encode_v1};
+pub use snappy::decompress;
+
+/// How much one request may be and hold; beyond them it is refused before memory is spent on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes after decompression.
+    pub max_bytes: usize,
+    /// Decompressed bytes per compressed byte, judged above 1 MiB only: small repetitive requests compress well.
+    pub max_ratio: usize,
+    /// Series in a request, empty ones included.
+    pub max_series: usize,
+    /// Labels of a series; one with more is marked, the others are read.
+    pub max_labels: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { max_bytes: 32 << 20, max_ratio: 64, max_series: 100_000, max_labels: 1024 }
+    }
+}
