@@ -4,9 +4,11 @@
 //! this machine) or through [`index`] and [`chunks`] from byte ranges of a bucket. It knows neither tenants nor
 //! buckets nor when to cut. Formats: `FORMAT.md`.
 
+pub mod chunks;
 mod dir;
 mod error;
 mod id;
+pub mod index;
 pub mod meta;
 mod read;
 mod writer;
