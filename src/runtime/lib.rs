@@ -3,13 +3,25 @@
 //! Everything that reads a clock, draws a random number or touches a file takes a [`World`]. Beside it stand
 //! the few tools of running: shutdown, task groups, byte gates, back-off and the pools for blocking work.
 
+mod backoff;
 mod chance;
 mod clock;
 mod disk;
+mod gate;
+mod pool;
+mod shutdown;
+mod tasks;
+mod watch;
 
+pub use backoff::Backoff;
 pub use chance::{Chance, OsChance};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::{Disk, File, RealDisk};
+pub use gate::{ByteGate, BytePermit, GateError};
+pub use pool::{Abandoned, Pool, PoolError};
+pub use shutdown::Shutdown;
+pub use tasks::{TaskError, TaskGroup};
+pub use watch::FileWatch;
 
 use std::sync::Arc;
 

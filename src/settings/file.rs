@@ -34,7 +34,12 @@ pub(crate) fn parse(settings: &[Setting], file: FileText<'_>) -> Result<Vec<Entr
         return Ok(Vec::new());
     }
     let parsed = serde_saphyr::with_deserializer_from_str(file.text, |de| Keys(settings).deserialize(de));
-    parsed.map_err(|e| Error::new(format!("{}: {e}", file.path.display())))
+    // Without the excerpt of the file that the parser would add: a neighbouring line may hold a secret.
+    parsed.map_err(|e| {
+        let said = e.without_snippet().to_string();
+        let said = said.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+        Error::new(format!("{}: {said}", file.path.display()))
+    })
 }
 
 struct Keys<'s>(&'s [Setting]);
