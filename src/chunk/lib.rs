@@ -4,9 +4,11 @@
 //! samples into chunk bytes and back; it knows neither files nor labels. Formats: `FORMAT.md`.
 
 mod bits;
+mod data;
 mod error;
 pub mod xor;
 
+pub use data::ChunkData;
 pub use error::Error;
 
 /// How a chunk's bytes are to be read; the discriminant is the encoding byte of Prometheus's chunk files.

@@ -12,12 +12,12 @@ mod merge;
 mod select;
 mod write;
 
+pub use chunk::ChunkData;
 pub use columns::{Columns, decode_series};
 pub use context::{Budget, Cancel, Context, Reservation};
 pub use error::Error;
 pub use merge::{Merge, collect, from_entries};
 pub use select::{
-    ChunkData, Hints, LabelRequest, Listed, Notes, PartialResponse, Select, SelectRequest, SeriesEntry,
-    SeriesSet,
+    Hints, LabelRequest, Listed, Notes, PartialResponse, Select, SelectRequest, SeriesEntry, SeriesSet,
 };
 pub use write::{Append, AppendOutcome, Refusal, SeriesRows, Verdict, WriteBatch};

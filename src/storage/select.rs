@@ -1,10 +1,8 @@
 //! The read contract: what is asked, and series with their chunks as the answer.
 
-use bytes::Bytes;
-use chunk::Encoding;
-use model::{Labels, Matcher, TimeRange, Timestamp};
+use model::{Labels, Matcher, TimeRange};
 
-use crate::{Context, Error};
+use crate::{ChunkData, Context, Error};
 
 /// Somebody who can answer for series: a head, a block, a remote store, or many of them at once.
 ///
@@ -125,26 +123,6 @@ pub enum PartialResponse {
 pub struct SeriesEntry {
     pub labels: Labels,
     pub chunks: Vec<ChunkData>,
-}
-
-/// Encoded samples of one series over a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChunkData {
-    /// Times of the first and the last sample.
-    pub range: TimeRange,
-    pub encoding: Encoding,
-    /// The chunk's payload as in a Prometheus chunk file, without length, encoding and checksum.
-    pub bytes: Bytes,
-}
-
-impl ChunkData {
-    pub fn start(&self) -> Timestamp {
-        self.range.start
-    }
-
-    pub fn end(&self) -> Timestamp {
-        self.range.end
-    }
 }
 
 /// Series in the order of their labels; equal labels are never revisited once left.
