@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use crate::{Error, Setting, nearest};
@@ -34,37 +34,68 @@ pub(crate) fn parse(settings: &[Setting], file: FileText<'_>) -> Result<Vec<Entr
         return Ok(Vec::new());
     }
     let parsed = serde_saphyr::with_deserializer_from_str(file.text, |de| Keys(settings).deserialize(de));
-    // Without the excerpt of the file that the parser would add: a neighbouring line may hold a secret.
-    parsed.map_err(|e| {
-        let said = e.without_snippet().to_string();
-        let said = said.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
-        Error::new(format!("{}: {said}", file.path.display()))
+    let read = parsed.map_err(|e| broken(file, &e))?;
+    match read.unknown {
+        Some((key, line)) => Err(unknown(settings, file, &key, line)),
+        None => Ok(read.entries),
+    }
+}
+
+/// Without the excerpt of the file that the parser would add: a neighbouring line may hold a secret.
+fn broken(file: FileText<'_>, error: &serde_saphyr::Error) -> Error {
+    let error = error.without_snippet();
+    let said = error.to_string();
+    let said = said.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+    let said = said.split(" at line ").next().unwrap_or_default();
+    let path = file.path.display();
+    Error::new(match error.location() {
+        Some(at) => format!("{path} line {}: {said}", at.line()),
+        None => format!("{path}: {said}"),
     })
+}
+
+fn unknown(settings: &[Setting], file: FileText<'_>, key: &str, line: u64) -> Error {
+    let shown = settings.iter().filter(|s| !s.hidden).map(|s| s.name);
+    let hint = match nearest(key.trim_start_matches('-'), shown) {
+        Some(name) => format!("did you mean {name:?}?"),
+        None => "--help lists the settings of this role".to_owned(),
+    };
+    Error::new(format!("{} line {line}: unknown setting {key:?}; {hint}", file.path.display()))
+}
+
+/// What a file says.
+#[derive(Default)]
+struct Read {
+    entries: Vec<Entry>,
+    /// The first key that is no setting, and its line.
+    unknown: Option<(String, u64)>,
 }
 
 struct Keys<'s>(&'s [Setting]);
 
 impl<'de> DeserializeSeed<'de> for Keys<'_> {
-    type Value = Vec<Entry>;
+    type Value = Read;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Entry>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Read, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for Keys<'_> {
-    type Value = Vec<Entry>;
+    type Value = Read;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("settings, one `name: value` a line")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Entry>, A::Error> {
-        let mut out = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Read, A::Error> {
+        let mut out = Read::default();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             let line = key.referenced.line();
             let Some(setting) = self.0.iter().find(|s| s.name == key.value) else {
-                return Err(serde::de::Error::custom(unknown(self.0, &key.value, line)));
+                map.next_value::<IgnoredAny>()?;
+                out.unknown.get_or_insert((key.value, line));
+                continue;
             };
             let texts = if setting.repeatable {
                 map.next_value_seed(Many)?
@@ -72,18 +103,10 @@ impl<'de> Visitor<'de> for Keys<'_> {
                 map.next_value::<Option<String>>()?.map(|text| vec![text])
             };
             if let Some(texts) = texts {
-                out.push(Entry { name: setting.name, texts, line });
+                out.entries.push(Entry { name: setting.name, texts, line });
             }
         }
         Ok(out)
-    }
-}
-
-fn unknown(settings: &[Setting], key: &str, line: u64) -> String {
-    let shown = settings.iter().filter(|s| !s.hidden).map(|s| s.name);
-    match nearest(key.trim_start_matches('-'), shown) {
-        Some(name) => format!("line {line}: unknown setting {key:?}; did you mean {name:?}?"),
-        None => format!("line {line}: unknown setting {key:?}; --help lists the settings of this role"),
     }
 }
 
