@@ -1,1 +1,30 @@
-//! api
+//! The doors over HTTP: a server kit for every role, and the Prometheus query API over anything that selects.
+//!
+//! `Server` binds a port and serves an `axum::Router`; `Door` gives every listener its health, readiness and
+//! metrics pages. `v1` is the Prometheus HTTP API: parameters come in, a `promql::Engine` evaluates over what a
+//! `Queryable` hands out, JSON goes out in pieces. Statuses are decided in `problem` only. The crate knows neither
+//! where series live nor how they are written.
+
+mod cors;
+mod door;
+mod error;
+pub mod json;
+mod near;
+pub mod number;
+mod params;
+mod pool;
+mod problem;
+mod readiness;
+pub mod reply;
+mod server;
+pub mod v1;
+
+pub use cors::Cors;
+pub use door::{Door, MetricsPage};
+pub use error::Error;
+pub use params::Params;
+pub use pool::{QueryPool, Ran};
+pub use problem::{ErrorType, Problem};
+pub use readiness::Readiness;
+pub use server::{Server, ServerSettings};
+pub use v1::{ApiSettings, ApiState, Queryable, ReadParams, router};

@@ -1,0 +1,62 @@
+//! Which pages of other origins may read answers.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Method, StatusCode, header};
+use model::Pattern;
+
+/// The rule for the `Origin` of a request.
+#[derive(Clone, Default)]
+pub enum Cors {
+    /// No headers at all (`--web.disable-cors`).
+    Off,
+    /// Every origin, written `*`, as Thanos does.
+    #[default]
+    Any,
+    /// Origins that match are echoed, as Prometheus does with `--web.cors.origin`.
+    Matching(Arc<Pattern>),
+}
+
+impl Cors {
+    fn allowed(&self, origin: &HeaderValue) -> Option<HeaderValue> {
+        match self {
+            Cors::Off => None,
+            Cors::Any => Some(HeaderValue::from_static("*")),
+            Cors::Matching(pattern) => match origin.to_str() {
+                Ok(text) if pattern.matches(text) => Some(origin.clone()),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// Answers preflights and marks answers.
+pub async fn apply(State(cors): State<Cors>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match *request.method() {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => next.run(request).await,
+    };
+    if matches!(cors, Cors::Off) {
+        return response.map(Body::new);
+    }
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = origin {
+        let fixed = HeaderValue::from_static;
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            fixed("Accept, Accept-Encoding, Authorization, Content-Type, Origin"),
+        );
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, fixed("GET, POST, OPTIONS"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, fixed("Date"));
+        if let Some(allowed) = cors.allowed(&origin) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        }
+    }
+    response.map(Body::new)
+}

@@ -1,0 +1,227 @@
+//! The Prometheus HTTP API, version 1: its routes, its settings, and what they need from the role behind them.
+//!
+//! A request's parameters say what may be read ([`ReadParams`]); the role answers with something that selects
+//! ([`Queryable`]); the engine evaluates over it on a [`QueryPool`]. The routes do not know whether series come
+//! from this process or from many.
+
+mod query;
+mod result;
+mod series;
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use http::HeaderMap;
+use model::{Matcher, Timestamp};
+use runtime::World;
+use storage::{Budget, Cancel, Context, PartialResponse, Select};
+
+use crate::params::{Params, parse_duration};
+use crate::{Cors, Problem, QueryPool, Readiness, cors};
+
+/// What a request says about the data it wants to read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadParams {
+    /// The tenant named by the first tenant header present.
+    pub tenant: Option<String>,
+    /// Whether replicas are shown as one (`dedup`; true unless refused).
+    pub dedup: bool,
+    /// `replicaLabels[]`; if given they stand instead of the configured ones.
+    pub replica_labels: Option<Vec<String>>,
+    /// `storeMatch[]`: only stores for which one of these sets matches.
+    pub store_matchers: Vec<Vec<Matcher>>,
+    /// `partial_response`, if given.
+    pub partial_response: Option<bool>,
+    /// Coarsest resolution in milliseconds; 0 means raw samples only.
+    pub max_source_resolution: i64,
+}
+
+/// Whoever has series to be asked for.
+pub trait Queryable: Send + Sync {
+    /// What answers a request with these parameters. Cheap: nothing is asked yet.
+    fn select_for(&self, params: &ReadParams) -> Result<Arc<dyn Select>, Problem>;
+
+    /// Whether an answer may be incomplete where the request does not say.
+    fn partial_response_default(&self) -> bool {
+        false
+    }
+}
+
+/// Settings of the API.
+#[derive(Clone)]
+pub struct ApiSettings {
+    /// Longest time of one query, waiting included; requests may ask for less.
+    pub timeout: Duration,
+    /// Bytes that one query may hold.
+    pub max_memory: u64,
+    /// Bytes that all queries together may hold.
+    pub max_memory_total: u64,
+    /// Step of range queries that name none (Thanos); none refuses them (Prometheus).
+    pub default_step: Option<Duration>,
+    /// How far back label and series listings look where the request names no start; zero means everything.
+    pub metadata_default_range: Duration,
+    /// Headers that may name the tenant, in this order.
+    pub tenant_headers: Vec<String>,
+    pub cors: Cors,
+    /// What `/status/flags` shows.
+    pub flags: BTreeMap<String, String>,
+    /// What `/status/config` shows.
+    pub config_yaml: String,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        ApiSettings {
+            timeout: Duration::from_secs(120),
+            max_memory: 1 << 30,
+            max_memory_total: u64::MAX,
+            default_step: None,
+            metadata_default_range: Duration::ZERO,
+            tenant_headers: vec!["THANOS-TENANT".to_owned(), "X-Scope-OrgID".to_owned()],
+            cors: Cors::default(),
+            flags: BTreeMap::new(),
+            config_yaml: String::new(),
+        }
+    }
+}
+
+/// Everything the routes need. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    queryable: Arc<dyn Queryable>,
+    engine: promql::Engine,
+    pool: QueryPool,
+    readiness: Readiness,
+    world: World,
+    settings: ApiSettings,
+    memory: Budget,
+    started_ms: Timestamp,
+}
+
+impl ApiState {
+    pub fn new(
+        queryable: Arc<dyn Queryable>,
+        engine: promql::Engine,
+        pool: QueryPool,
+        readiness: Readiness,
+        world: World,
+        settings: ApiSettings,
+    ) -> ApiState {
+        let memory = Budget::new("--query.max-memory-total", settings.max_memory_total);
+        let started_ms = world.clock.now_ms();
+        let inner = Inner { queryable, engine, pool, readiness, world, settings, memory, started_ms };
+        ApiState { inner: Arc::new(inner) }
+    }
+
+    fn ready(&self) -> Result<(), Problem> {
+        let not_ready = |reason| Problem::unavailable(format!("not ready: {reason}"));
+        self.inner.readiness.check().map_err(not_ready)
+    }
+
+    fn now_ms(&self) -> Timestamp {
+        self.inner.world.clock.now_ms()
+    }
+
+    /// The cancellation, deadline and budget of one request; `timeout` in nanoseconds can only shorten.
+    fn context(&self, timeout: Option<i64>, read: &ReadParams) -> Context {
+        let settings = &self.inner.settings;
+        let asked = timeout.map(|nanos| Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)));
+        let timeout = asked.map_or(settings.timeout, |asked| asked.min(settings.timeout));
+        let partial = read.partial_response.unwrap_or(self.inner.queryable.partial_response_default());
+        Context {
+            cancel: Cancel::new(Some(self.inner.pool.now() + timeout)),
+            budget: self.inner.memory.child("--query.max-memory", settings.max_memory),
+            partial: if partial { PartialResponse::Warn } else { PartialResponse::Abort },
+        }
+    }
+
+    /// `step` in milliseconds is what an automatic resolution goes by; none for everything but range queries.
+    fn read_params(
+        &self,
+        headers: &HeaderMap,
+        params: &Params,
+        step: Option<i64>,
+    ) -> Result<ReadParams, Problem> {
+        let header = |name: &String| headers.get(name.as_str())?.to_str().ok().map(str::to_owned);
+        let replica_labels: Vec<String> = params.all("replicaLabels[]").map(str::to_owned).collect();
+        let mut store_matchers = Vec::new();
+        for text in params.all("storeMatch[]") {
+            let set = promql::parse_selector(text).map_err(|why| Problem::parameter("storeMatch[]", why))?;
+            store_matchers.push(set);
+        }
+        Ok(ReadParams {
+            tenant: self.inner.settings.tenant_headers.iter().find_map(header).filter(|t| !t.is_empty()),
+            dedup: params.optional_bool("dedup")?.unwrap_or(true),
+            replica_labels: (!replica_labels.is_empty()).then_some(replica_labels),
+            store_matchers,
+            partial_response: params.optional_bool("partial_response")?,
+            max_source_resolution: max_source_resolution(params.get("max_source_resolution"), step)?,
+        })
+    }
+}
+
+fn max_source_resolution(text: &str, step: Option<i64>) -> Result<i64, Problem> {
+    let name = "max_source_resolution";
+    match text {
+        "" => Ok(0),
+        "auto" => Ok(step.unwrap_or(0) / 5),
+        text => match parse_duration(text).map_err(|why| Problem::parameter(name, why))? / 1_000_000 {
+            ms if ms < 0 => Err(Problem::parameter(
+                name,
+                "negative 'max_source_resolution' is not accepted. Try a positive integer",
+            )),
+            ms => Ok(ms),
+        },
+    }
+}
+
+/// Every path that [`router`] serves, for [`crate::Door::with_paths`].
+pub const PATHS: [&str; 12] = [
+    "/api/v1/query",
+    "/api/v1/query_range",
+    "/api/v1/series",
+    "/api/v1/labels",
+    "/api/v1/label/__name__/values",
+    "/api/v1/metadata",
+    "/api/v1/rules",
+    "/api/v1/alerts",
+    "/api/v1/query_exemplars",
+    "/api/v1/status/buildinfo",
+    "/api/v1/status/runtimeinfo",
+    "/api/v1/status/flags",
+];
+
+/// The routes under `/api/v1`.
+pub fn router(state: ApiState) -> Router {
+    let cors = state.inner.settings.cors.clone();
+    Router::new()
+        .route("/api/v1/query", get(query::instant).post(query::instant))
+        .route("/api/v1/query_range", get(query::range).post(query::range))
+        .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/api/v1/series", get(series::series).post(series::series))
+        .route("/api/v1/labels", get(series::label_names).post(series::label_names))
+        .route("/api/v1/label/{name}/values", get(series::label_values))
+        .route("/api/v1/metadata", get(status::metadata))
+        .route("/api/v1/targets/metadata", get(status::empty_list))
+        .route("/api/v1/targets", get(status::targets))
+        .route("/api/v1/scrape_pools", get(status::scrape_pools))
+        .route("/api/v1/alertmanagers", get(status::alertmanagers))
+        .route("/api/v1/rules", get(status::rules))
+        .route("/api/v1/alerts", get(status::alerts))
+        .route("/api/v1/notifications", get(status::empty_list))
+        .route("/api/v1/status/buildinfo", get(status::buildinfo))
+        .route("/api/v1/status/runtimeinfo", get(status::runtimeinfo))
+        .route("/api/v1/status/flags", get(status::flags))
+        .route("/api/v1/status/config", get(status::config))
+        .route("/api/v1/status/walreplay", get(status::walreplay))
+        .with_state(state)
+        .layer(axum::middleware::from_fn_with_state(cors, cors::apply))
+}

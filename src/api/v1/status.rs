@@ -1,0 +1,148 @@
+//! What the server says about itself, and the empty answers for what it does not have.
+//!
+//! Clients probe these before their first query; a 404 makes them guess. Grafana takes a non-empty `features` in
+//! `buildinfo` for Mimir, so there is none; the version is that of the Prometheus whose API this is.
+
+use std::fmt::Write;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use model::Timestamp;
+use serde_json::json;
+use storage::Notes;
+
+use super::ApiState;
+use crate::Problem;
+use crate::params::Params;
+use crate::reply::{Reply, Written};
+
+/// The version of the API that is emulated.
+const PROMETHEUS_VERSION: &str = "3.5.0";
+
+fn reply(data: serde_json::Value) -> Response {
+    Reply::new(Written(data.to_string().into_bytes()), Notes::default()).into_response()
+}
+
+pub(super) async fn empty_list() -> Response {
+    reply(json!([]))
+}
+
+pub(super) async fn metadata(params: Params) -> Result<Response, Problem> {
+    for name in ["limit", "limit_per_metric"] {
+        let text = params.get(name);
+        if !text.is_empty() && text.parse::<i64>().is_err() {
+            return Err(Problem::bad_data(format!("{name} must be a number")));
+        }
+    }
+    Ok(reply(json!({})))
+}
+
+pub(super) async fn targets() -> Response {
+    reply(json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {}}))
+}
+
+pub(super) async fn scrape_pools() -> Response {
+    reply(json!({"scrapePools": []}))
+}
+
+pub(super) async fn alertmanagers() -> Response {
+    reply(json!({"activeAlertmanagers": [], "droppedAlertmanagers": []}))
+}
+
+pub(super) async fn rules(params: Params) -> Result<Response, Problem> {
+    let kind = params.get("type").to_ascii_lowercase();
+    if !["", "alert", "record", "all"].contains(&kind.as_str()) {
+        return Err(Problem::parameter("type", format!("not supported value {kind:?}")));
+    }
+    Ok(reply(json!({"groups": []})))
+}
+
+pub(super) async fn alerts() -> Response {
+    reply(json!({"alerts": []}))
+}
+
+pub(super) async fn buildinfo() -> Response {
+    reply(json!({
+        "version": PROMETHEUS_VERSION,
+        "revision": concat!("tributary-", env!("CARGO_PKG_VERSION")),
+        "branch": "",
+        "buildUser": "",
+        "buildDate": "",
+        "goVersion": "",
+    }))
+}
+
+pub(super) async fn runtimeinfo(State(api): State<ApiState>) -> Response {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    reply(json!({
+        "startTime": rfc3339(api.inner.started_ms),
+        "CWD": std::env::current_dir().map(|dir| dir.display().to_string()).unwrap_or_default(),
+        "hostname": "",
+        "serverTime": rfc3339(api.now_ms()),
+        "reloadConfigSuccess": true,
+        "lastConfigTime": rfc3339(api.inner.started_ms),
+        "corruptionCount": 0,
+        "goroutineCount": 0,
+        "GOMAXPROCS": threads,
+        "GOMEMLIMIT": 0,
+        "GOGC": "",
+        "GODEBUG": "",
+        "storageRetention": "",
+    }))
+}
+
+pub(super) async fn flags(State(api): State<ApiState>) -> Response {
+    reply(json!(api.inner.settings.flags))
+}
+
+pub(super) async fn config(State(api): State<ApiState>) -> Response {
+    reply(json!({"yaml": api.inner.settings.config_yaml}))
+}
+
+pub(super) async fn walreplay() -> Response {
+    reply(json!({"min": 0, "max": 0, "current": 0}))
+}
+
+/// `2026-11-21T02:17:04.123Z`; fractions only where there are any.
+pub(crate) fn rfc3339(ms: Timestamp) -> String {
+    let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
+    // Years are counted from March, so that the leap day is the last of its year.
+    let shifted = days.saturating_add(719_468);
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (seconds, fraction) = (of_day / 1000, of_day % 1000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let mut out = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    if fraction > 0 {
+        // Writing into a String cannot fail.
+        let _ = write!(out, ".{fraction:03}");
+    }
+    out.push('Z');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_795_227_424_123), "2026-11-21T02:17:04.123Z");
+        assert_eq!(rfc3339(1_709_164_800_000), "2024-02-29T00:00:00Z");
+    }
+
+    proptest! {
+        #[test]
+        fn reads_back(ms in -62_135_596_800_000i64..253_402_300_799_999) {
+            prop_assert_eq!(crate::params::parse_time(&rfc3339(ms)), Ok(ms));
+        }
+    }
+}
