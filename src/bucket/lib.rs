@@ -1,1 +1,25 @@
-//! bucket
+//! Object storage: a bucket of blocks, how blocks come into it whole, and which of them are to be read.
+//!
+//! A cut block goes through [`Shipper`] (what is not yet up, in order) and [`upload_block`] (data first,
+//! `meta.json` last) into a [`Bucket`]. A store gateway asks a [`Fetcher`] for the [`Catalogue`] of blocks
+//! worth reading and fetches their bytes by ranges. The crate does not know what is inside an index or a
+//! chunk, nor who serves it.
+
+mod bucket;
+pub mod config;
+mod connect;
+mod error;
+pub mod layout;
+pub mod ledger;
+mod marks;
+mod retry;
+mod ship;
+mod upload;
+
+pub use bucket::{Bucket, Level, Object};
+pub use error::{Error, Operation, Provider};
+pub use ledger::Ledger;
+pub use marks::DeletionMark;
+pub use retry::RetryPolicy;
+pub use ship::{ShipReport, ShipSettings, Shipper};
+pub use upload::{Uploaded, upload_block};
