@@ -107,10 +107,15 @@ impl Drop for Running {
 
 /// The `tributary` binary that Cargo built beside this test.
 pub fn binary() -> PathBuf {
+    beside("tributary")
+}
+
+/// A binary of this workspace that Cargo built beside this test.
+pub fn beside(name: &str) -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
-    let beside = exe.parent().and_then(Path::parent).map(|dir| dir.join("tributary")).unwrap_or_default();
-    assert!(beside.exists(), "{} is missing; run `cargo build -p tributary` first", beside.display());
-    beside
+    let path = exe.parent().and_then(Path::parent).map(|dir| dir.join(name)).unwrap_or_default();
+    assert!(path.exists(), "{} is missing; run `cargo build --workspace --bins` first", path.display());
+    path
 }
 
 /// A program on the PATH; says so and gives none where it is not installed.

@@ -1,0 +1,95 @@
+//! PromQL answers as a Prometheus fed with the same data does: over the project's own list of queries, and over
+//! the public compliance list where that is at hand.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use acceptance::{Program, When, ask, beside, binary, difference, find_program, free_port};
+
+#[test]
+fn answers_agree_with_a_prometheus() {
+    let Some(prometheus) = find_program("prometheus") else { return };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let port = free_port();
+    let config = dir.path().join("empty.yml");
+    std::fs::write(&config, "").expect("write a configuration");
+    let mut reference = Program {
+        name: "prometheus".to_owned(),
+        path: prometheus,
+        args: vec![
+            format!("--config.file={}", config.display()),
+            format!("--storage.tsdb.path={}", dir.path().join("prometheus").display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+            "--web.enable-remote-write-receiver".to_owned(),
+        ],
+        log: dir.path().join("prometheus.log"),
+    }
+    .start();
+    let reference_url = format!("http://127.0.0.1:{port}");
+    let (http, grpc) = (free_port(), free_port());
+    let mut ours = Program {
+        name: "standalone".to_owned(),
+        path: binary(),
+        args: vec![
+            "standalone".to_owned(),
+            format!("--data-dir={}", dir.path().join("data").display()),
+            format!("--http-address=127.0.0.1:{http}"),
+            format!("--grpc-address=127.0.0.1:{grpc}"),
+        ],
+        log: dir.path().join("tributary.log"),
+    }
+    .start();
+    let our_url = format!("http://127.0.0.1:{http}");
+    reference.wait_ready(&format!("{reference_url}/-/ready"));
+    ours.wait_ready(&format!("{our_url}/-/ready"));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_secs() as i64;
+    let fed = Command::new(beside("loadtest"))
+        .args(["demo", "--minutes", "100", "--end", &now.to_string()])
+        .args([format!("{reference_url}/api/v1/write"), format!("{our_url}/api/v1/write")])
+        .output()
+        .expect("loadtest runs");
+    assert!(fed.status.success(), "{}", String::from_utf8_lossy(&fed.stderr));
+
+    let end = (now - 720) * 1000;
+    let run = |name: &str, queries: &[String], floor: f64| {
+        let mut failed = Vec::new();
+        for query in queries {
+            for when in [When::Range(end - 600_000, end, 10_000), When::At(end)] {
+                let want = ask(&reference_url, query, when, &[]);
+                if let Some(difference) = difference(&want, &ask(&our_url, query, when, &[]), 1e-5) {
+                    failed.push(format!("{query}: {difference}"));
+                    break;
+                }
+            }
+        }
+        let share = 1.0 - failed.len() as f64 / queries.len() as f64;
+        println!("{name}: {} of {} agree", queries.len() - failed.len(), queries.len());
+        assert!(share >= floor, "{name}: only {:.1} % agree\n{}", share * 100.0, failed.join("\n"));
+    };
+
+    let own = include_str!("../queries.txt")
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'));
+    run("the project's own queries", &own.map(str::to_owned).collect::<Vec<_>>(), 1.0);
+
+    let public = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared/conformance/promql-compliance/queries.json");
+    match std::fs::read(&public) {
+        Ok(text) => {
+            let list: serde_json::Value = serde_json::from_slice(&text).expect("queries.json is JSON");
+            let queries: Vec<String> = list
+                .as_array()
+                .expect("a list")
+                .iter()
+                .filter(|q| q["skip_comparison"] != true)
+                .filter_map(|q| q["query"].as_str().map(str::to_owned))
+                .collect();
+            run("the public compliance queries", &queries, 0.97);
+        }
+        Err(_) => println!("SKIPPED: the public compliance queries are not beside this checkout"),
+    }
+    reference.stop();
+    ours.stop();
+}
