@@ -1,1 +1,20 @@
-//! testkit
+//! Fixtures in the field's own notation, and a disk that forgets like a real one. For tests only.
+
+mod chance;
+mod mem_disk;
+mod notation;
+
+pub use chance::SeededChance;
+pub use mem_disk::{MemDisk, SECTOR};
+pub use notation::{NotationError, parse_load};
+
+use std::sync::Arc;
+
+use runtime::{Disk, ManualClock, World};
+
+/// A world on `disk` whose clock stands at `now_ms` and whose chance is given by `seed`. The clock is returned for
+/// moving it.
+pub fn world(disk: Arc<dyn Disk>, now_ms: i64, seed: u64) -> (World, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(now_ms));
+    (World { clock: clock.clone(), chance: Arc::new(SeededChance::new(seed)), disk }, clock)
+}
