@@ -1,1 +1,14 @@
-//! telemetry
+//! What the process says about itself: logs, metrics, build information.
+//!
+//! Everybody logs with `tracing` and counts with `metrics`; this crate installs where that goes. It knows no
+//! role, no protocol and no settings: levels and formats are handed in, and pages are served by others.
+
+mod buildinfo;
+mod line;
+mod logs;
+mod metric;
+mod process;
+
+pub use buildinfo::{Build, build};
+pub use logs::{Format, Level, init_logs};
+pub use metric::{Handle, install_metrics};

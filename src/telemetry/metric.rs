@@ -1,0 +1,128 @@
+//! Where `metrics` counts go: one registry, rendered as the `/metrics` page.
+
+use std::sync::{Mutex, PoisonError};
+
+use metrics::{describe_gauge, gauge};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::{build, process};
+
+/// The process's metrics. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(PrometheusHandle);
+
+impl Handle {
+    /// The `/metrics` page in Prometheus's text format.
+    pub fn render(&self) -> String {
+        process::update();
+        // The one counter that is no whole number has to be kept as a gauge.
+        self.0
+            .render()
+            .replace("# TYPE process_cpu_seconds_total gauge", "# TYPE process_cpu_seconds_total counter")
+    }
+
+    /// To be called every few seconds: folds what histograms have gathered, which would else grow until the
+    /// next scrape.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+/// Seconds: from a cache hit to the longest query.
+const SECONDS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+/// Bytes: powers of four from 256 B to 4 GiB.
+const BYTES: [f64; 13] = [
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262144.0,
+    1048576.0,
+    4194304.0,
+    16777216.0,
+    67108864.0,
+    268435456.0,
+    1073741824.0,
+    4294967296.0,
+];
+/// Everything else is a count.
+const COUNTS: [f64; 13] =
+    [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 5000.0, 20000.0, 100000.0, 1000000.0];
+
+static INSTALLED: Mutex<Option<Handle>> = Mutex::new(None);
+
+/// Installs the process's registry; later calls give the same handle.
+pub fn install_metrics() -> Result<Handle, BuildError> {
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*installed {
+        return Ok(handle.clone());
+    }
+    let handle = PrometheusBuilder::new()
+        .set_buckets(&COUNTS)?
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES)?
+        .install_recorder()?;
+    process::describe();
+    describe_build();
+    let handle = Handle(handle);
+    *installed = Some(handle.clone());
+    Ok(handle)
+}
+
+fn describe_build() {
+    let build = build();
+    describe_gauge!("tributary_build_info", "Always 1; its labels say which build this is.");
+    describe_gauge!(
+        "thanos_build_info",
+        "Always 1; its labels say which build this is, under the name that Thanos's dashboards know."
+    );
+    gauge!(
+        "tributary_build_info",
+        "version" => build.version, "revision" => build.revision, "branch" => build.branch, "rustc" => build.rustc
+    )
+    .set(1);
+    gauge!(
+        "thanos_build_info",
+        "version" => build.version, "revision" => build.revision, "branch" => build.branch,
+        "goversion" => build.rustc
+    )
+    .set(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_types_help_and_the_process() {
+        let handle = install_metrics().unwrap();
+        install_metrics().unwrap();
+        metrics::describe_histogram!("thanos_request_duration_seconds", "How long it took.");
+        metrics::histogram!("thanos_request_duration_seconds").record(0.2);
+        metrics::histogram!("batch_series").record(3.0);
+        handle.upkeep();
+        let page = handle.render();
+        for line in [
+            "# HELP thanos_request_duration_seconds How long it took.",
+            "# TYPE thanos_request_duration_seconds histogram",
+            "thanos_request_duration_seconds_bucket{le=\"0.25\"} 1",
+            "thanos_request_duration_seconds_bucket{le=\"0.1\"} 0",
+            "batch_series_bucket{le=\"5\"} 1",
+            "# TYPE process_resident_memory_bytes gauge",
+            "# TYPE process_cpu_seconds_total counter",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is not in:\n{page}");
+        }
+        let value = |name: &str| -> f64 {
+            let line = page.lines().find(|l| l.starts_with(&format!("{name} "))).expect(name);
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        };
+        assert!(value("process_resident_memory_bytes") > 1e6);
+        assert!(value("process_start_time_seconds") > 1.6e9);
+        assert!(value("process_open_fds") >= 3.0);
+        assert!(page.contains(&format!("tributary_build_info{{version=\"{}\"", build().version)), "{page}");
+        assert!(!page.contains("\ngo_"));
+    }
+}
