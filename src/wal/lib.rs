@@ -1,5 +1,26 @@
 //! An append-only log of records: group commit, torn tails healed, corruption refused.
+//!
+//! In a write it stands between the head, which enqueues records under its shard locks, and the disk: one
+//! thread writes what has gathered and syncs it, and [`Log::wait`] answers when a position is durable. On
+//! start [`Log::open`] hands every record back in order. The log knows kinds and bytes; what they mean is its
+//! caller's business. Format: `FORMAT.md`.
 
+mod checkpoint;
 mod error;
+mod inspect;
+mod log;
+mod reader;
+mod record;
+mod segment;
+mod staging;
+mod writer;
 
+pub use checkpoint::CheckpointWriter;
 pub use error::Error;
+pub use inspect::{SegmentSummary, inspect};
+pub use log::{Entry, Log, Mode, Permit, Report, Settings};
+pub use record::{FIRST_SKIPPABLE_KIND, HEADER_BYTES, framed_len};
+
+#[doc = include_str!("FORMAT.md")]
+#[cfg(doctest)]
+struct Format;

@@ -1,0 +1,142 @@
+//! A checkpoint: what must be known before the first segment that is kept, so that older ones can go.
+//!
+//! A file of records like a segment's, written whole under a temporary name. Its last record has kind 0 and
+//! holds the number of the first record of the segments that follow.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::Kind;
+use runtime::{Disk, File};
+
+use crate::Error;
+use crate::log::{Log, Settings};
+use crate::reader::{Scan, refuse_unknown};
+use crate::record::{self, u64_at};
+use crate::segment::{self, SEGMENT_HEADER_BYTES, Segment};
+
+pub(crate) const PREFIX: &str = "checkpoint-";
+/// Kind of the last record.
+const END: u8 = 0;
+const BUFFER: usize = 4 << 20;
+
+fn checkpoint_path(dir: &Path, index: u64) -> PathBuf {
+    dir.join(format!("{PREFIX}{index:012}"))
+}
+
+/// Takes the records of a new checkpoint.
+pub struct CheckpointWriter {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    buf: Vec<u8>,
+    offset: u64,
+    seq: u64,
+}
+
+impl CheckpointWriter {
+    /// Adds one record.
+    pub fn put(&mut self, kind: u8, parts: &[&[u8]]) -> Result<(), Error> {
+        record::put(&mut self.buf, kind, self.seq, parts);
+        self.seq += 1;
+        if self.buf.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        record::seal(&mut self.buf, self.seq - 1);
+        self.file
+            .write_all_at(&self.buf, self.offset)
+            .map_err(|e| Error::io("write log checkpoint", &self.path, e))?;
+        self.offset += self.buf.len() as u64;
+        self.buf.clear();
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Writes a checkpoint by `fill` and, once it is durable, deletes all segments before `keep_from`. A
+    /// no-op where there are none. A failure leaves the log as it was.
+    pub fn checkpoint<E: From<Error>>(
+        &self,
+        keep_from: u64,
+        fill: &mut dyn FnMut(&mut CheckpointWriter) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let shared = &*self.shared;
+        let (disk, dir) = (&*shared.world.disk, shared.settings.dir.as_path());
+        let (keep_from, first_seq) = {
+            let staging = shared.staging.lock();
+            let keep_from = keep_from.min(staging.current.index);
+            let kept = staging.firsts.iter().find(|(_, index)| *index >= keep_from);
+            (keep_from, kept.map_or(staging.next_seq, |(seq, _)| *seq))
+        };
+        let names = disk.list(dir).map_err(|e| Error::io("list log folder", dir, e))?;
+        let old = |name: &str, prefix| segment::index_of(name, prefix).filter(|index| *index < keep_from);
+        if !names.iter().any(|name| old(name, "segment-").is_some()) {
+            return Ok(0);
+        }
+        let path = checkpoint_path(dir, keep_from);
+        let temporary = path.with_extension("tmp");
+        if disk.exists(&temporary) {
+            disk.remove_file(&temporary).map_err(|e| Error::io("remove", &temporary, e))?;
+        }
+        let file = disk.create(&temporary).map_err(|e| Error::io("create log checkpoint", &temporary, e))?;
+        file.write_all_at(&segment::encode_header(keep_from), 0)
+            .map_err(|e| Error::io("write log checkpoint", &temporary, e))?;
+        let mut writer = CheckpointWriter {
+            file,
+            path: temporary.clone(),
+            buf: Vec::new(),
+            offset: SEGMENT_HEADER_BYTES,
+            seq: 1,
+        };
+        fill(&mut writer)?;
+        writer.put(END, &[&first_seq.to_le_bytes()])?;
+        writer.flush()?;
+        writer.file.sync_data().map_err(|e| Error::io("sync log checkpoint", &temporary, e))?;
+        disk.rename(&temporary, &path).map_err(|e| Error::io("rename log checkpoint", &temporary, e))?;
+        disk.sync_dir(dir).map_err(|e| Error::io("sync log folder", dir, e))?;
+
+        // From here on the old files are obsolete; what cannot be deleted now goes at the next start.
+        let mut deleted = 0;
+        for name in &names {
+            let is_segment = old(name, "segment-").is_some();
+            if is_segment || old(name, PREFIX).is_some() {
+                let path = dir.join(name);
+                disk.remove_file(&path).map_err(|e| Error::io("remove obsolete log file", &path, e))?;
+                deleted += usize::from(is_segment);
+            }
+        }
+        disk.sync_dir(dir).map_err(|e| Error::io("sync log folder", dir, e))?;
+        shared.staging.lock().firsts.retain(|(_, index)| *index >= keep_from);
+        metrics::counter!("tributary_wal_segments_deleted_total").increment(deleted as u64);
+        Ok(deleted)
+    }
+}
+
+/// Hands the records of a checkpoint over and returns the number of the first record of the segments.
+pub(crate) fn read<E: From<Error>>(
+    disk: &dyn Disk,
+    dir: &Path,
+    index: u64,
+    settings: &Settings,
+    sink: &mut dyn FnMut(u8, u64, &[u8]) -> Result<(), E>,
+) -> Result<u64, E> {
+    let path = checkpoint_path(dir, index);
+    let file = disk.open_read(&path).map_err(|e| Error::io("open log checkpoint", &path, e))?;
+    let len = file.len().map_err(|e| Error::io("size of log checkpoint", &path, e))?;
+    let segment = Segment { index, file, len };
+    let mut scan = Scan::new(&segment, dir);
+    let mut seq = 1;
+    while let Some((header, payload)) = scan.next(seq)? {
+        if header.kind == END && payload.len() == 8 {
+            return Ok(u64_at(payload, 0));
+        }
+        refuse_unknown(&header, settings, dir)?;
+        sink(header.kind, seq, payload)?;
+        seq += 1;
+    }
+    Err(Error::new(
+        Kind::Corrupt,
+        format!("log checkpoint {} is damaged at byte {}; restore the folder", path.display(), scan.offset()),
+    )
+    .into())
+}

@@ -1,0 +1,110 @@
+//! Segment files: names, the header, and how a zeroed spare one comes to be.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::Kind;
+use runtime::{Disk, File};
+
+use crate::Error;
+use crate::record::{u32_at, u64_at};
+
+/// Bytes before the first record.
+pub(crate) const SEGMENT_HEADER_BYTES: u64 = 64;
+const MAGIC: &[u8; 8] = b"TRIBWAL\n";
+const VERSION: u32 = 1;
+
+/// An open segment.
+pub(crate) struct Segment {
+    pub index: u64,
+    pub file: Arc<dyn File>,
+    /// Size of the file; all of it is allocated.
+    pub len: u64,
+}
+
+pub(crate) fn segment_name(index: u64) -> String {
+    format!("segment-{index:012}")
+}
+
+pub(crate) fn segment_path(dir: &Path, index: u64) -> PathBuf {
+    dir.join(segment_name(index))
+}
+
+/// The index in a segment's name, or in a checkpoint's.
+pub(crate) fn index_of(name: &str, prefix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?;
+    (digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+pub(crate) fn encode_header(index: u64) -> [u8; SEGMENT_HEADER_BYTES as usize] {
+    let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[16..24].copy_from_slice(&index.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..60]);
+    bytes[60..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// Creates an allocated, zeroed segment: under a temporary name until it is whole, so that using it later
+/// changes no metadata at all.
+pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Result<Segment, Error> {
+    let path = segment_path(dir, index);
+    let temporary = dir.join(format!("{}.tmp", segment_name(index)));
+    let attempt = || -> std::io::Result<Arc<dyn File>> {
+        if disk.exists(&temporary) {
+            disk.remove_file(&temporary)?;
+        }
+        let file = disk.create(&temporary)?;
+        file.allocate(len)?;
+        file.write_all_at(&encode_header(index), 0)?;
+        file.sync_data()?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_dir(dir)?;
+        Ok(file)
+    };
+    attempt().map(|file| Segment { index, file, len }).map_err(|error| {
+        // Gives the space back; the next attempt starts over.
+        if let Err(again) = disk.remove_file(&temporary) {
+            tracing::debug!(path = %temporary.display(), error = %again, "temporary segment stays");
+        }
+        Error::io("allocate log segment", &path, error)
+    })
+}
+
+/// Opens an existing segment and checks its header.
+pub(crate) fn open(disk: &dyn Disk, dir: &Path, index: u64) -> Result<Segment, Error> {
+    let path = segment_path(dir, index);
+    let file = disk.open(&path).map_err(|e| Error::io("open log segment", &path, e))?;
+    let len = file.len().map_err(|e| Error::io("size of log segment", &path, e))?;
+    let mut head = [0; SEGMENT_HEADER_BYTES as usize];
+    let corrupt = |what: &str| {
+        let text = format!(
+            "log segment {} {what}; run `tributary tools wal inspect` on its folder to see what can be saved",
+            path.display()
+        );
+        Error::new(Kind::Corrupt, text)
+    };
+    if len < SEGMENT_HEADER_BYTES {
+        return Err(corrupt("is shorter than its header"));
+    }
+    file.read_exact_at(&mut head, 0).map_err(|e| Error::io("read log segment", &path, e))?;
+    if &head[..8] != MAGIC || u32_at(&head, 60) != crc32c::crc32c(&head[..60]) {
+        return Err(corrupt("has a damaged header"));
+    }
+    let version = u32_at(&head, 8);
+    if version > VERSION {
+        return Err(Error::new(
+            Kind::Refused,
+            format!(
+                "log segment {} has format version {version}, this build reads up to {VERSION}; \
+                 start the newer version again",
+                path.display()
+            ),
+        ));
+    }
+    if u64_at(&head, 16) != index {
+        return Err(corrupt("is named after another index than its header says"));
+    }
+    Ok(Segment { index, file, len })
+}
