@@ -9,28 +9,12 @@ use std::fmt;
 use model::Kind;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use settings::Secret;
 
 use crate::Error;
 
-/// A text that is never printed.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "\"\"" } else { "<secret>" })
-    }
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    Ok(Secret::new(String::deserialize(deserializer)?))
 }
 
 /// A whole objstore file.
@@ -67,7 +51,9 @@ pub struct S3 {
     pub endpoint: String,
     pub region: String,
     pub access_key: String,
+    #[serde(deserialize_with = "secret")]
     pub secret_key: Secret,
+    #[serde(deserialize_with = "secret")]
     pub session_token: Secret,
     pub insecure: bool,
     pub aws_sdk_auth: bool,
@@ -94,6 +80,7 @@ pub struct SseConfig {
     pub r#type: String,
     pub kms_key_id: String,
     kms_encryption_context: Option<IgnoredAny>,
+    #[serde(deserialize_with = "secret")]
     encryption_key: Secret,
 }
 
@@ -103,6 +90,7 @@ pub struct SseConfig {
 pub struct Gcs {
     pub bucket: String,
     /// A service account's JSON, inline; empty: the environment's credentials.
+    #[serde(deserialize_with = "secret")]
     pub service_account: Secret,
     pub chunk_size_bytes: Option<u64>,
     pub max_retries: Option<usize>,
@@ -117,9 +105,12 @@ pub struct Gcs {
 pub struct Azure {
     pub az_tenant_id: String,
     pub client_id: String,
+    #[serde(deserialize_with = "secret")]
     pub client_secret: Secret,
     pub storage_account: String,
+    #[serde(deserialize_with = "secret")]
     pub storage_account_key: Secret,
+    #[serde(deserialize_with = "secret")]
     pub storage_connection_string: Secret,
     pub container: String,
     pub endpoint: String,
@@ -205,7 +196,7 @@ struct Whole<C> {
 
 /// Reads the file's text. `lookup` answers for the variables in `$(NAME)`.
 pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, Error> {
-    let text = expand(text, lookup)?;
+    let text = settings::substitute(text, lookup).map_err(|e| invalid(e.message))?;
     let outline: Outline = read(&text)?;
     let mut ignored = Vec::new();
     if outline.hedging_config.is_some() {
@@ -225,31 +216,6 @@ pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Conf
         }
     };
     Ok(Config { store, prefix: outline.prefix.trim_matches('/').to_owned(), ignored })
-}
-
-/// Replaces each `$(NAME)`; a name that is not set is an error, as in Thanos.
-fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, Error> {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("$(") {
-        out.push_str(before);
-        let name = after.split(')').next().unwrap_or_default();
-        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !is_name || name.len() == after.len() {
-            out.push_str("$(");
-            rest = after;
-            continue;
-        }
-        match lookup(name) {
-            Some(value) => out.push_str(&value),
-            None => {
-                return Err(invalid(format!("environment variable {name} is referred to but not set")));
-            }
-        }
-        rest = &after[name.len() + 1..];
-    }
-    out.push_str(rest);
-    Ok(out)
 }
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
@@ -417,11 +383,5 @@ mod tests {
             assert!(!message.contains("topsecret"), "{message}");
         }
         assert!(ask("type: GCS\nconfig: {bucket: b}\n").is_ok());
-    }
-
-    #[test]
-    fn only_names_are_substituted() {
-        let text = expand("a $(KEY) $( x $(not a name) $(KEY", &|_| Some("v".to_owned())).unwrap();
-        assert_eq!(text, "a v $( x $(not a name) $(KEY");
     }
 }

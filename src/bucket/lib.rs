@@ -6,18 +6,23 @@
 //! chunk, nor who serves it.
 
 mod bucket;
+mod catalogue;
 pub mod config;
 mod connect;
 mod error;
+mod fetch;
 pub mod layout;
 pub mod ledger;
 mod marks;
 mod retry;
 mod ship;
+pub mod table;
 mod upload;
 
 pub use bucket::{Bucket, Level, Object};
+pub use catalogue::{Catalogue, State};
 pub use error::{Error, Operation, Provider};
+pub use fetch::{FetchSettings, Fetcher};
 pub use ledger::Ledger;
 pub use marks::DeletionMark;
 pub use retry::RetryPolicy;
