@@ -10,7 +10,10 @@ mod error;
 mod id;
 pub mod index;
 pub mod meta;
+mod mmap;
 mod read;
+mod select;
+pub mod tombstones;
 mod writer;
 
 pub use dir::{leftovers, list, remove, remove_leftovers};

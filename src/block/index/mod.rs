@@ -18,6 +18,7 @@ pub mod postings;
 pub mod series;
 pub mod symbols;
 pub mod toc;
+pub(crate) mod writer;
 
 pub use header::IndexHeader;
 pub use offsets::PostingOffsets;
