@@ -17,7 +17,6 @@ pub fn with_flags<S: Load>(command: Command) -> Command {
         .long(CONFIG_FILE)
         .value_name("PATH")
         .value_parser(NonEmptyStringValueParser::new())
-        .help_heading("Settings")
         .help("YAML file whose keys are the flags below; a flag given here wins over the file.");
     let mut command = command.arg(file);
     for setting in S::all() {
@@ -39,11 +38,11 @@ fn twin(setting: &Setting) -> String {
 }
 
 fn args(setting: &Setting) -> Vec<Arg> {
-    let arg = Arg::new(setting.name)
-        .long(setting.name)
-        .help(help(setting))
-        .hide(setting.hidden)
-        .help_heading(setting.heading.clone());
+    let mut arg = Arg::new(setting.name).long(setting.name).help(help(setting)).hide(setting.hidden);
+    // A role's own settings stand together with --help and --config.file, as clap has them without a heading.
+    if setting.heading != Setting::OWN {
+        arg = arg.help_heading(setting.heading.clone());
+    }
     if setting.switch {
         let arg = arg
             .num_args(0..=1)

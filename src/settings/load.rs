@@ -52,6 +52,9 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// Heading of settings that belong to no group.
+    pub const OWN: &'static str = "Options";
+
     /// Describes a field; used by the macro.
     pub fn of<V: Value>(
         name: &'static str,
@@ -68,7 +71,7 @@ impl Setting {
             repeatable: V::REPEATABLE,
             switch: V::SWITCH,
             hidden,
-            heading: first_sentence(about),
+            heading: heading(about),
         }
     }
 }
@@ -90,8 +93,10 @@ pub fn prose(lines: &[&str]) -> String {
     out.trim().to_owned()
 }
 
-fn first_sentence(text: &str) -> String {
-    text.split(['.', ':']).next().unwrap_or_default().trim().to_owned()
+/// A group's doc text is its heading; the longer story of a role is none.
+fn heading(about: &str) -> String {
+    let first = about.split(['.', ':']).next().unwrap_or_default().trim();
+    if first.is_empty() || first.len() > 32 { Setting::OWN.to_owned() } else { first.to_owned() }
 }
 
 /// Lets `self.validate()` in the macro's code find the struct's own method first, and this one if there is none.
