@@ -57,15 +57,3 @@ impl Error {
         self
     }
 }
-
-impl From<Error> for storage::Error {
-    fn from(error: Error) -> Self {
-        storage::Error { kind: error.kind, message: error.message, source: error.source }
-    }
-}
-
-impl From<storage::Error> for Error {
-    fn from(error: storage::Error) -> Self {
-        Error { kind: error.kind, message: error.message, source: error.source }
-    }
-}

@@ -21,4 +21,5 @@ pub use error::Error;
 pub use id::BlockId;
 pub use meta::Meta;
 pub use read::Block;
+pub use select::BlockSeries;
 pub use writer::{BlockWriter, MetaSpec, ThanosSpec};

@@ -27,7 +27,6 @@ pub struct Block {
 }
 
 pub(crate) struct Inner {
-    pub(crate) world: World,
     dir: PathBuf,
     meta: Meta,
     index: Bytes,
@@ -120,10 +119,10 @@ impl Inner {
         } else {
             Tombstones::default()
         };
-        Ok(Inner { world: world.clone(), dir: dir.to_owned(), meta, index, header, segments, tombstones })
+        Ok(Inner { dir: dir.to_owned(), meta, index, header, segments, tombstones })
     }
 
-    fn within(&self, what: impl std::fmt::Display, error: Error) -> Error {
+    pub(crate) fn within(&self, what: impl std::fmt::Display, error: Error) -> Error {
         error.within(format_args!("block {}: {what}", self.dir.display()))
     }
 

@@ -1,14 +1,13 @@
-//! Answers selects from an open block: matchers to series by postings, series to chunks by reference.
+//! Answers selections from an open block: matchers to series by postings, series to chunks by reference.
+//!
+//! Rules are Prometheus's. The contract of selects stands one room away, so those who hold local blocks adapt these
+//! methods to it; they also watch a query's cancellation and bytes between two series.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use chunk::Encoding;
+use chunk::{ChunkData, Encoding};
 use model::{Kind, Labels, Matcher, TimeRange};
-use storage::{
-    ChunkData, Context, LabelRequest, Listed, Notes, Reservation, Select, SelectRequest, SeriesEntry,
-    SeriesSet,
-};
 
 use crate::Error;
 use crate::index::Plan;
@@ -17,38 +16,40 @@ use crate::index::series::{ChunkMeta, Decoder};
 use crate::read::{Block, Inner};
 use crate::tombstones::{self, Effect};
 
-/// Series between two looks at the query's cancellation.
-const MORSEL: usize = 256;
+/// Below this many series, values are read from the series themselves.
+const FEW: usize = 256;
 
-impl Select for Block {
-    fn select(
+impl Block {
+    /// Series whose labels pass all matchers and that have a chunk in `range`, by labels, each with the chunks that
+    /// overlap the range. At most `limit` series, 0 means all; with `skip_chunks`, labels alone.
+    pub fn series(
         &self,
-        request: &SelectRequest,
-        context: &Context,
-    ) -> Result<Box<dyn SeriesSet>, storage::Error> {
-        if request.range.is_empty() {
-            return Ok(storage::from_entries(Vec::new()));
-        }
-        let walk = Walk::new(self, &request.matchers, context)?;
-        Ok(Box::new(Selected {
-            walk,
-            range: request.range,
-            left: if request.limit == 0 { usize::MAX } else { request.limit },
-            skip_chunks: request.skip_chunks,
-            notes: Notes::default(),
-        }))
+        matchers: &[Matcher],
+        range: TimeRange,
+        limit: usize,
+        skip_chunks: bool,
+    ) -> Result<BlockSeries, Error> {
+        let walk = if range.is_empty() { Walk::nothing(self) } else { Walk::new(self, matchers)? };
+        let left = if limit == 0 { usize::MAX } else { limit };
+        Ok(BlockSeries { walk, range, left, skip_chunks })
     }
 
-    fn label_names(&self, request: &LabelRequest, context: &Context) -> Result<Listed, storage::Error> {
-        if !self.time_range().overlaps(&request.range) {
-            return Ok(Listed::default());
+    /// Names of the labels of all matching series, sorted; at most `limit`, 0 means all. A block outside of `range`
+    /// has none; series are not looked at one by one.
+    pub fn label_names(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, Error> {
+        if !self.time_range().overlaps(&range) {
+            return Ok(Vec::new());
         }
-        if request.matchers.is_empty() {
-            let names = self.inner.header.names().map(str::to_owned).collect();
-            return Ok(listed(names, request.limit));
+        if matchers.is_empty() {
+            return Ok(cut(self.inner.header.names().map(str::to_owned).collect(), limit));
         }
         let mut names = BTreeSet::new();
-        let mut walk = Walk::new(self, &request.matchers, context)?;
+        let mut walk = Walk::new(self, matchers)?;
         while let Some((_, labels)) = walk.next()? {
             for (name, _) in labels.iter() {
                 if !names.contains(name) {
@@ -56,48 +57,46 @@ impl Select for Block {
                 }
             }
         }
-        Ok(listed(names.into_iter().collect(), request.limit))
+        Ok(cut(names.into_iter().collect(), limit))
     }
 
-    fn label_values(
+    /// Values of a label over all matching series, sorted; `range` and `limit` as in [`Block::label_names`].
+    pub fn label_values(
         &self,
         name: &str,
-        request: &LabelRequest,
-        context: &Context,
-    ) -> Result<Listed, storage::Error> {
-        if name.is_empty() || !self.time_range().overlaps(&request.range) {
-            return Ok(Listed::default());
+        matchers: &[Matcher],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, Error> {
+        if name.is_empty() || !self.time_range().overlaps(&range) {
+            return Ok(Vec::new());
         }
-        if request.matchers.is_empty() {
+        if matchers.is_empty() {
             let mut values = self.inner.header.values(name)?;
             values.retain(|value| !value.is_empty());
-            return Ok(listed(values, request.limit));
+            return Ok(cut(values, limit));
         }
-        let mut walk = Walk::new(self, &request.matchers, context)?;
-        let values = if walk.plan.check.is_empty() && walk.numbers.len() > MORSEL {
-            self.inner.values_among(name, &walk.numbers)?
-        } else {
-            let mut values = BTreeSet::new();
-            while let Some((_, labels)) = walk.next()? {
-                if let Some(value) = labels.get(name)
-                    && !values.contains(value)
-                {
-                    values.insert(value.to_owned());
-                }
+        let mut walk = Walk::new(self, matchers)?;
+        if walk.plan.check.is_empty() && walk.numbers.len() > FEW {
+            return Ok(cut(self.inner.values_among(name, &walk.numbers)?, limit));
+        }
+        let mut values = BTreeSet::new();
+        while let Some((_, labels)) = walk.next()? {
+            if let Some(value) = labels.get(name)
+                && !values.contains(value)
+            {
+                values.insert(value.to_owned());
             }
-            values.into_iter().collect()
-        };
-        Ok(listed(values, request.limit))
+        }
+        Ok(cut(values.into_iter().collect(), limit))
     }
 }
 
-fn listed(mut values: Vec<String>, limit: usize) -> Listed {
-    let mut notes = Notes::default();
-    if limit > 0 && values.len() > limit {
+fn cut(mut values: Vec<String>, limit: usize) -> Vec<String> {
+    if limit > 0 {
         values.truncate(limit);
-        notes.warn("results truncated due to limit");
     }
-    Listed { values, notes }
+    values
 }
 
 impl Inner {
@@ -109,12 +108,14 @@ impl Inner {
             true
         })?;
         let mut out = Vec::new();
+        let mut some = Vec::new();
         for (value, range) in lists {
             let postings = self.postings(&range)?;
             let hit = if postings.len() < numbers.len() {
                 postings.iter().any(|n| numbers.binary_search(&n).is_ok())
             } else {
-                let mut some = numbers.to_vec();
+                some.clear();
+                some.extend_from_slice(numbers);
                 retain(&mut some, &postings, true);
                 !some.is_empty()
             };
@@ -134,39 +135,25 @@ struct Walk {
     at: usize,
     decoder: Decoder,
     last: Option<Labels>,
-    context: Context,
-    _held: Reservation,
 }
 
 impl Walk {
-    fn new(block: &Block, matchers: &[Matcher], context: &Context) -> Result<Walk, storage::Error> {
-        let inner = &block.inner;
-        context.cancel.check(inner.world.clock.monotonic())?;
-        let plan = Plan::new(matchers, &inner.header)?;
-        // The first group is unfolded as it is; all later steps only shorten it.
-        let held = context.budget.reserve(plan.add.first().map_or(0, crate::index::plan::Group::bytes))?;
-        let numbers = inner.series_of(&plan)?;
-        Ok(Walk {
-            block: block.clone(),
-            plan,
-            numbers,
-            at: 0,
-            decoder: Decoder::default(),
-            last: None,
-            context: context.clone(),
-            _held: held,
-        })
+    fn nothing(block: &Block) -> Walk {
+        let (plan, decoder) = (Plan::default(), Decoder::default());
+        Walk { block: block.clone(), plan, numbers: Vec::new(), at: 0, decoder, last: None }
+    }
+
+    fn new(block: &Block, matchers: &[Matcher]) -> Result<Walk, Error> {
+        let plan = Plan::new(matchers, &block.inner.header)?;
+        let numbers = block.inner.series_of(&plan)?;
+        Ok(Walk { plan, numbers, ..Walk::nothing(block) })
     }
 
     /// Number and labels of the next series; its chunks are in the decoder.
-    fn next(&mut self) -> Result<Option<(u32, Labels)>, storage::Error> {
-        let inner = &self.block.inner;
+    fn next(&mut self) -> Result<Option<(u32, Labels)>, Error> {
         while let Some(&number) = self.numbers.get(self.at) {
-            if self.at.is_multiple_of(MORSEL) {
-                self.context.cancel.check(inner.world.clock.monotonic())?;
-            }
             self.at += 1;
-            let labels = inner.decode(number, &mut self.decoder, self.last.as_ref())?;
+            let labels = self.block.inner.decode(number, &mut self.decoder, self.last.as_ref())?;
             self.last = Some(labels.clone());
             if Matcher::all_match(&self.plan.check, &labels) {
                 return Ok(Some((number, labels)));
@@ -176,39 +163,43 @@ impl Walk {
     }
 }
 
-struct Selected {
+/// The answer to [`Block::series`]: labels and chunks, in the order of labels. Ends after an error.
+pub struct BlockSeries {
     walk: Walk,
     range: TimeRange,
     /// Series that may still be given.
     left: usize,
     skip_chunks: bool,
-    notes: Notes,
 }
 
-impl SeriesSet for Selected {
-    fn next(&mut self) -> Result<Option<SeriesEntry>, storage::Error> {
+impl BlockSeries {
+    /// Series that are still to be looked at: an upper bound of those to come.
+    pub fn candidates(&self) -> usize {
+        self.walk.numbers.len() - self.walk.at
+    }
+
+    /// Bytes held besides the block: for a query's budget.
+    pub fn memory(&self) -> usize {
+        self.walk.numbers.capacity() * size_of::<u32>()
+    }
+
+    fn step(&mut self) -> Result<Option<(Labels, Vec<ChunkData>)>, Error> {
         while self.left > 0 {
-            let Some((number, labels)) = self.walk.next()? else { return Ok(None) };
-            let Some(chunks) = self.chunks(number, &labels)? else { continue };
-            self.left -= 1;
-            return Ok(Some(SeriesEntry { labels, chunks }));
+            let Some((number, labels)) = self.walk.next()? else { break };
+            if let Some(chunks) = self.chunks(number)? {
+                self.left -= 1;
+                return Ok(Some((labels, chunks)));
+            }
         }
         Ok(None)
     }
 
-    fn notes(&mut self) -> Notes {
-        std::mem::take(&mut self.notes)
-    }
-}
-
-impl Selected {
     /// The chunks of the series just decoded that lie in the range; none if there are none.
-    fn chunks(&mut self, number: u32, labels: &Labels) -> Result<Option<Vec<ChunkData>>, Error> {
+    fn chunks(&self, number: u32) -> Result<Option<Vec<ChunkData>>, Error> {
         let inner = &self.walk.block.inner;
         let deleted = inner.tombstones.of(number);
         let wanted = |at: &&ChunkMeta| {
-            at.range.overlaps(&self.range)
-                && (deleted.is_empty() || tombstones::effect(deleted, &at.range) != Effect::Gone)
+            at.range.overlaps(&self.range) && tombstones::effect(deleted, &at.range) != Effect::Gone
         };
         let mut found = self.walk.decoder.chunks.iter().filter(wanted).peekable();
         if found.peek().is_none() {
@@ -217,26 +208,43 @@ impl Selected {
         if self.skip_chunks {
             return Ok(Some(Vec::new()));
         }
-        let mut out = Vec::with_capacity(self.walk.decoder.chunks.len());
+        let mut out = Vec::with_capacity(found.size_hint().1.unwrap_or(0));
         for at in found {
             let (encoding, bytes) = inner.chunk(number, at)?;
             let chunk = ChunkData { range: at.range, encoding, bytes };
-            if deleted.is_empty() || tombstones::effect(deleted, &at.range) == Effect::Untouched {
+            if tombstones::effect(deleted, &at.range) == Effect::Untouched {
                 out.push(chunk);
-            } else if encoding == Encoding::Xor {
-                out.extend(cut_out(&chunk, deleted)?);
             } else {
-                self.notes
-                    .warn(format!("{labels}: a deletion inside of a {encoding:?} chunk is not applied"));
-                out.push(chunk);
+                out.extend(
+                    cut_out(&chunk, deleted).map_err(|e| inner.within(format_args!("series {number}"), e))?,
+                );
             }
         }
         Ok((!out.is_empty()).then_some(out))
     }
 }
 
+impl Iterator for BlockSeries {
+    type Item = Result<(Labels, Vec<ChunkData>), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.left = 0;
+        }
+        step.transpose()
+    }
+}
+
 /// A float chunk without its deleted samples; none if nothing is left.
 fn cut_out(chunk: &ChunkData, deleted: &[TimeRange]) -> Result<Option<ChunkData>, Error> {
+    if chunk.encoding != Encoding::Xor {
+        let message = format!(
+            "a part of a {:?} chunk is deleted, which this version cannot apply; compact the block with Prometheus",
+            chunk.encoding
+        );
+        return Err(Error::new(Kind::Refused, message));
+    }
     let corrupt = |e: chunk::Error| Error {
         source: Some(Box::new(e.clone())),
         ..Error::corrupt(format!("chunk: {e}"))

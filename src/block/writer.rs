@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chunk::ChunkData;
 use model::{Kind, Labels, TimeRange, Timestamp};
 use runtime::{File, World};
-use storage::ChunkData;
 
 use crate::chunks::{self, SEGMENT_SIZE};
 use crate::index::series::{ChunkMeta, encode_chunks};

@@ -5,12 +5,11 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use block::{Block, BlockId, BlockWriter, MetaSpec};
+use block::{BlockId, BlockWriter, MetaSpec};
 use common::*;
 use model::{Kind, Labels, MatchOp, Matcher, Sample, TimeRange};
 use proptest::prelude::*;
 use runtime::World;
-use storage::{Context, LabelRequest, Select, SelectRequest};
 
 const LOAD: &str = r#"
     up{job="a", instance="1"} 1 1 stale _ 1x4
@@ -81,56 +80,73 @@ fn selects_by_matchers_time_and_limit() {
         vec![m(Equal, "job", "a"), m(Equal, "job", "b")],
     ];
     for matchers in &sets {
-        let got: Vec<_> =
-            try_select(&block, matchers.clone()).unwrap().into_iter().map(|e| e.labels).collect();
+        let got: Vec<_> = try_select(&block, matchers).unwrap().into_iter().map(|e| e.0).collect();
         let want: Vec<_> = series.iter().map(|s| &s.0).filter(|l| Matcher::all_match(matchers, l)).collect();
         assert_eq!(got.iter().collect::<Vec<_>>(), want, "{matchers:?}");
-        let request = LabelRequest { range: TimeRange::ALL, matchers: matchers.clone(), limit: 0 };
         let names: BTreeSet<_> = want.iter().flat_map(|l| l.iter().map(|(n, _)| n.to_owned())).collect();
-        let listed = block.label_names(&request, &Context::background()).unwrap();
-        assert_eq!(listed.values, Vec::from_iter(names), "{matchers:?}");
+        let listed = block.label_names(matchers, TimeRange::ALL, 0).unwrap();
+        assert_eq!(listed, Vec::from_iter(names), "{matchers:?}");
         let values: BTreeSet<_> = want.iter().filter_map(|l| l.get("job").map(str::to_owned)).collect();
-        let listed = block.label_values("job", &request, &Context::background()).unwrap();
-        assert_eq!(listed.values, Vec::from_iter(values), "{matchers:?}");
+        let listed = block.label_values("job", matchers, TimeRange::ALL, 0).unwrap();
+        assert_eq!(listed, Vec::from_iter(values), "{matchers:?}");
     }
     // Only series with a chunk in the range, and only those chunks.
     let start = 1_709_000_000_000;
-    let mut request = SelectRequest::new(TimeRange::new(start + 120 * 15_000, start + 130 * 15_000), vec![]);
-    let run = |request: &SelectRequest| {
-        storage::collect(block.select(request, &Context::background()).unwrap()).unwrap().0
+    let run = |range, limit, skip_chunks| -> Vec<Entry> {
+        block.series(&[], range, limit, skip_chunks).unwrap().collect::<Result<_, _>>().unwrap()
     };
-    let got = run(&request);
+    let late = TimeRange::new(start + 120 * 15_000, start + 130 * 15_000);
+    let got = run(late, 0, false);
     assert_eq!(got.len(), 1);
-    assert_eq!((got[0].labels.value("code"), got[0].chunks.len()), ("200", 1));
-    request.skip_chunks = true;
-    assert!(run(&request)[0].chunks.is_empty());
-    request.range = TimeRange::ALL;
-    request.limit = 2;
-    assert_eq!(run(&request).len(), 2);
-    let listed = block
-        .label_values(
-            "__name__",
-            &LabelRequest { range: TimeRange::ALL, matchers: vec![], limit: 2 },
-            &Context::background(),
-        )
-        .unwrap();
-    assert_eq!((listed.values.len(), listed.notes.warnings.len()), (2, 1));
-    let outside = LabelRequest { range: TimeRange::new(0, 1), matchers: vec![], limit: 0 };
-    assert!(block.label_names(&outside, &Context::background()).unwrap().values.is_empty());
+    assert_eq!((got[0].0.value("code"), got[0].1.len()), ("200", 1));
+    assert!(run(late, 0, true)[0].1.is_empty());
+    assert_eq!(run(TimeRange::ALL, 2, true).len(), 2);
+    assert!(run(TimeRange::EMPTY, 0, false).is_empty());
+    assert_eq!(block.label_values("__name__", &[], TimeRange::ALL, 2).unwrap().len(), 2);
+    assert!(block.label_names(&[], TimeRange::new(0, 1), 0).unwrap().is_empty());
 }
 
+/// Enough series that wide matchers are checked on labels instead of being read, and values found by postings.
 #[test]
-fn a_raised_flag_or_a_spent_budget_ends_a_select() {
+fn shortcuts_give_the_same_answers() {
     let (world, _) = memory();
-    write(&world, Path::new("/data"), &load(), 120);
+    let text: String = (0..20_000)
+        .map(|n| {
+            format!(
+                "m{}{{id=\"{n}\", k=\"{}\"{}}} {n}\n",
+                n % 3,
+                n % 5000,
+                if n % 2 == 0 { ", even=\"y\"" } else { "" }
+            )
+        })
+        .collect();
+    let series = testkit::parse_load(&text, 0, 1).unwrap();
+    write(&world, Path::new("/data"), &series, 120);
     let block = open(&world, Path::new("/data"));
-    let mut context = Context::background();
-    context.budget = storage::Budget::new("--query.max-memory", 3);
-    let request = SelectRequest::new(TimeRange::ALL, vec![]);
-    assert_eq!(block.select(&request, &context).err().unwrap().kind, Kind::Exhausted);
-    context = Context::background();
-    context.cancel.raise();
-    assert!(block.select(&request, &context).is_err());
+    let m = |op, name, value| Matcher::new(op, name, value).unwrap();
+    use MatchOp::*;
+    let sets: Vec<(Vec<Matcher>, bool)> = vec![
+        (vec![m(Equal, "k", "17"), m(Regex, "id", ".+")], true),
+        (vec![m(Equal, "k", "17"), m(Regex, "id", ".*7")], false),
+        (vec![m(Equal, "k", "17"), m(NotRegex, "id", "1.*")], true),
+        (vec![m(Equal, "k", "17"), m(Equal, "even", "")], false),
+        (vec![m(Regex, "__name__", "m[12]"), m(NotEqual, "even", "y")], false),
+        (vec![m(Regex, "__name__", ".+")], false),
+    ];
+    for (matchers, checks) in &sets {
+        let plan = block::index::Plan::new(matchers, block.header()).unwrap();
+        assert_eq!(!plan.check.is_empty(), *checks, "{matchers:?} {plan:?}");
+        let want: Vec<_> = series.iter().map(|s| &s.0).filter(|l| Matcher::all_match(matchers, l)).collect();
+        let got = try_select(&block, matchers).unwrap();
+        assert_eq!(got.iter().map(|e| &e.0).collect::<Vec<_>>(), want, "{matchers:?}");
+        for name in ["__name__", "even", "k"] {
+            let values: BTreeSet<_> = want.iter().filter_map(|l| l.get(name).map(str::to_owned)).collect();
+            assert_eq!(
+                block.label_values(name, matchers, TimeRange::ALL, 0).unwrap(),
+                Vec::from_iter(values)
+            );
+        }
+    }
 }
 
 #[test]
@@ -154,7 +170,7 @@ fn refuses_what_would_not_be_a_block() {
     };
     let mut writer = BlockWriter::create(&world, Path::new("/data"), id()).unwrap();
     writer.add_series(&l("2"), &[c(&[1, 2]), c(&[3, 4])]).unwrap();
-    let refused = |writer: &mut BlockWriter, labels: &Labels, chunks: &[storage::ChunkData]| {
+    let refused = |writer: &mut BlockWriter, labels: &Labels, chunks: &[chunk::ChunkData]| {
         assert_eq!(writer.add_series(labels, chunks).unwrap_err().kind, Kind::Invalid);
     };
     refused(&mut writer, &l("1"), &[c(&[1])]);
@@ -238,12 +254,12 @@ proptest! {
         let meta = write_with(writer, &series, per_chunk);
         prop_assert_eq!(meta.is_none(), series.is_empty());
         if meta.is_some() {
-            let block: Block = open(&world, Path::new("/data"));
+            let block = open(&world, Path::new("/data"));
             prop_assert_eq!(read(&block), series.clone());
             block.verify().unwrap();
             for name in block.header().names() {
                 for value in block.header().values(name).unwrap() {
-                    let got = try_select(&block, vec![Matcher::equal(name, &value)]).unwrap();
+                    let got = try_select(&block, &[Matcher::equal(name, &value)]).unwrap();
                     let want = series.iter().filter(|(l, _)| l.get(name) == Some(&value)).count();
                     prop_assert_eq!(got.len(), want);
                 }

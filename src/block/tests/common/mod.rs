@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use block::{Block, BlockId, BlockWriter, MetaSpec, ThanosSpec};
 use bytes::Bytes;
-use chunk::Encoding;
+use chunk::{ChunkData, Encoding};
 use model::{Labels, Matcher, Sample, TimeRange};
 use runtime::World;
-use storage::{ChunkData, Columns, Context, Select, SelectRequest, SeriesEntry};
 use testkit::MemDisk;
 
 pub type Series = Vec<(Labels, Vec<Sample>)>;
@@ -59,19 +58,24 @@ pub fn open(world: &World, parent: &Path) -> Block {
     Block::open(world, &parent.join(ID)).unwrap()
 }
 
-pub fn try_select(block: &dyn Select, matchers: Vec<Matcher>) -> Result<Vec<SeriesEntry>, storage::Error> {
-    let set = block.select(&SelectRequest::new(TimeRange::ALL, matchers), &Context::background())?;
-    storage::collect(set).map(|(entries, _)| entries)
+pub type Entry = (Labels, Vec<ChunkData>);
+
+pub fn try_select(block: &Block, matchers: &[Matcher]) -> Result<Vec<Entry>, block::Error> {
+    block.series(matchers, TimeRange::ALL, 0, false)?.collect()
 }
 
-pub fn samples_of(entry: &SeriesEntry) -> Vec<Sample> {
-    let mut columns = Columns::default();
-    storage::decode_series(&entry.chunks, TimeRange::ALL, &mut columns).unwrap();
-    let pairs = columns.timestamps.iter().zip(&columns.values);
-    pairs.map(|(&timestamp, &value)| Sample { timestamp, value }).collect()
+pub fn try_samples(chunks: &[ChunkData]) -> Result<Vec<Sample>, chunk::Error> {
+    let mut out = Vec::new();
+    for chunk in chunks {
+        assert_eq!(chunk.encoding, Encoding::Xor);
+        for sample in chunk::xor::Iter::new(&chunk.bytes)? {
+            out.push(sample?);
+        }
+    }
+    Ok(out)
 }
 
-pub fn read(block: &dyn Select) -> Series {
-    let entries = try_select(block, vec![]).unwrap();
-    entries.iter().map(|e| (e.labels.clone(), samples_of(e))).collect()
+pub fn read(block: &Block) -> Series {
+    let entries = try_select(block, &[]).unwrap();
+    entries.into_iter().map(|(labels, chunks)| (labels, try_samples(&chunks).unwrap())).collect()
 }
