@@ -168,20 +168,29 @@ impl Labels {
     /// The hash by which Thanos places a series on a ring: as [`Labels::stable_hash`], after the tenant and
     /// one 0xFF.
     pub fn placement_hash(&self, tenant: &str) -> u64 {
-        let mut hasher = Xxh64::new(0);
-        hasher.update(tenant.as_bytes());
-        hasher.update(&[0xff]);
-        self.feed(&mut hasher);
-        hasher.digest()
+        placement_hash(tenant, &self.bytes)
     }
 
     fn feed(&self, hasher: &mut Xxh64) {
-        for (name, value) in self.iter() {
-            hasher.update(name.as_bytes());
-            hasher.update(&[0xff]);
-            hasher.update(value.as_bytes());
-            hasher.update(&[0xff]);
-        }
+        feed(self.iter(), hasher);
+    }
+}
+
+/// [`Labels::placement_hash`] of canonical label bytes ([`Labels::as_bytes`]), without building a [`Labels`].
+pub fn placement_hash(tenant: &str, label_bytes: &[u8]) -> u64 {
+    let mut hasher = Xxh64::new(0);
+    hasher.update(tenant.as_bytes());
+    hasher.update(&[0xff]);
+    feed(Iter { rest: label_bytes }, &mut hasher);
+    hasher.digest()
+}
+
+fn feed(labels: Iter<'_>, hasher: &mut Xxh64) {
+    for (name, value) in labels {
+        hasher.update(name.as_bytes());
+        hasher.update(&[0xff]);
+        hasher.update(value.as_bytes());
+        hasher.update(&[0xff]);
     }
 }
 

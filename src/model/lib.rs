@@ -12,7 +12,7 @@ mod tenant;
 mod time;
 
 pub use error::Kind;
-pub use labels::{InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME};
+pub use labels::{InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME, placement_hash};
 pub use matcher::{MatchOp, Matcher};
 pub use pattern::{Pattern, PatternError};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, pick_conflict, stale_nan};

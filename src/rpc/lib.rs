@@ -1,1 +1,27 @@
-//! rpc
+//! The gRPC doors: Thanos's StoreAPI, Info, WriteableStore and health, as servers over traits and as clients.
+//!
+//! Of a query: `roles/query` asks a [`StoreClient`] (a [`storage::Select`]); the peer's [`StoreServer`] asks the
+//! views of its [`StoreBackend`] and streams sorted series back. Of a write: the router's [`WriteClient`] sends a
+//! part of a batch; the peer's [`WriteServer`] hands it to its [`WriteBackend`] and returns a verdict per sample.
+//! Errors become gRPC statuses, and statuses errors, in `status.rs` only. The crate does not know where series
+//! live, who owns them, or how many copies are enough.
+
+mod advertised;
+mod channel;
+mod convert;
+mod health;
+mod serve;
+mod status;
+pub mod store;
+pub mod write;
+
+pub use advertised::{Advertised, NodeInfo, PeerInfo, PeerStore, TsdbInfo, component};
+pub use channel::ClientOptions;
+pub use health::Health;
+pub use serve::{ServeOptions, Services, serve};
+pub use status::{TENANT_METADATA, error_from_status, status_from_error};
+pub use store::{StoreBackend, StoreClient, StoreOptions, StoreServer, StoreView};
+pub use write::{
+    TenantGroup, WriteBackend, WriteCall, WriteClient, WriteClientOptions, WriteError, WriteFault,
+    WriteRequest, WriteServer, WriteShape,
+};

@@ -35,6 +35,11 @@ pub(crate) fn put_series<'a>(
         put_bytes(1, name.as_bytes(), out);
         put_bytes(2, value.as_bytes(), out);
     }
+    put_samples(samples, out);
+}
+
+/// Appends the sample fields of a `TimeSeries` message.
+pub(crate) fn put_samples(samples: impl IntoIterator<Item = Sample>, out: &mut Vec<u8>) {
     for sample in samples {
         let timestamp = sample.timestamp as u64;
         out.push(2 << 3 | 2);

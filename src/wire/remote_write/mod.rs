@@ -6,12 +6,14 @@
 mod columns;
 mod decode;
 mod encode;
+mod peer;
 mod snappy;
 mod walk;
 
 pub use columns::{DecodedV1, LabelFault, LabelPair, Series, SeriesFault};
 pub use decode::decode_v1;
 pub use encode::{compress, encode_v1};
+pub use peer::{PeerEncoder, PeerWrite, decode_peer};
 pub use snappy::decompress;
 
 /// How much one request may be and hold; beyond them it is refused before memory is spent on it.

@@ -1,0 +1,106 @@
+//! The gRPC listener: services together on one port, kept alive, and ended in order.
+
+use std::time::Duration;
+
+use model::Kind;
+use storage::Error;
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use wire::pb::thanos::info::info_server::InfoServer;
+use wire::pb::thanos::store_server::StoreServer as PbStoreServer;
+
+use crate::channel::MAX_MESSAGE;
+use crate::{Health, StoreServer, WriteServer};
+
+/// What is served on one port.
+#[derive(Clone, Default)]
+pub struct Services {
+    routes: Routes,
+}
+
+impl Services {
+    /// Answers whether the process is ready; every server has it.
+    pub fn new(health: Health) -> Services {
+        Services { routes: Routes::new(health.into_service()) }
+    }
+
+    /// The StoreAPI and Info of a store.
+    pub fn store(self, store: StoreServer) -> Services {
+        let series = PbStoreServer::new(store.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        Services { routes: self.routes.add_service(series).add_service(InfoServer::new(store)) }
+    }
+
+    /// Takes writes from peers.
+    pub fn write(self, write: WriteServer) -> Services {
+        Services { routes: self.routes.add_service(write) }
+    }
+}
+
+/// How a listener keeps its connections.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// How long a caller may be silent before it is asked for a sign of life, and how long it may take.
+    pub keepalive: Duration,
+    pub keepalive_timeout: Duration,
+    /// Connections are asked to reconnect after this time, so that load spreads (`--grpc-server-max-connection-age`).
+    pub max_connection_age: Option<Duration>,
+    /// How long calls under way may take after the shutdown began (`--grpc-grace-period`).
+    pub grace: Duration,
+}
+
+impl Default for ServeOptions {
+    fn default() -> ServeOptions {
+        ServeOptions {
+            keepalive: Duration::from_secs(20),
+            keepalive_timeout: Duration::from_secs(10),
+            max_connection_age: Some(Duration::from_secs(3600)),
+            grace: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Serves until `shutdown` resolves, then lets calls under way end within the grace period. A
+/// [`std::net::TcpListener`] becomes one of tokio's by `set_nonblocking(true)` and `TcpListener::from_std`.
+pub async fn serve(
+    listener: TcpListener,
+    services: Services,
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let (began, mut begun) = tokio::sync::watch::channel(false);
+    let signal = async move {
+        shutdown.await;
+        // The other end lives as long as this function.
+        let _ = began.send(true);
+    };
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(options.keepalive))
+        .http2_keepalive_timeout(Some(options.keepalive_timeout))
+        .tcp_nodelay(true)
+        .initial_stream_window_size(Some(4 << 20))
+        .initial_connection_window_size(Some(16 << 20));
+    if let Some(age) = options.max_connection_age {
+        server = server.max_connection_age(age);
+    }
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = server.add_routes(services.routes).serve_with_incoming_shutdown(incoming, signal);
+    let grace_over = async {
+        if begun.wait_for(|begun| *begun).await.is_err() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(options.grace).await;
+    };
+    tokio::select! {
+        ended = serving => ended.map_err(|error| {
+            Error::with_source(Kind::Unavailable, format!("grpc listener failed: {error}"), error)
+        }),
+        () = grace_over => {
+            tracing::warn!(grace = ?options.grace, "calls still under way after the grace period were cut off");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Errors to gRPC statuses and back: the one place where either is decided.
+
+use model::Kind;
+use storage::Error;
+use tonic::{Code, Status};
+
+/// Metadata key under which the tenant travels, as Thanos names it.
+pub const TENANT_METADATA: &str = "thanos-tenant";
+
+/// What the caller is told.
+pub fn status_from_error(error: &Error) -> Status {
+    let code = match error.kind {
+        Kind::Invalid => Code::InvalidArgument,
+        Kind::Refused => Code::FailedPrecondition,
+        Kind::Exhausted => Code::ResourceExhausted,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::Corrupt => Code::DataLoss,
+        Kind::Internal => Code::Internal,
+    };
+    Status::new(code, error.message.clone())
+}
+
+/// What a peer's status means to us; `peer` is named in the message.
+pub fn error_from_status(peer: &str, status: &Status) -> Error {
+    let kind = match status.code() {
+        Code::InvalidArgument | Code::OutOfRange => Kind::Invalid,
+        Code::FailedPrecondition
+        | Code::AlreadyExists
+        | Code::Cancelled
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::NotFound
+        | Code::Unimplemented => Kind::Refused,
+        Code::ResourceExhausted => Kind::Exhausted,
+        // Thanos aborts a query of which one store failed: another attempt may find it well.
+        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => Kind::Unavailable,
+        Code::DataLoss => Kind::Corrupt,
+        // A connection that breaks in mid-stream is reported as Unknown.
+        Code::Unknown => Kind::Unavailable,
+        Code::Internal | Code::Ok => Kind::Internal,
+    };
+    let code = status.code();
+    Error::with_source(kind, format!("{peer}: {} ({code:?})", status.message()), status.clone())
+}
+
+/// What a peer that writes is told: pressure on the node passes, so it is not reported as a lasting refusal.
+pub(crate) fn write_status_from_error(error: &Error) -> Status {
+    match error.kind {
+        Kind::Exhausted => Status::unavailable(error.message.clone()),
+        _ => status_from_error(error),
+    }
+}

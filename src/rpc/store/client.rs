@@ -1,0 +1,443 @@
+//! A peer's series: `thanos.Store` and Info of another process as a [`Select`].
+//!
+//! A select starts a task on the runtime that was given at construction; the task reads frames into a bounded
+//! channel, and the caller's thread takes series out of it. Dropping the set ends the call on the peer. The
+//! wait for each frame is bounded, and the query's cancel flag and deadline are looked at while waiting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use model::{Kind, Labels};
+use runtime::World;
+use storage::{
+    Context, Error, LabelRequest, Listed, Notes, PartialResponse, Reservation, Select, SelectRequest,
+    SeriesEntry, SeriesSet,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+use wire::pb::thanos::info::{InfoRequest, info_client::InfoClient};
+use wire::pb::thanos::series_response::Result as Frame;
+use wire::pb::thanos::store_client::StoreClient as PbStoreClient;
+use wire::pb::thanos::{self as pb, PartialResponseStrategy};
+
+use crate::channel::{self, ClientOptions, MAX_MESSAGE};
+use crate::{PeerInfo, TENANT_METADATA, convert, error_from_status};
+
+/// Series per batch that we ask for, as Thanos's queriers do.
+const BATCH_SIZE: i64 = 64;
+/// Frames read ahead of the caller.
+const FRAMES_AHEAD: usize = 4;
+/// How soon a raised flag is seen while a peer is silent.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A peer that answers for series. Cheap to clone.
+#[derive(Clone)]
+pub struct StoreClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: String,
+    channel: Channel,
+    handle: Handle,
+    world: World,
+    options: ClientOptions,
+    tenant: Option<MetadataValue<Ascii>>,
+    /// What Info said last: where not, labels are removed here.
+    strips: AtomicBool,
+}
+
+impl StoreClient {
+    /// A client of `address` (`host:port`); connects on first use. Its tasks run on `handle`, whose threads
+    /// must not be the ones that call [`Select`].
+    pub fn new(
+        address: &str,
+        options: ClientOptions,
+        world: World,
+        handle: Handle,
+    ) -> Result<StoreClient, Error> {
+        let channel = channel::lazy(address, &options, &handle)?;
+        let tenant = match &options.tenant {
+            None => None,
+            Some(tenant) => Some(tenant.parse().map_err(|error| {
+                Error::with_source(Kind::Invalid, format!("tenant {tenant:?} cannot be sent"), error)
+            })?),
+        };
+        let address = address.to_owned();
+        let strips = AtomicBool::new(true);
+        Ok(StoreClient {
+            inner: Arc::new(Inner { address, channel, handle, world, options, tenant, strips }),
+        })
+    }
+
+    pub fn address(&self) -> &str {
+        &self.inner.address
+    }
+
+    /// What the peer says of itself.
+    pub async fn info(&self) -> Result<PeerInfo, Error> {
+        let inner = &self.inner;
+        let mut client = InfoClient::new(inner.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+        let answer = inner.within(client.info(inner.request(InfoRequest {}))).await?;
+        let info = PeerInfo::from_pb(answer)?;
+        if let Some(store) = &info.store {
+            inner.strips.store(store.strips_replica_labels, Relaxed);
+        }
+        Ok(info)
+    }
+}
+
+impl Inner {
+    fn client(&self) -> PbStoreClient<Channel> {
+        PbStoreClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    fn request<T>(&self, body: T) -> Request<T> {
+        let mut request = Request::new(body);
+        if let Some(tenant) = &self.tenant {
+            request.metadata_mut().insert(TENANT_METADATA, tenant.clone());
+        }
+        request
+    }
+
+    fn failed(&self, status: &Status) -> Error {
+        error_from_status(&self.address, status)
+    }
+
+    fn too_slow(&self, limit: Duration) -> Error {
+        let message = format!("{}: no answer within {limit:?}; is it overloaded?", self.address);
+        Error::new(Kind::Unavailable, message)
+    }
+
+    async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Error> {
+        let answer = match self.options.response_timeout {
+            None => call.await,
+            Some(limit) => tokio::time::timeout(limit, call).await.map_err(|_| self.too_slow(limit))?,
+        };
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failed(&status))
+    }
+
+    /// Waits for `work` while the query is still wanted.
+    async fn while_wanted<T>(
+        &self,
+        context: &Context,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(LOOK_EVERY) => context.cancel.check(self.world.clock.monotonic())?,
+            }
+        }
+    }
+
+    /// Runs `work` on the runtime and waits for it on this thread.
+    fn wait<T: Send + 'static>(
+        self: &Arc<Self>,
+        context: &Context,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (sender, receiver) = oneshot::channel();
+        let (inner, context) = (self.clone(), context.clone());
+        self.handle.spawn(async move {
+            // The waiting thread may be gone only if it panicked.
+            let _ = sender.send(inner.while_wanted(&context, work).await);
+        });
+        match receiver.blocking_recv() {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(Kind::Unavailable, format!("{}: shutting down", self.address))),
+        }
+    }
+
+    async fn read(self: Arc<Self>, request: pb::SeriesRequest, context: Context, out: mpsc::Sender<Item>) {
+        if let Err(error) = self.read_frames(request, &context, &out).await {
+            // Nobody listens where the set was dropped.
+            let _ = out.send(Err(error)).await;
+        }
+    }
+
+    async fn read_frames(
+        &self,
+        request: pb::SeriesRequest,
+        context: &Context,
+        out: &mpsc::Sender<Item>,
+    ) -> Result<(), Error> {
+        let mut client = self.client();
+        let call = self.within(client.series(self.request(request)));
+        let mut stream: Streaming<pb::SeriesResponse> = tokio::select! {
+            () = out.closed() => return Ok(()),
+            stream = self.while_wanted(context, call) => stream?,
+        };
+        loop {
+            let frame = tokio::select! {
+                () = out.closed() => return Ok(()),
+                frame = self.while_wanted(context, self.frame(&mut stream)) => frame?,
+            };
+            let Some(frame) = frame else { return Ok(()) };
+            let mut part = Part::default();
+            match frame.result {
+                Some(Frame::Series(series)) => part.entries.push(self.entry(series)?),
+                Some(Frame::Batch(batch)) => {
+                    part.entries.reserve(batch.series.len());
+                    for series in batch.series {
+                        part.entries.push(self.entry(series)?);
+                    }
+                }
+                Some(Frame::Warning(text)) => part.warning = Some(format!("{}: {text}", self.address)),
+                Some(Frame::Hints(_)) | None => continue,
+            }
+            part.held = Some(context.budget.reserve(part.bytes())?);
+            if out.send(Ok(part)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn frame(
+        &self,
+        stream: &mut Streaming<pb::SeriesResponse>,
+    ) -> Result<Option<pb::SeriesResponse>, Error> {
+        let next = match self.options.response_timeout {
+            None => stream.message().await,
+            Some(limit) => {
+                tokio::time::timeout(limit, stream.message()).await.map_err(|_| self.too_slow(limit))?
+            }
+        };
+        next.map_err(|status| self.failed(&status))
+    }
+
+    fn entry(&self, series: pb::Series) -> Result<SeriesEntry, Error> {
+        let named = |error: Error| Error { message: format!("{}: {error}", self.address), ..error };
+        let labels = convert::labels_from_pb(&series.labels).map_err(named)?;
+        let chunks = series.chunks.into_iter().map(convert::chunk_from_pb).collect::<Result<_, _>>();
+        Ok(SeriesEntry { labels, chunks: chunks.map_err(named)? })
+    }
+}
+
+/// What one frame held.
+#[derive(Default)]
+struct Part {
+    entries: Vec<SeriesEntry>,
+    warning: Option<String>,
+    held: Option<Reservation>,
+}
+
+impl Part {
+    fn bytes(&self) -> u64 {
+        let of = |e: &SeriesEntry| {
+            e.labels.as_bytes().len() + e.chunks.iter().map(|c| c.bytes.len()).sum::<usize>()
+        };
+        self.entries.iter().map(of).sum::<usize>() as u64
+    }
+}
+
+type Item = Result<Part, Error>;
+
+impl Select for StoreClient {
+    fn select(&self, request: &SelectRequest, context: &Context) -> Result<Box<dyn SeriesSet>, Error> {
+        let without = &request.hints.without_labels;
+        let strips = without.is_empty() || self.inner.strips.load(Relaxed);
+        let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
+        let reader = self.inner.clone().read(series_request(request, context), context.clone(), sender);
+        self.inner.handle.spawn(reader);
+        let mut set = PeerSet {
+            inner: self.inner.clone(),
+            context: context.clone(),
+            parts: receiver,
+            part: Vec::new().into_iter(),
+            held: None,
+            next: None,
+            last: None,
+            notes: Notes::default(),
+        };
+        if strips {
+            return Ok(Box::new(set));
+        }
+        // A peer that leaves the labels in: all of its series are read and sorted anew.
+        let mut held = context.budget.reserve(0)?;
+        let mut entries = Vec::new();
+        while let Some(mut entry) = set.next()? {
+            entry.labels = entry.labels.filter(|name| !without.iter().any(|w| w == name));
+            let chunks: usize = entry.chunks.iter().map(|c| c.bytes.len()).sum();
+            held.grow((entry.labels.as_bytes().len() + chunks) as u64)?;
+            entries.push(entry);
+        }
+        entries.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(Box::new(Resorted { entries: entries.into_iter(), last: None, notes: set.notes(), _held: held }))
+    }
+
+    fn label_names(&self, request: &LabelRequest, context: &Context) -> Result<Listed, Error> {
+        let body = pb::LabelNamesRequest {
+            partial_response_strategy: strategy(context),
+            start: request.range.start,
+            end: request.range.end,
+            matchers: convert::matchers_to_pb(&request.matchers),
+            limit: i64::try_from(request.limit).unwrap_or(0),
+            ..Default::default()
+        };
+        let inner = self.inner.clone();
+        let work = async move { inner.within(inner.client().label_names(inner.request(body))).await };
+        let answer = self.inner.wait(context, work)?;
+        Ok(listed(&self.inner.address, answer.names, answer.warnings))
+    }
+
+    fn label_values(&self, name: &str, request: &LabelRequest, context: &Context) -> Result<Listed, Error> {
+        let body = pb::LabelValuesRequest {
+            label: name.to_owned(),
+            partial_response_strategy: strategy(context),
+            start: request.range.start,
+            end: request.range.end,
+            matchers: convert::matchers_to_pb(&request.matchers),
+            limit: i64::try_from(request.limit).unwrap_or(0),
+            ..Default::default()
+        };
+        let inner = self.inner.clone();
+        let work = async move { inner.within(inner.client().label_values(inner.request(body))).await };
+        let answer = self.inner.wait(context, work)?;
+        Ok(listed(&self.inner.address, answer.values, answer.warnings))
+    }
+}
+
+fn listed(address: &str, mut values: Vec<String>, warnings: Vec<String>) -> Listed {
+    // Some stores answer in the order of their own merge.
+    values.sort_unstable();
+    values.dedup();
+    let warnings = warnings.into_iter().map(|text| format!("{address}: {text}")).collect();
+    Listed { values, notes: Notes { warnings, infos: Vec::new() } }
+}
+
+fn strategy(context: &Context) -> i32 {
+    match context.partial {
+        PartialResponse::Warn => PartialResponseStrategy::Warn as i32,
+        PartialResponse::Abort => PartialResponseStrategy::Abort as i32,
+    }
+}
+
+fn series_request(request: &SelectRequest, context: &Context) -> pb::SeriesRequest {
+    let hints = &request.hints;
+    let query_hints = pb::QueryHints {
+        step_millis: hints.step,
+        func: Some(pb::Func { name: hints.function.clone() }),
+        grouping: Some(pb::Grouping { by: hints.by, labels: hints.grouping.clone() }),
+        range: Some(pb::Range { millis: hints.range }),
+        ..Default::default()
+    };
+    #[allow(deprecated)] // Older stores read the strategy from this flag alone.
+    let partial_response_disabled = context.partial == PartialResponse::Abort;
+    #[allow(deprecated)]
+    pb::SeriesRequest {
+        min_time: request.range.start,
+        max_time: request.range.end,
+        matchers: convert::matchers_to_pb(&request.matchers),
+        max_resolution_window: hints.max_resolution,
+        aggregates: vec![pb::Aggr::Raw as i32],
+        partial_response_disabled,
+        partial_response_strategy: strategy(context),
+        skip_chunks: request.skip_chunks,
+        query_hints: Some(query_hints),
+        without_replica_labels: hints.without_labels.clone(),
+        limit: i64::try_from(request.limit).unwrap_or(0),
+        response_batch_size: BATCH_SIZE,
+        ..Default::default()
+    }
+}
+
+/// A peer's answer as it comes in.
+struct PeerSet {
+    inner: Arc<Inner>,
+    context: Context,
+    parts: mpsc::Receiver<Item>,
+    part: std::vec::IntoIter<SeriesEntry>,
+    held: Option<Reservation>,
+    next: Option<SeriesEntry>,
+    last: Option<Labels>,
+    notes: Notes,
+}
+
+impl PeerSet {
+    fn pull(&mut self) -> Result<Option<SeriesEntry>, Error> {
+        loop {
+            if let Some(entry) = self.part.next() {
+                return Ok(Some(entry));
+            }
+            self.held = None;
+            self.context.cancel.check(self.inner.world.clock.monotonic())?;
+            match self.parts.blocking_recv() {
+                None => return Ok(None),
+                Some(part) => {
+                    let part = part?;
+                    self.notes.warnings.extend(part.warning);
+                    self.part = part.entries.into_iter();
+                    self.held = part.held;
+                }
+            }
+        }
+    }
+}
+
+impl SeriesSet for PeerSet {
+    fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
+        let first = match self.next.take() {
+            Some(entry) => Some(entry),
+            None => self.pull()?,
+        };
+        let Some(mut entry) = first else { return Ok(None) };
+        // A merge of unsorted streams would show a series twice.
+        if self.last.as_ref().is_some_and(|last| *last > entry.labels) {
+            let message = format!("{}: sent series {} out of order", self.inner.address, entry.labels);
+            return Err(Error::new(Kind::Corrupt, message));
+        }
+        // A large series comes in several frames.
+        while let Some(mut next) = self.pull()? {
+            if next.labels != entry.labels {
+                self.next = Some(next);
+                break;
+            }
+            entry.chunks.append(&mut next.chunks);
+        }
+        entry.chunks.sort_by_key(|c| (c.range.start, c.range.end));
+        self.last = Some(entry.labels.clone());
+        Ok(Some(entry))
+    }
+
+    fn notes(&mut self) -> Notes {
+        std::mem::take(&mut self.notes)
+    }
+}
+
+/// A peer's answer of which labels were removed here.
+struct Resorted {
+    entries: std::vec::IntoIter<SeriesEntry>,
+    last: Option<SeriesEntry>,
+    notes: Notes,
+    _held: Reservation,
+}
+
+impl SeriesSet for Resorted {
+    fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
+        let Some(mut entry) = self.last.take().or_else(|| self.entries.next()) else { return Ok(None) };
+        for mut next in self.entries.by_ref() {
+            if next.labels != entry.labels {
+                self.last = Some(next);
+                break;
+            }
+            entry.chunks.append(&mut next.chunks);
+        }
+        entry.chunks.sort_by_key(|c| (c.range.start, c.range.end));
+        Ok(Some(entry))
+    }
+
+    fn notes(&mut self) -> Notes {
+        std::mem::take(&mut self.notes)
+    }
+}

@@ -1,0 +1,374 @@
+//! Serves `thanos.Store` and `thanos.info.Info` from the views of a [`StoreBackend`].
+//!
+//! A Series call takes a permit, runs on a blocking thread and fills a bounded channel; the connection
+//! drains it. A caller who leaves raises the call's cancel flag, which the thread looks at for every series.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use model::{Kind, TimeRange};
+use runtime::World;
+use storage::{
+    Budget, Cancel, Context, Error, LabelRequest, Merge, PartialResponse, SelectRequest, SeriesSet,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+use wire::pb::thanos::{self as pb, PartialResponseStrategy, info};
+
+use super::frames::{self, Frames};
+use super::labels::Listing;
+use super::shape::{self, Shape, Streamed};
+use super::{StoreBackend, StoreView};
+use crate::{convert, status_from_error};
+
+/// How much a store gives, and to how many at once.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Calls that are worked on at the same time; the others wait.
+    pub max_concurrent: usize,
+    /// Series per request; 0 means all (`--store.limits.request-series`).
+    pub max_series: u64,
+    /// Chunks per request; 0 means all. Thanos counts `--store.limits.request-samples` as this times 120.
+    pub max_chunks: u64,
+    /// Bytes that requests may hold while they sort.
+    pub budget: Budget,
+    /// Frames (of up to a megabyte) that wait for a slow caller before the call does.
+    pub frames_ahead: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            max_concurrent: 20,
+            max_series: 0,
+            max_chunks: 0,
+            budget: Budget::unlimited(),
+            frames_ahead: 4,
+        }
+    }
+}
+
+/// The gRPC face of a backend. Cheap to clone.
+#[derive(Clone)]
+pub struct StoreServer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Arc<dyn StoreBackend>,
+    options: StoreOptions,
+    world: World,
+    permits: Arc<Semaphore>,
+}
+
+impl StoreServer {
+    pub fn new(backend: Arc<dyn StoreBackend>, options: StoreOptions, world: World) -> StoreServer {
+        let permits = Arc::new(Semaphore::new(options.max_concurrent.max(1)));
+        StoreServer { inner: Arc::new(Inner { backend, options, world, permits }) }
+    }
+
+    fn require_ready(&self) -> Result<(), Status> {
+        if self.inner.backend.advertised().ready {
+            return Ok(());
+        }
+        Err(status_from_error(&Error::new(Kind::Unavailable, "store is not ready")))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let permits = self.inner.permits.clone();
+        permits.acquire_owned().await.map_err(|_| Status::unavailable("store is shutting down"))
+    }
+
+    fn context(&self, metadata: &MetadataMap, partial: PartialResponse) -> Context {
+        let now = self.inner.world.clock.monotonic();
+        let deadline = deadline_of(metadata).and_then(|left| now.checked_add(left));
+        Context { cancel: Cancel::new(deadline), budget: self.inner.options.budget.clone(), partial }
+    }
+
+    /// Runs `work` on a blocking thread, raising its cancel flag when the caller leaves.
+    async fn list<R: Send + 'static>(
+        &self,
+        context: Context,
+        work: impl FnOnce(&dyn StoreBackend, &Context) -> Result<R, Error> + Send + 'static,
+    ) -> Result<R, Status> {
+        let permit = self.permit().await?;
+        let guard = RaiseOnDrop(context.cancel.clone());
+        let inner = self.inner.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&*inner.backend, &context)
+        });
+        let result = done.await.map_err(|error| Status::internal(format!("listing labels: {error}")))?;
+        drop(guard);
+        result.map_err(|error| status_from_error(&error))
+    }
+}
+
+struct RaiseOnDrop(Cancel);
+
+impl Drop for RaiseOnDrop {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
+}
+
+/// The time left that a caller states, as gRPC writes it: up to eight digits and a unit.
+fn deadline_of(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let unit = text.chars().last()?;
+    let digits = &text[..text.len() - unit.len_utf8()];
+    let amount: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    match unit {
+        'H' => Some(Duration::from_secs(amount * 3600)),
+        'M' => Some(Duration::from_secs(amount * 60)),
+        'S' => Some(Duration::from_secs(amount)),
+        'm' => Some(Duration::from_millis(amount)),
+        'u' => Some(Duration::from_micros(amount)),
+        'n' => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+fn partial_of(disabled: bool, strategy: i32) -> PartialResponse {
+    match PartialResponseStrategy::try_from(strategy) {
+        Ok(PartialResponseStrategy::Warn) if !disabled => PartialResponse::Warn,
+        _ => PartialResponse::Abort,
+    }
+}
+
+type Frame = Result<pb::SeriesResponse, Status>;
+
+impl Inner {
+    /// Fills `out` with the answer; runs on a blocking thread.
+    fn series(&self, request: pb::SeriesRequest, context: &Context, out: &mpsc::Sender<Frame>) {
+        let result = self.write_series(&request, context, &mut |frame| {
+            out.blocking_send(Ok(frame)).map_err(|_| Error::new(Kind::Refused, "the caller left"))
+        });
+        if let Err(error) = result {
+            tracing::debug!(error = %error, "series call ended early");
+            // Nobody is told when nobody is left.
+            let _ = out.blocking_send(Err(status_from_error(&error)));
+        }
+    }
+
+    fn write_series(
+        &self,
+        request: &pb::SeriesRequest,
+        context: &Context,
+        emit: &mut impl FnMut(pb::SeriesResponse) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let range = TimeRange::new(request.min_time, request.max_time);
+        let matchers = convert::matchers_from_pb(&request.matchers)?;
+        shape::require_matchers(&matchers)?;
+        let mut sources = Vec::new();
+        for view in self.backend.views(range, &matchers)? {
+            let Some(left) = shape::strip_external(&view.labels, &matchers) else { continue };
+            shape::require_matchers(&left)?;
+            if view.range.overlaps(&range) {
+                sources.push(self.source(view, left, request, context)?);
+            }
+        }
+        let mut merged = Merge::new(sources);
+        let mut frames = Frames::new(request.response_batch_size);
+        let limit = u64::try_from(request.limit).unwrap_or(0);
+        let (mut series, mut chunks) = (0u64, 0u64);
+        while let Some(entry) = merged.next()? {
+            self.check(context)?;
+            series += 1;
+            chunks += entry.chunks.len() as u64;
+            self.check_limits(series, chunks)?;
+            frames.push(&entry, emit)?;
+            if limit > 0 && series >= limit {
+                break;
+            }
+        }
+        frames.flush(emit)?;
+        for text in merged.notes().warnings {
+            emit(frames::warning(text))?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, context: &Context) -> Result<(), Error> {
+        context.cancel.check(self.world.clock.monotonic())
+    }
+
+    fn check_limits(&self, series: u64, chunks: u64) -> Result<(), Error> {
+        let over = |what: &str, used: u64, limit: u64| {
+            let message = format!("exceeded {what} limit: limit {limit}, got {used}; select fewer series");
+            (limit > 0 && used > limit).then(|| Error::new(Kind::Exhausted, message))
+        };
+        match over("series", series, self.options.max_series) {
+            Some(error) => Err(error),
+            None => over("chunks", chunks, self.options.max_chunks).map_or(Ok(()), Err),
+        }
+    }
+
+    /// One view's series as they are to be sent.
+    fn source(
+        &self,
+        view: StoreView,
+        matchers: Vec<model::Matcher>,
+        request: &pb::SeriesRequest,
+        context: &Context,
+    ) -> Result<Box<dyn SeriesSet>, Error> {
+        let without = &request.without_replica_labels;
+        let shape = Shape::new(&view.labels, without, request.shard_info.as_ref());
+        let mut select = SelectRequest::new(TimeRange::new(request.min_time, request.max_time), matchers);
+        select.skip_chunks = request.skip_chunks;
+        select.hints = hints_of(request);
+        // The replica labels are removed here, not below.
+        let mut loses_labels = false;
+        for name in shape.dropped() {
+            let any = LabelRequest { range: TimeRange::ALL, matchers: Vec::new(), limit: 1 };
+            if !view.select.label_values(name, &any, context)?.values.is_empty() {
+                loses_labels = true;
+                break;
+            }
+        }
+        if !loses_labels && request.shard_info.is_none() {
+            select.limit = usize::try_from(request.limit).unwrap_or(0);
+        }
+        let set = view.select.select(&select, context)?;
+        if loses_labels {
+            return shape::sorted(set, &shape, &context.budget, || self.check(context));
+        }
+        Ok(Box::new(Streamed::new(set, shape)))
+    }
+}
+
+fn hints_of(request: &pb::SeriesRequest) -> storage::Hints {
+    let hints = request.query_hints.clone().unwrap_or_default();
+    let grouping = hints.grouping.unwrap_or_default();
+    storage::Hints {
+        step: hints.step_millis,
+        function: hints.func.unwrap_or_default().name,
+        range: hints.range.unwrap_or_default().millis,
+        grouping: grouping.labels,
+        by: grouping.by,
+        max_resolution: request.max_resolution_window,
+        without_labels: Vec::new(),
+    }
+}
+
+/// The answer to one Series call; dropping it ends the work.
+pub struct SeriesStream {
+    frames: mpsc::Receiver<Frame>,
+    _guard: RaiseOnDrop,
+}
+
+impl Stream for SeriesStream {
+    type Item = Frame;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Frame>> {
+        self.frames.poll_recv(cx)
+    }
+}
+
+#[tonic::async_trait]
+impl pb::store_server::Store for StoreServer {
+    type SeriesStream = SeriesStream;
+
+    async fn series(&self, request: Request<pb::SeriesRequest>) -> Result<Response<SeriesStream>, Status> {
+        self.require_ready()?;
+        let body = request.get_ref();
+        #[allow(deprecated)] // Older askers still say it this way.
+        let partial = partial_of(body.partial_response_disabled, body.partial_response_strategy);
+        let context = self.context(request.metadata(), partial);
+        let guard = RaiseOnDrop(context.cancel.clone());
+        let permit = self.permit().await?;
+        let (sender, frames) = mpsc::channel(self.inner.options.frames_ahead.max(1));
+        let (inner, body) = (self.inner.clone(), request.into_inner());
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            inner.series(body, &context, &sender);
+        });
+        Ok(Response::new(SeriesStream { frames, _guard: guard }))
+    }
+
+    async fn label_names(
+        &self,
+        request: Request<pb::LabelNamesRequest>,
+    ) -> Result<Response<pb::LabelNamesResponse>, Status> {
+        self.require_ready()?;
+        let body = request.get_ref();
+        let partial = partial_of(body.partial_response_disabled, body.partial_response_strategy);
+        let context = self.context(request.metadata(), partial);
+        let body = request.into_inner();
+        let listed = self.list(context, move |backend, context| {
+            listing(body.start, body.end, &body.matchers, body.without_replica_labels, body.limit)?
+                .names(backend, context)
+        });
+        let listed = listed.await?;
+        let (names, warnings) = (listed.values, listed.notes.warnings);
+        Ok(Response::new(pb::LabelNamesResponse { names, warnings, hints: None }))
+    }
+
+    async fn label_values(
+        &self,
+        request: Request<pb::LabelValuesRequest>,
+    ) -> Result<Response<pb::LabelValuesResponse>, Status> {
+        self.require_ready()?;
+        let body = request.get_ref();
+        if body.label.is_empty() {
+            return Err(Status::invalid_argument("label name parameter cannot be empty"));
+        }
+        let partial = partial_of(body.partial_response_disabled, body.partial_response_strategy);
+        let context = self.context(request.metadata(), partial);
+        let body = request.into_inner();
+        let listed =
+            self.list(context, move |backend, context| {
+                listing(body.start, body.end, &body.matchers, body.without_replica_labels, body.limit)?
+                    .values(&body.label, backend, context)
+            });
+        let listed = listed.await?;
+        let (values, warnings) = (listed.values, listed.notes.warnings);
+        Ok(Response::new(pb::LabelValuesResponse { values, warnings, hints: None }))
+    }
+}
+
+fn listing(
+    start: i64,
+    end: i64,
+    matchers: &[pb::LabelMatcher],
+    without: Vec<String>,
+    limit: i64,
+) -> Result<Listing, Error> {
+    Ok(Listing {
+        range: TimeRange::new(start, end),
+        matchers: convert::matchers_from_pb(matchers)?,
+        without,
+        limit: usize::try_from(limit).unwrap_or(0),
+    })
+}
+
+#[tonic::async_trait]
+impl info::info_server::Info for StoreServer {
+    async fn info(&self, _: Request<info::InfoRequest>) -> Result<Response<info::InfoResponse>, Status> {
+        Ok(Response::new(self.inner.backend.advertised().to_pb()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_as_grpc_writes_them() {
+        let of = |text: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().unwrap());
+            deadline_of(&metadata)
+        };
+        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(of("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(of("1H"), Some(Duration::from_secs(3600)));
+        for bad in ["", "5", "S", "123456789S", "-1S", "1x"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+}

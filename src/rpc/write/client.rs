@@ -1,0 +1,194 @@
+//! Sends a part of a batch to a peer, ours or Thanos's, and says what became of each sample.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::Kind;
+use runtime::World;
+use storage::{Error, Refusal, Verdict};
+use tokio::runtime::Handle;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use wire::pb::thanos::WriteResponse;
+use wire::pb::tributary::v1::WriteContext;
+use wire::remote_write::PeerEncoder;
+
+use super::backoff::Backoff;
+use super::codec::{ClientCodec, PATH};
+use super::{WriteCall, WriteShape, verdicts};
+use crate::channel::{self, ClientOptions, MAX_MESSAGE};
+use crate::error_from_status;
+
+/// How a peer is written to. The defaults are Thanos's.
+#[derive(Clone, Debug)]
+pub struct WriteClientOptions {
+    pub channel: ClientOptions,
+    pub shape: WriteShape,
+    /// How long one write may take (`--receive-forward-timeout`).
+    pub timeout: Duration,
+    /// Longest pause after failures in a row (`--receive-forward-max-backoff`).
+    pub max_backoff: Duration,
+    /// Our own address, for the peer's logs.
+    pub door: String,
+}
+
+impl Default for WriteClientOptions {
+    fn default() -> WriteClientOptions {
+        WriteClientOptions {
+            channel: ClientOptions::default(),
+            shape: WriteShape::default(),
+            timeout: Duration::from_secs(5),
+            max_backoff: Duration::from_secs(5),
+            door: String::new(),
+        }
+    }
+}
+
+/// How a write failed as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFault {
+    /// The peer failed a moment ago; nothing was sent.
+    BackingOff,
+    /// No connection, or the peer says that it cannot take writes now.
+    Unavailable,
+    /// No answer in time; the samples may be stored.
+    TimedOut,
+    /// The peer answered with something else; the samples may be stored.
+    Failed,
+}
+
+/// A write without verdicts. Whatever the fault, sending the same samples again does no harm.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct WriteError {
+    pub kind: Kind,
+    pub fault: WriteFault,
+    pub message: String,
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// One peer. Cheap to clone; clones share connection and back-off.
+#[derive(Clone)]
+pub struct WriteClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: String,
+    channel: Channel,
+    world: World,
+    options: WriteClientOptions,
+    backoff: Backoff,
+}
+
+impl WriteClient {
+    /// A client of `address` (`host:port`); connects on first use, on the runtime `handle`.
+    pub fn new(
+        address: &str,
+        options: WriteClientOptions,
+        world: World,
+        handle: &Handle,
+    ) -> Result<WriteClient, Error> {
+        let channel = channel::lazy(address, &options.channel, handle)?;
+        let backoff = Backoff::new(options.max_backoff);
+        let address = address.to_owned();
+        Ok(WriteClient { inner: Arc::new(Inner { address, channel, world, options, backoff }) })
+    }
+
+    pub fn address(&self) -> &str {
+        &self.inner.address
+    }
+
+    /// Whether a write would fail at once because the peer failed a moment ago.
+    pub fn is_backing_off(&self) -> bool {
+        self.inner.backoff.pausing(self.inner.world.clock.monotonic()).is_some()
+    }
+
+    /// Sends and answers with one verdict per sample, in the order of `call.rows` and their samples. A peer
+    /// that knows no verdicts (Thanos) answers for the batch: all stored, or all refused, or an error.
+    pub async fn write(&self, call: WriteCall) -> Result<Vec<Verdict>, WriteError> {
+        let inner = &*self.inner;
+        if let Some(left) = inner.backoff.pausing(inner.world.clock.monotonic()) {
+            let message = format!("{}: failed a moment ago, is left alone for {left:?}", inner.address);
+            return Err(inner.error(Kind::Unavailable, WriteFault::BackingOff, message));
+        }
+        let (body, samples) = inner.encode(&call);
+        let answer = tokio::time::timeout(inner.options.timeout, inner.send(body)).await;
+        let Ok(answer) = answer else {
+            inner.backoff.failed(&inner.world);
+            let message = format!("{}: no answer within {:?}", inner.address, inner.options.timeout);
+            return Err(inner.error(Kind::Unavailable, WriteFault::TimedOut, message));
+        };
+        match answer {
+            Ok(response) => {
+                inner.backoff.succeeded();
+                inner.verdicts(&response, samples)
+            }
+            Err(status) => inner.verdicts_of_status(&status, samples),
+        }
+    }
+}
+
+impl Inner {
+    fn encode(&self, call: &WriteCall) -> (Bytes, usize) {
+        let mut encoder = PeerEncoder::default();
+        let mut samples = 0;
+        for series in call.rows.iter().filter_map(|&row| call.batch.series().get(row as usize)) {
+            let range = series.samples();
+            samples += range.len();
+            encoder.push(call.batch.label_bytes(series), &call.batch.samples()[range]);
+        }
+        let context = WriteContext { judged_at_ms: call.judged_at, door: self.options.door.clone() };
+        let by_tenant = self.options.shape == WriteShape::ByTenant;
+        let body = encoder.finish(call.tenant.as_str(), call.replica, by_tenant, Some(&context));
+        (body.into(), samples)
+    }
+
+    async fn send(&self, body: Bytes) -> Result<WriteResponse, Status> {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        grpc.ready().await.map_err(|error| Status::unavailable(format!("not connected: {error}")))?;
+        let mut request = Request::new(body);
+        request.set_timeout(self.options.timeout);
+        let response = grpc.unary(request, PathAndQuery::from_static(PATH), ClientCodec).await?;
+        Ok(response.into_inner())
+    }
+
+    fn verdicts(&self, response: &WriteResponse, samples: usize) -> Result<Vec<Verdict>, WriteError> {
+        let Some(wire) = &response.tributary else { return Ok(vec![Verdict::Stored; samples]) };
+        verdicts::decode(wire, samples).map_err(|what| {
+            let message = format!("{}: answered with {what}", self.address);
+            self.error(Kind::Internal, WriteFault::Failed, message)
+        })
+    }
+
+    /// AlreadyExists and InvalidArgument settle a batch for good; all else may change.
+    fn verdicts_of_status(&self, status: &Status, samples: usize) -> Result<Vec<Verdict>, WriteError> {
+        let error = error_from_status(&self.address, status);
+        let fault = match status.code() {
+            Code::AlreadyExists => {
+                self.backoff.succeeded();
+                return Ok(vec![Verdict::Refused(Refusal::Conflict); samples]);
+            }
+            Code::InvalidArgument => {
+                self.backoff.succeeded();
+                return Ok(vec![Verdict::Refused(Refusal::InvalidLabels); samples]);
+            }
+            Code::Unavailable => {
+                self.backoff.failed(&self.world);
+                WriteFault::Unavailable
+            }
+            Code::DeadlineExceeded | Code::Cancelled => WriteFault::TimedOut,
+            _ => WriteFault::Failed,
+        };
+        Err(WriteError { kind: error.kind, fault, message: error.message, source: error.source })
+    }
+
+    fn error(&self, kind: Kind, fault: WriteFault, message: String) -> WriteError {
+        WriteError { kind, fault, message, source: None }
+    }
+}

@@ -1,0 +1,63 @@
+//! Writes between receivers: Thanos's `RemoteWrite` with a verdict for each sample beside it.
+
+mod backoff;
+mod client;
+mod codec;
+mod server;
+mod snappy;
+mod verdicts;
+
+use std::sync::Arc;
+
+use model::{TenantId, Timestamp};
+use storage::{Error, Verdict, WriteBatch};
+
+pub use client::{WriteClient, WriteClientOptions, WriteError, WriteFault};
+pub use server::WriteServer;
+
+/// Somebody who takes writes from peers.
+#[tonic::async_trait]
+pub trait WriteBackend: Send + Sync + 'static {
+    /// Takes what a peer sent and answers, for each group, one verdict per sample of its batch, durable
+    /// where it says so. An error means that nothing of the request was judged.
+    async fn write(&self, request: WriteRequest) -> Result<Vec<Vec<Verdict>>, Error>;
+}
+
+/// What a peer sent, its labels checked and sorted.
+#[derive(Clone, Debug)]
+pub struct WriteRequest {
+    pub groups: Vec<TenantGroup>,
+    /// From 1: which copy this is, to be stored here; 0: not replicated yet.
+    pub replica: u32,
+    /// When the door let it in; none from Thanos, whose writes are judged on arrival.
+    pub judged_at: Option<Timestamp>,
+}
+
+/// Series of one tenant.
+#[derive(Clone, Debug)]
+pub struct TenantGroup {
+    pub tenant: TenantId,
+    pub batch: WriteBatch,
+}
+
+/// What to send to a peer: the series `rows` of a batch.
+#[derive(Clone, Debug)]
+pub struct WriteCall {
+    pub tenant: TenantId,
+    pub batch: Arc<WriteBatch>,
+    /// Indices into `batch.series()`.
+    pub rows: Vec<u32>,
+    /// From 1: which copy the peer is to store; 0: it is to replicate.
+    pub replica: u32,
+    pub judged_at: Timestamp,
+}
+
+/// How a request lays out its series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteShape {
+    /// One tenant (fields 1 and 2): understood by every version of Thanos and by us.
+    #[default]
+    Single,
+    /// Series by tenant (field 4): Thanos from 0.43 on, where it is the only shape sent.
+    ByTenant,
+}

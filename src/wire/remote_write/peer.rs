@@ -1,0 +1,277 @@
+//! `thanos.WriteRequest` between receivers, walked by hand like the door's requests: the same series, wrapped
+//! in tenant, replica number and our own context.
+
+use std::ops::Range;
+
+use model::Sample;
+use prost::Message;
+
+use super::columns::DecodedV1;
+use super::decode::push_series;
+use super::encode::{put_bytes, put_samples, put_varint};
+use super::walk::{Walk, Wire};
+use super::{Limits, Series};
+use crate::WireError;
+use crate::pb::tributary::v1::WriteContext;
+
+/// Field number of our own messages inside Thanos's.
+const OURS: u32 = 1000;
+
+/// A decoded request of a peer, used again for the next one.
+#[derive(Clone, Debug, Default)]
+pub struct PeerWrite {
+    /// Series of all groups.
+    pub columns: DecodedV1,
+    groups: Vec<(String, Range<usize>)>,
+    /// From 1; 0 means not replicated yet.
+    pub replica: i64,
+    /// Set by our own nodes only.
+    pub context: Option<WriteContext>,
+}
+
+impl PeerWrite {
+    /// Tenants and their series, in the order of the request.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, &[Series])> {
+        self.groups.iter().map(|(tenant, range)| (tenant.as_str(), &self.columns.series()[range.clone()]))
+    }
+}
+
+/// Reads a request of either shape: series by tenant (field 4) win where there are any, else one tenant's
+/// series (field 1) count. `out` is cleared first and holds nothing of use after an error.
+pub fn decode_peer(body: &[u8], limits: &Limits, out: &mut PeerWrite) -> Result<(), WireError> {
+    out.columns.clear(limits);
+    out.groups.clear();
+    (out.replica, out.context) = (0, None);
+    if u32::try_from(body.len()).is_err() {
+        return Err(WireError::refused(format!("write request too large: {} bytes", body.len())));
+    }
+    let by_tenant = has_groups(body)?;
+    let mut tenant = String::new();
+    let mut walk = Walk::new(body);
+    while !walk.is_done() {
+        let (field, wire) = walk.key()?;
+        match field {
+            1 => {
+                walk.expect(wire, Wire::Bytes, "a time series")?;
+                let series = walk.enter()?;
+                if !by_tenant {
+                    push_series(series, limits, &mut out.columns)?;
+                }
+            }
+            2 => {
+                walk.expect(wire, Wire::Bytes, "a tenant")?;
+                tenant = text(walk.enter()?)?;
+            }
+            3 => {
+                walk.expect(wire, Wire::Varint, "a replica number")?;
+                out.replica = walk.varint()? as i64;
+            }
+            4 => {
+                walk.expect(wire, Wire::Bytes, "a tenant's series")?;
+                let first = out.columns.series().len();
+                let tenant = push_group(walk.enter()?, limits, &mut out.columns)?;
+                out.groups.push((tenant, first..out.columns.series().len()));
+            }
+            OURS => {
+                walk.expect(wire, Wire::Bytes, "a write context")?;
+                let inner = walk.enter()?;
+                let context = WriteContext::decode(&body[inner.at..inner.end]);
+                out.context = Some(context.map_err(|error| {
+                    WireError::invalid(format!("protobuf has a bad write context: {error}"))
+                })?);
+            }
+            _ => walk.skip(field, wire)?,
+        }
+    }
+    if !by_tenant && !out.columns.series().is_empty() {
+        out.groups.push((tenant, 0..out.columns.series().len()));
+    }
+    Ok(())
+}
+
+fn has_groups(body: &[u8]) -> Result<bool, WireError> {
+    let mut walk = Walk::new(body);
+    while !walk.is_done() {
+        let (field, wire) = walk.key()?;
+        if field == 4 {
+            return Ok(true);
+        }
+        walk.skip(field, wire)?;
+    }
+    Ok(false)
+}
+
+fn push_group(mut walk: Walk<'_>, limits: &Limits, columns: &mut DecodedV1) -> Result<String, WireError> {
+    let mut tenant = String::new();
+    while !walk.is_done() {
+        let (field, wire) = walk.key()?;
+        match field {
+            1 => {
+                walk.expect(wire, Wire::Bytes, "a time series")?;
+                push_series(walk.enter()?, limits, columns)?;
+            }
+            2 => {
+                walk.expect(wire, Wire::Bytes, "a tenant")?;
+                tenant = text(walk.enter()?)?;
+            }
+            _ => walk.skip(field, wire)?,
+        }
+    }
+    Ok(tenant)
+}
+
+fn text(walk: Walk<'_>) -> Result<String, WireError> {
+    match std::str::from_utf8(&walk.bytes[walk.at..walk.end]) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => {
+            Err(WireError::invalid(format!("protobuf has a tenant that is not UTF-8 at byte {}", walk.at)))
+        }
+    }
+}
+
+/// Writes a request for a peer, series by series, from canonical label bytes.
+#[derive(Debug, Default)]
+pub struct PeerEncoder {
+    series: Vec<u8>,
+    /// All series so far, each with its key.
+    body: Vec<u8>,
+}
+
+impl PeerEncoder {
+    /// Adds a series: labels as [`model::Labels::as_bytes`] gives them.
+    pub fn push(&mut self, labels: &[u8], samples: &[Sample]) {
+        self.series.clear();
+        let mut rest = labels;
+        while !rest.is_empty() {
+            let (name, value);
+            (name, rest) = split_text(rest);
+            (value, rest) = split_text(rest);
+            // Both already carry their lengths as protobuf writes them.
+            self.series.push(1 << 3 | 2);
+            put_varint((2 + name.len() + value.len()) as u64, &mut self.series);
+            self.series.push(1 << 3 | 2);
+            self.series.extend_from_slice(name);
+            self.series.push(2 << 3 | 2);
+            self.series.extend_from_slice(value);
+        }
+        put_samples(samples.iter().copied(), &mut self.series);
+        put_bytes(1, &self.series, &mut self.body);
+    }
+
+    /// The request; `by_tenant` chooses field 4 instead of fields 1 and 2.
+    pub fn finish(
+        mut self,
+        tenant: &str,
+        replica: u32,
+        by_tenant: bool,
+        context: Option<&WriteContext>,
+    ) -> Vec<u8> {
+        put_bytes(2, tenant.as_bytes(), &mut self.body);
+        let mut out = if by_tenant {
+            let mut out = Vec::with_capacity(self.body.len() + 64);
+            put_bytes(4, &self.body, &mut out);
+            out
+        } else {
+            self.body
+        };
+        out.push(3 << 3);
+        put_varint(replica as u64, &mut out);
+        if let Some(context) = context {
+            put_varint((OURS << 3 | 2) as u64, &mut out);
+            let context = context.encode_to_vec();
+            put_varint(context.len() as u64, &mut out);
+            out.extend_from_slice(&context);
+        }
+        out
+    }
+}
+
+/// One text with its length before it, and what follows. Bytes that are no labels give what there is.
+fn split_text(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (mut len, mut at) = (0usize, 0);
+    for &byte in bytes.iter().take(4) {
+        len |= ((byte & 0x7f) as usize) << (7 * at);
+        at += 1;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    bytes.split_at((at + len).min(bytes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Labels;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pb::prometheus_copy::TimeSeries;
+    use crate::pb::thanos::{TimeSeriesTenantTuple, WriteRequest};
+
+    fn series(name: &str) -> TimeSeries {
+        let label = crate::pb::thanos::Label { name: "__name__".to_owned(), value: name.to_owned() };
+        let sample = crate::pb::prometheus_copy::Sample { value: 1.0, timestamp: 7 };
+        TimeSeries { labels: vec![label], samples: vec![sample], ..Default::default() }
+    }
+
+    fn shown(body: &[u8]) -> Vec<(String, usize)> {
+        let mut out = PeerWrite::default();
+        decode_peer(body, &Limits::default(), &mut out).unwrap();
+        out.groups().map(|(tenant, series)| (tenant.to_owned(), series.len())).collect()
+    }
+
+    #[test]
+    fn both_shapes_and_which_wins() {
+        let tuple = |tenant: &str| TimeSeriesTenantTuple {
+            timeseries: vec![series("a"), series("b")],
+            tenant: tenant.to_owned(),
+        };
+        let old = WriteRequest {
+            timeseries: vec![series("a")],
+            tenant: "t".to_owned(),
+            replica: 2,
+            ..Default::default()
+        };
+        assert_eq!(shown(&old.encode_to_vec()), [("t".to_owned(), 1)]);
+        let both = WriteRequest { timeseries_tenant_data: vec![tuple("x"), tuple("y")], ..old };
+        assert_eq!(shown(&both.encode_to_vec()), [("x".to_owned(), 2), ("y".to_owned(), 2)]);
+        assert_eq!(shown(&[]), []);
+    }
+
+    #[test]
+    fn encoded_requests_read_back() {
+        let long = "x".repeat(300);
+        let labels = Labels::from_pairs([("__name__", "up"), ("pod", &long)]).unwrap();
+        let samples = [Sample { timestamp: -5, value: f64::NAN }, Sample { timestamp: 9, value: -0.0 }];
+        for by_tenant in [false, true] {
+            let mut encoder = PeerEncoder::default();
+            encoder.push(labels.as_bytes(), &samples);
+            encoder.push(labels.as_bytes(), &samples[..1]);
+            let context = WriteContext { judged_at_ms: 77, door: "d".to_owned() };
+            let body = encoder.finish("t", 3, by_tenant, Some(&context));
+            let mut out = PeerWrite::default();
+            decode_peer(&body, &Limits::default(), &mut out).unwrap();
+            assert_eq!((out.replica, out.context.as_ref()), (3, Some(&context)));
+            let groups: Vec<_> = out.groups().collect();
+            assert_eq!((groups.len(), groups[0].0, groups[0].1.len()), (1, "t", 2));
+            let mut canonical = Vec::new();
+            out.columns.canonical(&groups[0].1[0], &body, &mut canonical).unwrap();
+            assert_eq!(canonical, labels.as_bytes());
+            assert_eq!(out.columns.samples()[..2], samples);
+            // And a protobuf library agrees.
+            let pb = WriteRequest::decode(&body[..]).unwrap();
+            assert_eq!(pb.timeseries_tenant_data.len(), by_tenant as usize);
+            assert_eq!(pb.tributary, Some(context));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode_peer(&body, &Limits::default(), &mut PeerWrite::default());
+            let mut encoder = PeerEncoder::default();
+            encoder.push(&body, &[]);
+            encoder.finish("t", 0, false, None);
+        }
+    }
+}
