@@ -96,7 +96,7 @@ pub fn prose(lines: &[&str]) -> String {
 /// A group's doc text is its heading; the longer story of a role is none.
 fn heading(about: &str) -> String {
     let first = about.split(['.', ':']).next().unwrap_or_default().trim();
-    if first.is_empty() || first.len() > 32 { Setting::OWN.to_owned() } else { first.to_owned() }
+    if first.is_empty() || first.len() > 24 { Setting::OWN.to_owned() } else { first.to_owned() }
 }
 
 /// Lets `self.validate()` in the macro's code find the struct's own method first, and this one if there is none.
