@@ -1,0 +1,329 @@
+//! A remote-write body into a batch: labels sorted and checked, the placement hash taken, and what can never be
+//! stored set aside with its reason.
+//!
+//! A series that is wrong costs its own samples only. Nothing is judged here that depends on what is stored
+//! or on the time.
+//!
+//! # Cost
+//! One pass; the decompressed body and the columns live in buffers of the thread and are used again.
+
+use std::cell::RefCell;
+
+use model::{InvalidLabels, Labels, METRIC_NAME, TenantId};
+use storage::{Refusal, WriteBatch};
+use wire::remote_write::{self, DecodedV1, Limits};
+use xxhash_rust::xxh64::Xxh64;
+
+use crate::status::{Denial, Example};
+
+/// What a body holds.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    pub batch: WriteBatch,
+    pub aside: Aside,
+}
+
+/// Samples that are refused whatever is stored.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Aside {
+    pub invalid_labels: u64,
+    /// Native histograms.
+    pub unsupported: u64,
+    pub example: Option<Example>,
+}
+
+impl Aside {
+    fn put(&mut self, reason: Refusal, count: u64, example: impl FnOnce() -> Example) {
+        match reason {
+            Refusal::Unsupported => self.unsupported += count,
+            _ => self.invalid_labels += count,
+        }
+        if self.example.is_none() {
+            self.example = Some(example());
+        }
+    }
+}
+
+/// Bytes of buffers that a thread keeps between requests; larger ones are given back.
+const KEEP_BYTES: usize = 8 << 20;
+
+#[derive(Default)]
+struct Scratch {
+    body: Vec<u8>,
+    columns: DecodedV1,
+    labels: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Decodes a snappy-compressed `prometheus.WriteRequest`.
+pub fn decode_v1(tenant: &TenantId, body: &[u8], limits: &Limits) -> Result<Decoded, Denial> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let decoded = decode_with(tenant, body, limits, scratch);
+        if scratch.body.capacity() > KEEP_BYTES {
+            scratch.body = Vec::new();
+        }
+        if scratch.columns.capacity_bytes() > KEEP_BYTES {
+            scratch.columns = DecodedV1::default();
+        }
+        decoded
+    })
+}
+
+fn decode_with(
+    tenant: &TenantId,
+    body: &[u8],
+    limits: &Limits,
+    scratch: &mut Scratch,
+) -> Result<Decoded, Denial> {
+    let Scratch { body: space, columns, labels } = scratch;
+    let plain = remote_write::decompress(body, limits, space).map_err(deny)?;
+    remote_write::decode_v1(plain, limits, columns).map_err(deny)?;
+    let mut decoded = Decoded::default();
+    for series in columns.series() {
+        let samples = columns.samples_of(series);
+        let kinds = samples.len() as u64 + u64::from(series.histograms);
+        if kinds == 0 {
+            // Exemplars alone, or nothing at all.
+            continue;
+        }
+        let fault = match columns.canonical(series, plain, labels) {
+            Err(fault) => Some(fault.to_string()),
+            Ok(()) if !has_name(labels) => Some("metric name is missing: no label __name__".to_owned()),
+            Ok(()) => None,
+        };
+        let shown = || shown(columns.labels(series, plain));
+        if let Some(detail) = fault {
+            let timestamp = samples.first().map(|s| s.timestamp);
+            decoded.aside.put(Refusal::InvalidLabels, kinds, || Example {
+                series: shown(),
+                timestamp,
+                reason: Refusal::InvalidLabels,
+                detail: Some(detail),
+            });
+            continue;
+        }
+        if series.histograms > 0 {
+            decoded.aside.put(Refusal::Unsupported, u64::from(series.histograms), || Example {
+                series: shown(),
+                timestamp: None,
+                reason: Refusal::Unsupported,
+                detail: None,
+            });
+        }
+        if !samples.is_empty() {
+            let hash = placement_hash(tenant, labels);
+            decoded.batch.push(labels, hash, samples.iter().copied());
+        }
+    }
+    Ok(decoded)
+}
+
+fn deny(error: wire::WireError) -> Denial {
+    match error.kind {
+        model::Kind::Refused => Denial::TooLarge(error.message),
+        _ => Denial::Invalid(error.message),
+    }
+}
+
+/// Whether canonical label bytes hold a metric name. Usually the first label: only capitals sort before it.
+fn has_name(labels: &[u8]) -> bool {
+    pairs(labels).any(|(name, _)| name == METRIC_NAME.as_bytes())
+}
+
+/// `Labels::placement_hash` over canonical bytes, without building labels.
+pub fn placement_hash(tenant: &TenantId, labels: &[u8]) -> u64 {
+    let mut hasher = Xxh64::new(0);
+    hasher.update(tenant.as_str().as_bytes());
+    hasher.update(&[0xff]);
+    for (name, value) in pairs(labels) {
+        hasher.update(name);
+        hasher.update(&[0xff]);
+        hasher.update(value);
+        hasher.update(&[0xff]);
+    }
+    hasher.digest()
+}
+
+/// Walks canonical label bytes.
+fn pairs(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        let name = text(&mut rest)?;
+        let value = text(&mut rest)?;
+        Some((name, value))
+    })
+}
+
+fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (mut len, mut shift) = (0usize, 0);
+    loop {
+        let (&byte, tail) = rest.split_first()?;
+        *rest = tail;
+        len |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+        shift += 7;
+        if shift > 28 {
+            return None;
+        }
+    }
+    let (text, tail) = rest.split_at_checked(len)?;
+    *rest = tail;
+    Some(text)
+}
+
+/// Longest text of labels in an answer.
+const SHOWN_BYTES: usize = 400;
+
+/// Labels for a human, whatever is wrong with them.
+fn shown<'a>(labels: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> String {
+    let mut out = String::from("{");
+    for (at, (name, value)) in labels.enumerate() {
+        if out.len() > SHOWN_BYTES {
+            out.push_str(", ...");
+            break;
+        }
+        let short = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
+            if bytes.len() > 100 { text + "..." } else { text }
+        };
+        let comma = if at == 0 { "" } else { ", " };
+        let name = short(name);
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let name = if plain { name } else { format!("{name:?}") };
+        out.push_str(&format!("{comma}{name}={:?}", short(value)));
+    }
+    out.push('}');
+    out
+}
+
+/// A series of a batch for a human, shortened.
+pub fn show_series(labels: Result<Labels, InvalidLabels>) -> String {
+    match labels {
+        Ok(labels) => {
+            let mut text = labels.to_string();
+            if text.len() > SHOWN_BYTES {
+                let cut = (0..=SHOWN_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+                text.truncate(cut);
+                text.push_str("...");
+            }
+            text
+        }
+        Err(error) => format!("({error})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tenant() -> TenantId {
+        TenantId::new("t").unwrap()
+    }
+
+    fn message(series: &[(&[(&[u8], &[u8])], &[(f64, i64)])]) -> Vec<u8> {
+        let field = |number: u8, bytes: &[u8]| {
+            let mut out = vec![number << 3 | 2];
+            let mut len = bytes.len();
+            while len >= 0x80 {
+                out.push(len as u8 | 0x80);
+                len >>= 7;
+            }
+            out.push(len as u8);
+            out.extend_from_slice(bytes);
+            out
+        };
+        let mut out = Vec::new();
+        for (labels, samples) in series {
+            let mut one = Vec::new();
+            for (name, value) in *labels {
+                one.extend(field(1, &[field(1, name), field(2, value)].concat()));
+            }
+            for (value, time) in *samples {
+                let mut sample = vec![0x09];
+                sample.extend(value.to_bits().to_le_bytes());
+                sample.push(0x10);
+                let mut t = *time as u64;
+                while t >= 0x80 {
+                    sample.push(t as u8 | 0x80);
+                    t >>= 7;
+                }
+                sample.push(t as u8);
+                one.extend(field(2, &sample));
+            }
+            out.extend(field(1, &one));
+        }
+        snap::raw::Encoder::new().compress_vec(&out).unwrap()
+    }
+
+    fn decode(series: &[(&[(&[u8], &[u8])], &[(f64, i64)])]) -> Decoded {
+        decode_v1(&tenant(), &message(series), &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn labels_are_sorted_and_hashed_as_the_model_does() {
+        let decoded = decode(&[(&[(b"job", b"a"), (b"__name__", b"up"), (b"empty", b"")], &[(1.0, 5)])]);
+        let series = &decoded.batch.series()[0];
+        let labels = decoded.batch.labels(series).unwrap();
+        assert_eq!(labels, Labels::from_pairs([("__name__", "up"), ("job", "a")]).unwrap());
+        assert_eq!(series.hash, labels.placement_hash("t"));
+        assert_eq!(decoded.aside, Aside::default());
+    }
+
+    #[test]
+    fn a_wrong_series_costs_only_its_own_samples() {
+        for (labels, part) in [
+            (&[][..], "no labels"),
+            (&[(&b"job"[..], &b"a"[..])], "metric name is missing"),
+            (&[(b"__name__", b""), (b"a", b"b")], "metric name is missing"),
+            (&[(b"__name__", b"up"), (b"", b"x")], "name is empty"),
+            (&[(b"__name__", b"up"), (b"a", b"1"), (b"a", b"2")], "\"a\" appears twice"),
+            (&[(b"__name__", b"up"), (b"a", b"\xff")], "UTF-8"),
+        ] {
+            let decoded = decode(&[
+                (&[(b"__name__", b"good")], &[(1.0, 5)]),
+                (labels, &[(1.0, 5), (2.0, 6)]),
+                (&[(b"__name__", b"better")], &[(f64::NAN, 5), (f64::INFINITY, 6)]),
+            ]);
+            assert_eq!(decoded.batch.series().len(), 2, "{part}");
+            assert_eq!(decoded.aside.invalid_labels, 2, "{part}");
+            let example = decoded.aside.example.unwrap();
+            assert!(example.detail.as_ref().unwrap().contains(part), "{example:?}");
+            assert_eq!(example.timestamp, Some(5));
+        }
+    }
+
+    #[test]
+    fn any_utf8_name_will_do() {
+        let decoded =
+            decode(&[(&[(b"__name__", "température.max x".as_bytes()), (b"a b", b"\n")], &[(1.0, 5)])]);
+        assert_eq!((decoded.batch.series().len(), decoded.aside.invalid_labels), (1, 0));
+    }
+
+    #[test]
+    fn a_series_of_nothing_is_nothing() {
+        let decoded = decode(&[(&[(b"", b"x")], &[]), (&[], &[])]);
+        assert!(decoded.batch.is_empty());
+        assert_eq!(decoded.aside, Aside::default());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bodies_never_panic(plain in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let body = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
+            let _ = decode_v1(&tenant(), &body, &Limits::default());
+            let _ = decode_v1(&tenant(), &plain, &Limits::default());
+        }
+
+        #[test]
+        fn hash_equals_the_models(pairs in proptest::collection::btree_map("[a-z_]{1,8}", "\\PC{1,200}", 1..8)) {
+            let labels = Labels::from_pairs(&pairs).unwrap();
+            prop_assert_eq!(placement_hash(&tenant(), labels.as_bytes()), labels.placement_hash("t"));
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! What an operator may tune of a receiver: Thanos's flags where they have a meaning here, and ours.
+//!
+//! The groups are public so that `standalone` shows the same flags with the same help.
+
+use std::path::PathBuf;
+
+use hashring::Algorithm;
+use model::{Labels, TenantId};
+use settings::{ByteSize, Common, Grpc, LabelPair, Listen, Objstore, Scalar, Span, settings};
+
+settings! {
+    /// Local storage.
+    pub struct Storage {
+        /// How much older than the clock a sample may be and still be taken in any order. It also is the time
+        /// for which a sender may be cut off and catch up. Longer costs later cuts and more memory.
+        ["tsdb.out-of-order.time-window"] out_of_order_window: Span = Span::from_hours(2);
+        /// How far ahead of the clock a sample may be. Too little refuses senders whose clocks are fast; too
+        /// much lets one wrong clock write into a future that nobody looks at.
+        ["tsdb.too-far-in-future.time-window"] future_tolerance: Span = Span::from_mins(10);
+        /// Beyond the out-of-order window, samples that come in time order for their series (a backfill, a
+        /// long backlog) are taken up to this age.
+        ["tsdb.max-sample-age"] max_sample_age: Span = Span::from_hours(48);
+        /// How long blocks stay on the local disk. With a bucket they leave only once they are shipped; 0 keeps
+        /// them for good.
+        ["tsdb.retention"] retention: Span = Span::from_days(15);
+        /// Most active series of one tenant on this node; 0 is no limit. At the limit only new series are
+        /// refused, existing ones go on.
+        ["receive.max-series-per-tenant"] max_series_per_tenant: u64 = 0;
+        /// When a write is answered: durable, after fdatasync of its log, or fast, from the page cache, as
+        /// Thanos does it. With fast, a crash of the machine loses up to a second of acknowledged samples.
+        ["receive.durability"] durability: DurabilityName = DurabilityName::Durable;
+        /// Length of a block.
+        [hidden "tsdb.min-block-duration"] block_duration: Span = Span::from_hours(2);
+    }
+}
+
+settings! {
+    /// Tenants.
+    pub struct Tenancy {
+        /// HTTP header that names the tenant of a write. THANOS-TENANT is read as well where it is absent.
+        ["receive.tenant-header"] header: String = "THANOS-TENANT".to_owned();
+        /// Tenant of writes that name none.
+        ["receive.default-tenant-id"] default_id: String = "default-tenant".to_owned();
+        /// External label that carries the tenant in blocks and over the StoreAPI.
+        ["receive.tenant-label-name"] label: String = "tenant_id".to_owned();
+    }
+}
+
+impl Tenancy {
+    fn validate(&self) -> Result<(), String> {
+        TenantId::new(&self.default_id).map_err(|e| format!("--receive.default-tenant-id: {e}"))?;
+        http::HeaderName::try_from(self.header.as_str())
+            .map_err(|_| format!("--receive.tenant-header: {:?} is not a header name", self.header))?;
+        match self.label.is_empty() {
+            true => Err("--receive.tenant-label-name must not be empty".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+settings! {
+    /// Admission.
+    pub struct Admission {
+        /// Largest body of a write as it is sent. Senders of ordinary settings stay below 1 MiB; a body
+        /// above is refused with 413, and Prometheus drops it.
+        ["receive.max-body-bytes"] max_body: ByteSize = ByteSize::from_mib(16);
+        /// Largest body of a write after decompression, judged by its declared size before any memory is taken.
+        ["receive.max-decompressed-bytes"] max_decompressed: ByteSize = ByteSize::from_mib(32);
+        /// Bytes that all writes in flight may hold together. Beyond it writes wait a moment and are then
+        /// answered 503 with Retry-After. Too little slows senders down; too much risks the memory of the node.
+        ["receive.max-inflight-bytes"] max_inflight: ByteSize = ByteSize::from_mib(512);
+        /// Series in one write.
+        [hidden "receive.max-series-per-request"] max_series: u64 = 100_000;
+        /// Labels of one series.
+        [hidden "receive.max-labels-per-series"] max_labels: u64 = 256;
+    }
+}
+
+settings! {
+    /// Ring and replication.
+    pub struct Replication {
+        /// File with the ring, in the format of Thanos's hashrings.json; see hashring/README.md. It is watched.
+        ["receive.hashrings-file"] hashrings_file: Option<PathBuf> = None;
+        /// The ring as JSON text. The file wins where both are given.
+        ["receive.hashrings"] hashrings: Option<String> = None;
+        /// How rings place series that do not say it themselves: ketama, or hashmod for a cluster that comes
+        /// from Thanos's default. All receivers must agree.
+        ["receive.hashrings-algorithm"] algorithm: AlgorithmName = AlgorithmName(Algorithm::Ketama);
+        /// How often the ring file is looked at where the system does not tell of a change.
+        ["receive.hashrings-file-refresh-interval"] refresh: Span = Span::from_mins(5);
+        /// This node's endpoint, spelled as in the ring. Without it a node with a ring routes and stores nothing.
+        ["receive.local-endpoint"] local_endpoint: Option<String> = None;
+        /// Copies of every sample. 3 survives the loss of one receiver without a gap.
+        ["receive.replication-factor"] replication_factor: u32 = 1;
+        /// Copies that must be durable before a write is answered: majority (2 of 3, both of 2), or one, which
+        /// is Thanos's rule for a replication factor of 2 and loses samples with the one node that has them.
+        ["receive.quorum"] quorum: QuorumName = QuorumName::Majority;
+        /// HTTP header by which a router says which copy a write is.
+        ["receive.replica-header"] replica_header: String = "THANOS-REPLICA".to_owned();
+        /// External label that tells this node's copies from those of its peers. Default: the first of
+        /// tributary_replica, receive_replica and replica that is among the labels.
+        ["receive.replica-label"] replica_label: Option<String> = None;
+        /// Writes in flight to one peer at once.
+        ["receive.forward.async-workers"] forward_workers: u32 = 5;
+        /// Bytes that may wait for one peer. Beyond it the peer counts as unavailable at once, so that a slow
+        /// one never holds the others up.
+        ["receive.forward.max-queue-bytes"] forward_queue: ByteSize = ByteSize::from_mib(64);
+        /// How long a write waits for its quorum.
+        [hidden "receive-forward-timeout"] forward_timeout: Span = Span::from_secs(5);
+        /// Longest pause before a peer that failed is tried again.
+        [hidden "receive-forward-max-backoff"] forward_max_backoff: Span = Span::from_secs(5);
+        /// How long a copy beyond the quorum may take in the background before it is given up.
+        [hidden "receive.forward.straggler-timeout"] straggler_timeout: Span = Span::from_secs(30);
+    }
+}
+
+impl Replication {
+    fn validate(&self) -> Result<(), String> {
+        if !(1..=15).contains(&self.replication_factor) {
+            return Err(format!(
+                "--receive.replication-factor is {}; it must be from 1 to 15",
+                self.replication_factor
+            ));
+        }
+        http::HeaderName::try_from(self.replica_header.as_str()).map_err(|_| {
+            format!("--receive.replica-header: {:?} is not a header name", self.replica_header)
+        })?;
+        match self.forward_workers {
+            0 => Err("--receive.forward.async-workers must be 1 or more".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+settings! {
+    /// Takes remote writes, places them on the ring, keeps copies, cuts blocks and ships them.
+    pub struct Settings {
+        [..] common: Common;
+        [..] grpc: Grpc;
+        /// Address of the HTTP listener for remote write.
+        ["remote-write.address"] remote_write_address: Listen = Listen::everywhere(19291);
+        /// Folder of the log and the local blocks.
+        ["tsdb.path"] data_dir: PathBuf = PathBuf::from("./data");
+        /// External label of this node, as name="value"; may be given several times. Blocks and series over
+        /// the StoreAPI carry it. Receivers of one ring need labels that differ.
+        ["label"] labels: Vec<LabelPair> = Vec::new();
+        [..] storage: Storage;
+        [..] tenancy: Tenancy;
+        [..] replication: Replication;
+        [..] admission: Admission;
+        [..] objstore: Objstore;
+    }
+}
+
+impl Settings {
+    fn validate(&self) -> Result<(), String> {
+        let labels = self.external_labels()?;
+        let clustered = self.has_ring() || self.objstore.document().is_some();
+        if labels.is_empty() && clustered && self.mode() != Mode::RouterOnly {
+            return Err(
+                "no external labels: give at least one --label name=\"value\" that no other receiver has; \
+                 blocks and copies are told apart by it"
+                    .to_owned(),
+            );
+        }
+        if labels.get(&self.tenancy.label).is_some() {
+            return Err(format!(
+                "--label {} is taken by --receive.tenant-label-name; choose another name",
+                self.tenancy.label
+            ));
+        }
+        if let Some(name) = &self.replication.replica_label
+            && labels.get(name).is_none()
+        {
+            return Err(format!("--receive.replica-label names {name:?}, which is not among the --label"));
+        }
+        if self.replication.replication_factor > 1 && !self.has_ring() {
+            return Err(format!(
+                "--receive.replication-factor is {} without a ring; give --receive.hashrings-file as well",
+                self.replication.replication_factor
+            ));
+        }
+        Ok(())
+    }
+
+    /// The node's external labels, checked.
+    pub fn external_labels(&self) -> Result<Labels, String> {
+        let pairs = self.labels.iter().map(|pair| (pair.name.as_str(), pair.value.as_str()));
+        Labels::from_pairs(pairs).map_err(|error| format!("--label: {error}"))
+    }
+
+    /// The label that tells this node's copies from its peers'.
+    pub fn own_replica_label(&self) -> Option<String> {
+        let named = self.replication.replica_label.clone();
+        named.or_else(|| {
+            let usual = ["tributary_replica", "receive_replica", "replica"];
+            let found = usual.into_iter().find(|name| self.labels.iter().any(|pair| pair.name == *name));
+            found.map(str::to_owned)
+        })
+    }
+
+    pub fn has_ring(&self) -> bool {
+        self.replication.hashrings_file.is_some() || self.replication.hashrings.is_some()
+    }
+
+    pub fn mode(&self) -> Mode {
+        match (self.has_ring(), &self.replication.local_endpoint) {
+            (true, Some(_)) => Mode::RouterIngestor,
+            (true, None) => Mode::RouterOnly,
+            (false, _) => Mode::IngestorOnly,
+        }
+    }
+}
+
+/// What a receiver does, by what it was given: as Thanos decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A ring and a place in it: routes, and stores what falls to it.
+    RouterIngestor,
+    /// A ring without a place in it: routes, stores nothing, opens no data folder.
+    RouterOnly,
+    /// No ring: stores everything it is sent.
+    IngestorOnly,
+}
+
+impl Mode {
+    pub fn stores(self) -> bool {
+        self != Mode::RouterOnly
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::RouterIngestor => "RouterIngestor",
+            Mode::RouterOnly => "RouterOnly",
+            Mode::IngestorOnly => "IngestorOnly",
+        }
+    }
+}
+
+/// `--receive.quorum`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuorumName {
+    Majority,
+    One,
+}
+
+impl QuorumName {
+    /// How many of `replication_factor` copies must be durable.
+    pub fn needed(self, replication_factor: usize) -> usize {
+        match self {
+            QuorumName::Majority => replication_factor / 2 + 1,
+            QuorumName::One => 1,
+        }
+    }
+}
+
+impl Scalar for QuorumName {
+    const PLACEHOLDER: &'static str = "RULE";
+
+    fn parse(text: &str) -> Result<QuorumName, String> {
+        match text {
+            "majority" => Ok(QuorumName::Majority),
+            "one" => Ok(QuorumName::One),
+            _ => Err(format!("{text:?} is not a quorum: majority or one")),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            QuorumName::Majority => "majority".to_owned(),
+            QuorumName::One => "one".to_owned(),
+        }
+    }
+}
+
+/// `--receive.durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DurabilityName {
+    Durable,
+    Fast,
+}
+
+impl Scalar for DurabilityName {
+    const PLACEHOLDER: &'static str = "RULE";
+
+    fn parse(text: &str) -> Result<DurabilityName, String> {
+        match text {
+            "durable" => Ok(DurabilityName::Durable),
+            "fast" => Ok(DurabilityName::Fast),
+            _ => Err(format!("{text:?} is not a durability: durable or fast")),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            DurabilityName::Durable => "durable".to_owned(),
+            DurabilityName::Fast => "fast".to_owned(),
+        }
+    }
+}
+
+/// `--receive.hashrings-algorithm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlgorithmName(pub Algorithm);
+
+impl Scalar for AlgorithmName {
+    const PLACEHOLDER: &'static str = "NAME";
+
+    fn parse(text: &str) -> Result<AlgorithmName, String> {
+        let found = Algorithm::from_name(text).map(AlgorithmName);
+        found.ok_or_else(|| format!("{text:?} is not an algorithm: ketama or hashmod"))
+    }
+
+    fn show(&self) -> String {
+        self.0.name().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(args: &[&str]) -> Result<Settings, String> {
+        settings::from_args::<Settings>(args).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn modes_follow_ring_and_place() {
+        let ring = "--receive.hashrings=[]";
+        let label = "--label=replica=\"a\"";
+        assert_eq!(given(&[]).unwrap().mode(), Mode::IngestorOnly);
+        assert_eq!(given(&[ring]).unwrap().mode(), Mode::RouterOnly);
+        let both = given(&[ring, label, "--receive.local-endpoint=a:1"]).unwrap();
+        assert_eq!(both.mode(), Mode::RouterIngestor);
+        assert_eq!(both.own_replica_label().as_deref(), Some("replica"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_way_out() {
+        let ring = "--receive.hashrings=[]";
+        for (args, part) in [
+            (&[ring, "--receive.local-endpoint=a:1"][..], "--label"),
+            (&["--objstore.config=type: FILESYSTEM"], "--label"),
+            (&["--receive.replication-factor=3"], "--receive.hashrings-file"),
+            (&["--receive.replication-factor=0"], "from 1 to 15"),
+            (&["--receive.default-tenant-id=../x"], "default-tenant-id"),
+            (&["--label=tenant_id=\"x\""], "tenant-label-name"),
+            (&["--receive.replica-label=zone"], "not among the --label"),
+            (&["--receive.quorum=all"], "majority or one"),
+            (&["--receive.durability=slow"], "durable or fast"),
+        ] {
+            let error = given(args).unwrap_err();
+            assert!(error.contains(part), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn quorum_of_two_is_two_unless_named() {
+        let needed = |rf| QuorumName::Majority.needed(rf);
+        assert_eq!([1, 2, 3, 4, 5].map(needed), [1, 2, 2, 3, 3]);
+        assert_eq!(QuorumName::One.needed(2), 1);
+    }
+}
