@@ -38,7 +38,11 @@ fn twin(setting: &Setting) -> String {
 }
 
 fn args(setting: &Setting) -> Vec<Arg> {
-    let mut arg = Arg::new(setting.name).long(setting.name).help(help(setting)).hide(setting.hidden);
+    let mut arg = Arg::new(setting.name)
+        .long(setting.name)
+        .help(help(setting, " "))
+        .long_help(help(setting, "\n"))
+        .hide(setting.hidden);
     // A role's own settings stand together with --help and --config.file, as clap has them without a heading.
     if setting.heading != Setting::OWN {
         arg = arg.help_heading(setting.heading.clone());
@@ -63,14 +67,15 @@ fn args(setting: &Setting) -> Vec<Arg> {
     vec![arg.num_args(1).value_name(setting.placeholder).allow_negative_numbers(true).action(action)]
 }
 
-fn help(setting: &Setting) -> String {
+/// The help text with its default, which stands after `gap`.
+fn help(setting: &Setting, gap: &str) -> String {
     let mut help = setting.help.clone();
     if setting.repeatable {
         help.push_str(" May be given several times.");
     }
     let default = setting.default.join(", ");
     if !default.is_empty() && !(setting.switch && default == "false") {
-        help.push_str(&format!(" [default: {default}]"));
+        help.push_str(&format!("{gap}[default: {default}]"));
     }
     help
 }

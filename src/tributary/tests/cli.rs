@@ -102,3 +102,30 @@ fn no_command_shows_the_commands() {
     assert_eq!(code, Some(0));
     assert!(version.starts_with(concat!("tributary ", env!("CARGO_PKG_VERSION"))), "{version}");
 }
+
+#[test]
+fn a_bucket_is_needed_and_must_be_readable() {
+    let (code, _, err) = said(&["tools", "bucket", "ls"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("--objstore.config-file"), "{err}");
+    let (code, _, err) = said(&["tools", "bucket", "inspect", "--objstore.config=type: S4"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("S4"), "{err}");
+    let (code, _, err) = said(&["tools", "bucket", "ls", "--output=x"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("ids, wide or json"), "{err}");
+}
+
+#[test]
+fn an_empty_bucket_is_empty() {
+    let dir = std::env::temp_dir().join(format!("tributary-bucket-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("create {}: {e}", dir.display()));
+    let bucket =
+        format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", dir.display());
+    let (code, out, err) = said(&["tools", "bucket", "ls", &bucket]);
+    assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+    let (code, out, err) = said(&["tools", "bucket", "inspect", "-o", "csv", &bucket]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.starts_with("ULID,FROM,UNTIL"), "{out}");
+    let _ = std::fs::remove_dir_all(&dir);
+}
