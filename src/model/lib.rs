@@ -4,6 +4,7 @@
 //! file format or configuration.
 
 mod error;
+pub mod histogram;
 mod labels;
 mod matcher;
 mod pattern;
@@ -12,6 +13,7 @@ mod tenant;
 mod time;
 
 pub use error::Kind;
+pub use histogram::{FloatHistogram, Histogram, InvalidHistogram};
 pub use labels::{InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME, placement_hash};
 pub use matcher::{MatchOp, Matcher};
 pub use pattern::{Pattern, PatternError};
