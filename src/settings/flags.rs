@@ -74,7 +74,8 @@ fn help(setting: &Setting, gap: &str) -> String {
         help.push_str(" May be given several times.");
     }
     let default = setting.default.join(", ");
-    if !default.is_empty() && !(setting.switch && default == "false") {
+    let off = setting.switch && default == "false";
+    if !default.is_empty() && !off {
         help.push_str(&format!("{gap}[default: {default}]"));
     }
     help

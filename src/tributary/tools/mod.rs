@@ -1,6 +1,7 @@
 //! `tributary tools`: what an operator runs by hand, beside the roles.
 
 mod bucket;
+mod wal;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,7 +14,10 @@ pub fn command() -> Command {
     let config = Command::new("config")
         .about("Print the example settings file of a role: every key with its help and default.")
         .arg(Arg::new("role").required(true).value_parser(cli::ROLES).help("The role."));
-    group("tools", "Tools for operators.").subcommand(bucket::command()).subcommand(config)
+    group("tools", "Tools for operators.")
+        .subcommand(bucket::command())
+        .subcommand(wal::command())
+        .subcommand(config)
 }
 
 /// A command that only holds others.
@@ -28,6 +32,7 @@ fn group(name: &'static str, about: &'static str) -> Command {
 pub fn run(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
         Some(("bucket", matches)) => bucket::run(matches),
+        Some(("wal", matches)) => wal::run(matches),
         Some(("config", matches)) => config(matches),
         // Clap requires one of those that command() lists.
         _ => ExitCode::from(2),
