@@ -1,7 +1,8 @@
 //! An address to listen on, in Go's notation as well: `0.0.0.0:10902`, `:10901`, `[::]:1`, `localhost:9090`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use crate::Scalar;
 
@@ -36,9 +37,22 @@ impl Listen {
         self.port
     }
 
-    /// What to hand to `bind`: an empty host is every interface, IPv6 included where the machine has it.
-    pub fn bind_text(&self) -> String {
-        if self.host.is_empty() { format!("[::]:{}", self.port) } else { self.to_string() }
+    /// The address to bind: an empty host is every interface, IPv6 included where the machine has it. A name
+    /// is looked up, which may block; meant for the start of a role.
+    pub fn socket_address(&self) -> io::Result<SocketAddr> {
+        if self.host.is_empty() {
+            let has_ipv6 = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+            let all: IpAddr =
+                if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+            return Ok(SocketAddr::new(all, self.port));
+        }
+        let found = (self.host.as_str(), self.port).to_socket_addrs();
+        let found =
+            found.map_err(|e| io::Error::new(e.kind(), format!("cannot look up {}: {e}", self.host)))?;
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", self.host)))
     }
 
     /// Whether only this machine can reach it.
@@ -87,19 +101,23 @@ mod tests {
 
     #[test]
     fn forms() {
-        for (text, bind, loopback) in [
-            ("0.0.0.0:10902", "0.0.0.0:10902", false),
-            (":10901", "[::]:10901", false),
-            ("[::]:1", "[::]:1", false),
-            ("[::1]:9", "[::1]:9", true),
-            ("localhost:0", "localhost:0", true),
-            ("127.0.0.1:1", "127.0.0.1:1", true),
-            ("metrics.example:65535", "metrics.example:65535", false),
+        for (text, loopback) in [
+            ("0.0.0.0:10902", false),
+            (":10901", false),
+            ("[::]:1", false),
+            ("[::1]:9", true),
+            ("localhost:0", true),
+            ("127.0.0.1:1", true),
+            ("metrics.example:65535", false),
         ] {
             let listen = Listen::parse(text).unwrap();
-            assert_eq!((listen.bind_text().as_str(), listen.is_loopback()), (bind, loopback), "{text}");
+            assert_eq!(listen.is_loopback(), loopback, "{text}");
             assert_eq!(listen.to_string(), text);
         }
+        let bound = |text| Listen::parse(text).unwrap().socket_address().unwrap().to_string();
+        assert_eq!(bound("127.0.0.1:5"), "127.0.0.1:5");
+        assert_eq!(bound("[::1]:5"), "[::1]:5");
+        assert!(["[::]:5", "0.0.0.0:5"].contains(&bound(":5").as_str()));
         for bad in ["", "10902", "a:", "a:65536", "a:x", "::1:9", "[::1:9", "http://a:1", "[a]:1"] {
             assert!(Listen::parse(bad).is_err(), "{bad}");
         }
