@@ -4,12 +4,16 @@
 //! It knows neither where series come from nor who asked.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use model::Timestamp;
 use runtime::World;
 use storage::{Context, Select};
 
-use crate::{EngineSettings, Error, QueryResult};
+use crate::exec::{Grid, Root, Run};
+use crate::parse::{self, Limits, Type};
+use crate::plan::PlanContext;
+use crate::{EngineSettings, Error, QueryResult, Stats};
 
 /// A query at one time.
 #[derive(Clone, Debug, Default)]
@@ -60,8 +64,9 @@ impl Engine {
         select: Arc<dyn Select>,
         context: &Context,
     ) -> Result<QueryResult, Error> {
-        let _ = (request, select, context, &self.world);
-        Err(Error::unsupported("evaluation"))
+        let times = Times { start: request.time, end: request.time, step: 0 };
+        let lookback = request.lookback_override;
+        self.evaluate(&request.query, times, lookback, request.max_resolution, &*select, context)
     }
 
     /// Evaluates at every step of a range; the value is always a matrix.
@@ -71,7 +76,68 @@ impl Engine {
         select: Arc<dyn Select>,
         context: &Context,
     ) -> Result<QueryResult, Error> {
-        let _ = (request, select, context, &self.world);
-        Err(Error::unsupported("evaluation"))
+        if request.step <= 0 {
+            return Err(Error::invalid(
+                "zero or negative query resolution step widths are not accepted. Try a positive integer",
+            ));
+        }
+        if request.end < request.start {
+            return Err(Error::invalid("end timestamp must not be before start time"));
+        }
+        let times = Times { start: request.start, end: request.end, step: request.step };
+        let lookback = request.lookback_override;
+        self.evaluate(&request.query, times, lookback, request.max_resolution, &*select, context)
     }
+
+    fn evaluate(
+        &self,
+        text: &str,
+        times: Times,
+        lookback: Option<i64>,
+        max_resolution: i64,
+        select: &dyn Select,
+        context: &Context,
+    ) -> Result<QueryResult, Error> {
+        let clock = &self.world.clock;
+        let began = clock.monotonic();
+        let limits = Limits { depth: self.settings.max_depth, bytes: self.settings.max_query_bytes };
+        let expr = parse::parse_within(text, limits)?;
+        let instant = times.step == 0;
+        if !instant && !matches!(expr.type_of(), Type::Scalar | Type::Vector) {
+            return Err(Error::invalid(format!(
+                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+                expr.type_of().describe()
+            )));
+        }
+        let plan_context = PlanContext {
+            start: times.start,
+            end: times.end,
+            step: times.step,
+            default_subquery_step: self.settings.default_subquery_step_ms,
+            max_resolution,
+        };
+        let lookback = lookback.filter(|ms| *ms > 0).unwrap_or(self.settings.lookback_ms);
+        let run = Run::new(select, context, &self.settings, &self.world, text, lookback, instant);
+        let grid = Grid::new(times.start, times.end, times.step);
+        let root = Root::plan(&expr, &plan_context)?;
+        let prepared = clock.monotonic();
+        let answer = root.evaluate(grid, &run)?;
+        let evaluated = clock.monotonic();
+        let value = answer.into_value(grid, instant);
+        let stats = Stats {
+            samples: run.samples.load(Relaxed),
+            peak_samples: run.peak.load(Relaxed),
+            peak_bytes: run.budget.peak(),
+            prepare: prepared - began,
+            evaluate: evaluated - prepared,
+            sort: clock.monotonic() - evaluated,
+        };
+        Ok(QueryResult { value, notes: run.take_notes(), stats })
+    }
+}
+
+struct Times {
+    start: Timestamp,
+    end: Timestamp,
+    step: i64,
 }

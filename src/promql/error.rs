@@ -36,6 +36,11 @@ impl Error {
         Error { kind: Kind::Refused, class: Class::Execution, message: message.into(), source: None }
     }
 
+    /// The request does not fit the query.
+    pub fn invalid(message: impl Into<String>) -> Error {
+        Error { kind: Kind::Invalid, class: Class::Parse, message: message.into(), source: None }
+    }
+
     /// A part of the language that parses but is not evaluated by this version.
     pub fn unsupported(what: impl std::fmt::Display) -> Error {
         Error::execution(format!("{what} is not supported by this version"))

@@ -1,0 +1,104 @@
+//! Keeps label sets unique where names are dropped or labels rewritten.
+//!
+//! Series that become equal are one series if they never have a value at the same step; else the query fails,
+//! as in Prometheus.
+
+use hashbrown::{HashMap, HashSet};
+use model::Labels;
+
+use super::run::{Ready, Rows};
+use super::{Op, Operator, Row, Run, is_metadata, present, without_name};
+use crate::Error;
+
+/// What Prometheus says when two series become one.
+pub(crate) const SAME_LABELS: &str = "vector cannot contain metrics with the same labelset";
+
+/// Drops the names of rows that ask for it, where all rows are known to have the same name.
+pub(crate) struct DropName<'a> {
+    input: Op<'a>,
+    /// Label sets so far of rows that lost more than the name.
+    seen: HashSet<Labels>,
+}
+
+impl<'a> DropName<'a> {
+    pub(crate) fn new(input: Op<'a>) -> DropName<'a> {
+        DropName { input, seen: HashSet::new() }
+    }
+}
+
+impl Operator for DropName<'_> {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        if !self.input.next(row)? {
+            return Ok(false);
+        }
+        if row.drop_name {
+            let dropped = row.labels.iter().filter(|(name, _)| is_metadata(name)).count();
+            if dropped > 0 {
+                row.labels = without_name(&row.labels);
+            }
+            if dropped > 1 && !self.seen.insert(row.labels.clone()) {
+                return Err(Error::execution(SAME_LABELS));
+            }
+            row.drop_name = false;
+        }
+        Ok(true)
+    }
+}
+
+/// Collects its input, drops names where asked for, and unites rows of equal labels.
+pub(crate) struct Distinct<'a> {
+    run: &'a Run<'a>,
+    input: Option<Op<'a>>,
+    drop_names: bool,
+    ready: Option<Ready<'a>>,
+}
+
+impl<'a> Distinct<'a> {
+    pub(crate) fn new(run: &'a Run<'a>, input: Op<'a>, drop_names: bool) -> Distinct<'a> {
+        Distinct { run, input: Some(input), drop_names, ready: None }
+    }
+}
+
+impl Operator for Distinct<'_> {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        if let Some(input) = self.input.take() {
+            let mut rows = self.run.collect(input)?;
+            unite(&mut rows, self.drop_names)?;
+            self.ready = Some(Ready::new(rows));
+        }
+        match &mut self.ready {
+            Some(ready) => ready.next(row),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Unites rows of equal labels, in the order of their first appearance.
+pub(crate) fn unite(rows: &mut Rows<'_>, drop_names: bool) -> Result<(), Error> {
+    let mut index: HashMap<Labels, usize> = HashMap::with_capacity(rows.rows.len());
+    let mut out: Vec<Row> = Vec::with_capacity(rows.rows.len());
+    for mut row in std::mem::take(&mut rows.rows) {
+        if row.drop_name && drop_names {
+            row.labels = without_name(&row.labels);
+            row.drop_name = false;
+        }
+        match index.get(&row.labels) {
+            None => {
+                index.insert(row.labels.clone(), out.len());
+                out.push(row);
+            }
+            Some(&at) => {
+                out[at].drop_name |= row.drop_name;
+                for (into, value) in out[at].values.iter_mut().zip(&row.values) {
+                    match (present(*into), present(*value)) {
+                        (true, true) => return Err(Error::execution(SAME_LABELS)),
+                        (false, true) => *into = *value,
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    rows.rows = out;
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! Quantiles and fractions of classic histograms, from their cumulative buckets.
+
+use std::ops::Range;
+
+use model::Labels;
+
+use super::aggregate::warn_quantile;
+use super::group::Groups;
+use super::number::almost_equal;
+use super::run::{Ready, Rows};
+use super::{ABSENT, Grid, Op, Operator, Row, Run, present, without_name};
+use crate::Error;
+
+/// Differences between neighbouring buckets below this fraction are floating point noise.
+const TOLERANCE: f64 = 1e-12;
+
+/// An upper bound and the observations up to it.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    upper: f64,
+    count: f64,
+}
+
+/// What is asked of the buckets; values per step.
+pub(crate) enum Question {
+    Quantile {
+        q: Vec<f64>,
+        range: Range<usize>,
+    },
+    /// Several quantiles, each result marked by a label.
+    Quantiles {
+        label: String,
+        qs: Vec<(Vec<f64>, Range<usize>)>,
+    },
+    Fraction {
+        lower: Vec<f64>,
+        upper: Vec<f64>,
+    },
+}
+
+pub(crate) struct HistogramOp<'a> {
+    pub(crate) run: &'a Run<'a>,
+    pub(crate) grid: Grid,
+    pub(crate) question: Question,
+    /// Where the vector stands.
+    pub(crate) range: Range<usize>,
+    pub(crate) input: Option<Op<'a>>,
+    pub(crate) ready: Option<Ready<'a>>,
+}
+
+impl Operator for HistogramOp<'_> {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        if let Some(input) = self.input.take() {
+            self.ready = Some(self.answer(input)?);
+        }
+        match &mut self.ready {
+            Some(ready) => ready.next(row),
+            None => Ok(false),
+        }
+    }
+}
+
+impl<'a> HistogramOp<'a> {
+    fn answer(&self, input: Op<'a>) -> Result<Ready<'a>, Error> {
+        let rows = self.run.collect(input)?;
+        let mut groups = Groups::default();
+        // Bounds and rows of each histogram.
+        let mut members: Vec<Vec<(f64, usize)>> = Vec::new();
+        for (at, row) in rows.rows.iter().enumerate() {
+            let le = row.labels.value("le");
+            let Some(upper) = parse_bound(le) else {
+                let name = row.labels.metric_name();
+                let of_metric = of_metric(name);
+                self.run.warn(
+                    &self.range,
+                    format_args!(
+                        "bucket label \"le\" is missing or has a malformed value of {le:?}{of_metric}"
+                    ),
+                );
+                continue;
+            };
+            let (group, new) = groups.id(row.labels.filter(|name| name != "le"));
+            if new {
+                members.push(Vec::new());
+            }
+            members[group].push((upper, at));
+        }
+        let mut out = Rows::empty(self.run)?;
+        let mut buckets = Vec::new();
+        if let Question::Quantile { q, range } = &self.question
+            && !rows.rows.is_empty()
+        {
+            q.iter().for_each(|q| warn_quantile(self.run, *q, range));
+        }
+        if let Question::Quantiles { qs, .. } = &self.question
+            && !rows.rows.is_empty()
+        {
+            qs.iter().for_each(|(q, range)| q.iter().for_each(|q| warn_quantile(self.run, *q, range)));
+        }
+        for (group, bounds) in members.iter_mut().enumerate() {
+            self.run.check()?;
+            bounds.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
+            let labels = &groups.labels[group];
+            let dropped = rows.rows[bounds[0].1].drop_name;
+            let answers = match &self.question {
+                Question::Quantiles { qs, .. } => qs.len(),
+                _ => 1,
+            };
+            let mut values = vec![vec![ABSENT; self.grid.len]; answers];
+            for step in 0..self.grid.len {
+                buckets.clear();
+                buckets.extend(
+                    bounds
+                        .iter()
+                        .map(|&(upper, at)| Bucket { upper, count: rows.rows[at].values[step] })
+                        .filter(|b| present(b.count)),
+                );
+                if buckets.is_empty() {
+                    continue;
+                }
+                coalesce(&mut buckets);
+                for (at, values) in values.iter_mut().enumerate() {
+                    values[step] = match &self.question {
+                        Question::Quantile { q, .. } => self.quantile(q[step], &mut buckets, labels),
+                        Question::Quantiles { qs, .. } => self.quantile(qs[at].0[step], &mut buckets, labels),
+                        Question::Fraction { lower, upper } => fraction(lower[step], upper[step], &buckets),
+                    };
+                }
+            }
+            for (at, values) in values.into_iter().enumerate() {
+                let mut labels = labels.clone();
+                let mut drop_name = true;
+                if let Question::Quantiles { label, qs } = &self.question {
+                    let q = qs[at].0.first().copied().unwrap_or(f64::NAN);
+                    let mut builder = without_name(&labels).to_builder();
+                    builder.set(label, &super::format_float(q));
+                    labels = builder
+                        .finish()
+                        .map_err(|e| Error::execution(format!("labels of a quantile: {e}")))?;
+                    drop_name = dropped;
+                }
+                out.push(self.run, Row { labels, drop_name, values })?;
+            }
+        }
+        Ok(Ready::new(out))
+    }
+
+    fn quantile(&self, q: f64, buckets: &mut [Bucket], labels: &Labels) -> f64 {
+        let (value, forced) = quantile(q, buckets);
+        if forced {
+            let of_metric = of_metric(labels.metric_name());
+            self.run.info(
+                &self.range,
+                format_args!(
+                    "input to histogram_quantile needed to be fixed for monotonicity (see \
+                     https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)\
+                     {of_metric}"
+                ),
+            );
+        }
+        value
+    }
+}
+
+fn of_metric(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" for metric name {name:?}") }
+}
+
+/// The value of `le`, as Go's ParseFloat reads it.
+fn parse_bound(text: &str) -> Option<f64> {
+    let plain = text.trim_start_matches(['+', '-']);
+    match plain.to_ascii_lowercase().as_str() {
+        "inf" | "infinity" if text.len() - plain.len() <= 1 => {
+            Some(if text.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY })
+        }
+        _ => text.parse().ok(),
+    }
+}
+
+/// Unites neighbours of equal bounds.
+fn coalesce(buckets: &mut Vec<Bucket>) {
+    buckets.dedup_by(|next, kept| {
+        let same = next.upper == kept.upper;
+        if same {
+            kept.count += next.count;
+        }
+        same
+    });
+}
+
+/// Makes counts rise; whether a drop beyond noise had to be removed.
+fn make_monotonic(buckets: &mut [Bucket]) -> bool {
+    let mut forced = false;
+    let mut before = buckets[0].count;
+    for bucket in &mut buckets[1..] {
+        if bucket.count == before {
+            continue;
+        }
+        if almost_equal(before, bucket.count, TOLERANCE) {
+            bucket.count = before;
+        } else if bucket.count < before {
+            bucket.count = before;
+            forced = true;
+        } else {
+            before = bucket.count;
+        }
+    }
+    forced
+}
+
+/// The quantile by linear interpolation within its bucket, and whether the buckets had to be forced.
+fn quantile(q: f64, buckets: &mut [Bucket]) -> (f64, bool) {
+    if q.is_nan() {
+        return (f64::NAN, false);
+    }
+    if q < 0.0 {
+        return (f64::NEG_INFINITY, false);
+    }
+    if q > 1.0 {
+        return (f64::INFINITY, false);
+    }
+    let last = buckets.len() - 1;
+    if buckets[last].upper != f64::INFINITY {
+        return (f64::NAN, false);
+    }
+    let forced = make_monotonic(buckets);
+    if last == 0 || buckets[last].count == 0.0 || buckets[last].count.is_nan() {
+        return (f64::NAN, forced);
+    }
+    let mut rank = q * buckets[last].count;
+    let at = buckets[..last].partition_point(|b| b.count < rank || b.count.is_nan());
+    if at == last {
+        return (buckets[last - 1].upper, forced);
+    }
+    let Bucket { upper, mut count } = buckets[at];
+    let mut lower = 0.0;
+    if at == 0 {
+        if upper <= 0.0 {
+            return (upper, forced);
+        }
+    } else {
+        let below = buckets[at - 1];
+        lower = below.upper;
+        count -= below.count;
+        rank -= below.count;
+    }
+    (lower + (upper - lower) * (rank / count), forced)
+}
+
+/// The fraction of observations between two values.
+fn fraction(lower: f64, upper: f64, buckets: &[Bucket]) -> f64 {
+    let last = buckets[buckets.len() - 1];
+    if last.upper != f64::INFINITY || last.count == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    let total = last.count;
+    let below = |value: f64| {
+        let mut rank = 0.0;
+        let mut from = f64::NEG_INFINITY;
+        for bucket in buckets {
+            if from >= value {
+                return rank;
+            }
+            if bucket.upper > value {
+                // Within an infinitely wide bucket there is nothing to interpolate by.
+                return if from == f64::NEG_INFINITY {
+                    // The lowest bucket begins at 0 where its bound is positive.
+                    if bucket.upper > 0.0 && value >= 0.0 {
+                        bucket.count * (value / bucket.upper)
+                    } else if bucket.upper > 0.0 {
+                        0.0
+                    } else {
+                        bucket.count
+                    }
+                } else {
+                    rank + (bucket.count - rank) * (value - from) / (bucket.upper - from)
+                };
+            }
+            rank = bucket.count;
+            from = bucket.upper;
+        }
+        total
+    };
+    (below(upper).min(total) - below(lower).min(total)) / total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buckets(counts: &[f64]) -> Vec<Bucket> {
+        let uppers = [1.0, 2.0, 4.0, f64::INFINITY];
+        uppers.iter().zip(counts).map(|(&upper, &count)| Bucket { upper, count }).collect()
+    }
+
+    #[test]
+    fn interpolates() {
+        assert_eq!(quantile(0.5, &mut buckets(&[0.0, 10.0, 20.0, 20.0])), (2.0, false));
+        assert_eq!(quantile(0.75, &mut buckets(&[0.0, 10.0, 20.0, 20.0])), (3.0, false));
+        assert_eq!(quantile(1.0, &mut buckets(&[0.0, 10.0, 20.0, 30.0])), (4.0, false));
+        assert_eq!(quantile(0.5, &mut buckets(&[10.0, 5.0, 20.0, 20.0])), (1.0, true));
+        assert!(quantile(0.5, &mut buckets(&[1.0, 2.0])).0.is_nan());
+    }
+
+    #[test]
+    fn fractions() {
+        let b = buckets(&[0.0, 10.0, 20.0, 20.0]);
+        assert_eq!(fraction(1.0, 2.0, &b), 0.5);
+        assert_eq!(fraction(f64::NEG_INFINITY, 3.0, &b), 0.75);
+        assert_eq!(fraction(3.0, f64::INFINITY, &b), 0.25);
+    }
+}

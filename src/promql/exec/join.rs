@@ -1,0 +1,238 @@
+//! Arithmetic and comparison between two vectors, series matched by their labels.
+
+use hashbrown::HashMap;
+use model::Labels;
+
+use super::distinct::unite;
+use super::group::Groups;
+use super::number::{arithmetic, compare};
+use super::run::{Ready, Rows};
+use super::{ABSENT, Grid, Op, Operator, Row, Run, is_metadata, present};
+use crate::Error;
+use crate::parse::{BinaryOp, Card, Matching};
+
+pub(crate) struct JoinOp<'a> {
+    pub(crate) run: &'a Run<'a>,
+    pub(crate) grid: Grid,
+    pub(crate) op: BinaryOp,
+    pub(crate) returns_bool: bool,
+    pub(crate) matching: Matching,
+    pub(crate) sides: Option<(Op<'a>, Op<'a>)>,
+    pub(crate) ready: Option<Ready<'a>>,
+}
+
+impl Operator for JoinOp<'_> {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        if let Some((lhs, rhs)) = self.sides.take() {
+            let lhs = self.run.collect(lhs)?;
+            let rhs = self.run.collect(rhs)?;
+            self.ready = Some(Ready::new(self.join(lhs, rhs)?));
+        }
+        match &mut self.ready {
+            Some(ready) => ready.next(row),
+            None => Ok(false),
+        }
+    }
+}
+
+/// The labels by which series meet.
+pub(crate) fn signature(matching: &Matching, labels: &Labels) -> Labels {
+    let listed = |name: &str| matching.labels.iter().any(|l| l == name);
+    if matching.on { labels.filter(listed) } else { labels.filter(|n| n != model::METRIC_NAME && !listed(n)) }
+}
+
+impl<'a> JoinOp<'a> {
+    fn join(&self, lhs: Rows<'a>, rhs: Rows<'a>) -> Result<Rows<'a>, Error> {
+        let len = self.grid.len;
+        let swapped = self.matching.card == Card::OneToMany;
+        let (many, one) = if swapped { (&rhs.rows, &lhs.rows) } else { (&lhs.rows, &rhs.rows) };
+        let (fill_many, fill_one) = match swapped {
+            true => (self.matching.fill_right, self.matching.fill_left),
+            false => (self.matching.fill_left, self.matching.fill_right),
+        };
+        let mut groups = Groups::default();
+        // Rows of each group, by index: those of the "many" side, those of the "one" side.
+        let mut members: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
+        for (side, rows) in [many, one].into_iter().enumerate() {
+            for (at, row) in rows.iter().enumerate() {
+                let (group, new) = groups.id(signature(&self.matching, &row.labels));
+                if new {
+                    members.push(Default::default());
+                }
+                let (of_many, of_one) = &mut members[group];
+                if side == 0 { of_many.push(at) } else { of_one.push(at) }
+            }
+        }
+        let any = |rows: &[Row]| {
+            let mut any = vec![false; len];
+            for row in rows {
+                any.iter_mut().zip(&row.values).for_each(|(any, v)| *any |= present(*v));
+            }
+            any
+        };
+        let (any_many, any_one) = (any(many), any(one));
+        // A step at which a side has nothing at all is skipped, unless it is filled in.
+        let live: Vec<bool> = (0..len)
+            .map(|s| (any_many[s] || fill_many.is_some()) && (any_one[s] || fill_one.is_some()))
+            .collect();
+
+        let mut out = Rows::empty(self.run)?;
+        let mut holder: Vec<Option<usize>> = vec![None; len];
+        let mut matched: Vec<bool> = vec![false; len];
+        for (group, (of_many, of_one)) in members.iter().enumerate() {
+            self.run.check()?;
+            // Which row stands for the "one" side at each step.
+            holder.fill(None);
+            for &at in of_one {
+                for step in (0..len).filter(|s| live[*s] && present(one[at].values[*s])) {
+                    if let Some(other) = holder[step] {
+                        return Err(self.duplicate(&groups.labels[group], &one[at], &one[other]));
+                    }
+                    holder[step] = Some(at);
+                }
+            }
+            matched.fill(false);
+            let mut results: HashMap<Labels, usize> = HashMap::new();
+            let mut rows: Vec<Row> = Vec::new();
+            for &left in of_many {
+                // Consecutive steps mostly meet the same row: its result labels are computed once.
+                let mut current: Option<(Option<usize>, usize)> = None;
+                for step in 0..len {
+                    let value = many[left].values[step];
+                    if !live[step] || !present(value) {
+                        continue;
+                    }
+                    let other = match (holder[step], fill_one) {
+                        (Some(at), _) => one[at].values[step],
+                        (None, Some(fill)) => fill,
+                        (None, None) => continue,
+                    };
+                    let Some(result) = self.apply(swapped, value, other) else { continue };
+                    let at = match current {
+                        Some((holder_at, at)) if holder_at == holder[step] => at,
+                        _ => {
+                            let other_labels =
+                                holder[step].map_or(&groups.labels[group], |at| &one[at].labels);
+                            let labels = self.result_labels(&many[left].labels, other_labels)?;
+                            let at = *results.entry(labels.clone()).or_insert_with(|| {
+                                let drop_name = self.returns_bool;
+                                rows.push(Row { labels, drop_name, values: vec![ABSENT; len] });
+                                rows.len() - 1
+                            });
+                            current = Some((holder[step], at));
+                            at
+                        }
+                    };
+                    let twice = present(rows[at].values[step]);
+                    if self.matching.card == Card::OneToOne {
+                        if matched[step] {
+                            return Err(Error::execution(
+                                "multiple matches for labels: many-to-one matching must be explicit \
+                                 (group_left/group_right)",
+                            ));
+                        }
+                        matched[step] = true;
+                    } else if twice {
+                        return Err(Error::execution(
+                            "multiple matches for labels: grouping labels must ensure unique matches",
+                        ));
+                    }
+                    rows[at].values[step] = result;
+                }
+            }
+            if let Some(fill) = fill_many {
+                self.fill_many(
+                    fill,
+                    swapped,
+                    &groups.labels[group],
+                    many,
+                    of_many,
+                    one,
+                    &holder,
+                    &live,
+                    &mut rows,
+                )?;
+            }
+            for row in rows {
+                out.push(self.run, row)?;
+            }
+        }
+        unite(&mut out, !self.run.settings.delayed_name_removal)?;
+        Ok(out)
+    }
+
+    /// Results for steps at which the "one" side stands alone.
+    fn fill_many(
+        &self,
+        fill: f64,
+        swapped: bool,
+        key: &Labels,
+        many: &[Row],
+        of_many: &[usize],
+        one: &[Row],
+        holder: &[Option<usize>],
+        live: &[bool],
+        rows: &mut Vec<Row>,
+    ) -> Result<(), Error> {
+        for (step, at) in holder.iter().enumerate().filter_map(|(s, h)| h.map(|at| (s, at))) {
+            if !live[step] || of_many.iter().any(|m| present(many[*m].values[step])) {
+                continue;
+            }
+            let Some(result) = self.apply(swapped, fill, one[at].values[step]) else { continue };
+            let labels = self.result_labels(key, &one[at].labels)?;
+            let found = rows.iter().position(|row| row.labels == labels);
+            let at = found.unwrap_or_else(|| {
+                rows.push(Row { labels, drop_name: self.returns_bool, values: vec![ABSENT; self.grid.len] });
+                rows.len() - 1
+            });
+            rows[at].values[step] = result;
+        }
+        Ok(())
+    }
+
+    /// The result for a value of the "many" side and one of the "one" side, or none where a filter drops it.
+    fn apply(&self, swapped: bool, many: f64, one: f64) -> Option<f64> {
+        let (a, b) = if swapped { (one, many) } else { (many, one) };
+        match compare(self.op, a, b) {
+            None => Some(arithmetic(self.op, a, b)),
+            Some(hit) if self.returns_bool => Some(f64::from(u8::from(hit))),
+            Some(true) => Some(a),
+            Some(false) => None,
+        }
+    }
+
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Result<Labels, Error> {
+        let matching = &self.matching;
+        let listed = |name: &str| matching.labels.iter().any(|l| l == name);
+        let drops =
+            !self.op.is_comparison() || (self.returns_bool && !self.run.settings.delayed_name_removal);
+        let kept = many.filter(|name| {
+            !(drops && is_metadata(name)) && (matching.card != Card::OneToOne || listed(name) == matching.on)
+        });
+        if matching.include.is_empty() {
+            return Ok(kept);
+        }
+        let mut builder = kept.to_builder();
+        for name in &matching.include {
+            builder.set(name, one.value(name));
+        }
+        builder.finish().map_err(|e| Error::execution(format!("labels of a match: {e}")))
+    }
+
+    fn duplicate(&self, key: &Labels, a: &Row, b: &Row) -> Error {
+        let side = if self.matching.card == Card::OneToMany { "left" } else { "right" };
+        Error::execution(format!(
+            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];\
+             many-to-many matching not allowed: matching labels must be unique on one side",
+            show(key),
+            show(&a.labels),
+            show(&b.labels)
+        ))
+    }
+}
+
+/// Labels as Prometheus shows them in such errors: the name like any other label.
+fn show(labels: &Labels) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{{{}}}", pairs.join(", "))
+}

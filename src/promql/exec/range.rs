@@ -1,0 +1,115 @@
+//! Functions over windows: `rate(metric[5m])` and its kin.
+
+use std::ops::Range;
+
+use model::Timestamp;
+use storage::Columns;
+
+use super::select::window_end;
+use super::subquery::Samples;
+use super::window::{Kernel, Window};
+use super::{ABSENT, Grid, Operator, Row, Run};
+use crate::Error;
+use crate::plan::{RangeFn, Source};
+
+/// Slides the window of each step over one series after the other.
+pub(crate) struct RangeOp<'a> {
+    run: &'a Run<'a>,
+    grid: Grid,
+    samples: Samples<'a>,
+    kernel: Kernel,
+    function: RangeFn,
+    /// Where the range vector stands.
+    place: Range<usize>,
+    window: i64,
+    at: Option<Timestamp>,
+    offset: i64,
+    columns: Columns,
+}
+
+impl<'a> RangeOp<'a> {
+    /// `params` are the scalar arguments, one value per step each.
+    pub(crate) fn open(
+        run: &'a Run<'a>,
+        grid: Grid,
+        function: RangeFn,
+        source: &Source,
+        params: Vec<Vec<f64>>,
+        place: Range<usize>,
+    ) -> Result<RangeOp<'a>, Error> {
+        let (window, at, offset) = source.window();
+        Ok(RangeOp {
+            run,
+            grid,
+            samples: Samples::open(run, &grid, source)?,
+            kernel: Kernel::new(function, params, window)?,
+            function,
+            place,
+            window,
+            at,
+            offset,
+            columns: Columns::default(),
+        })
+    }
+}
+
+impl RangeOp<'_> {
+    /// Names of counters end in certain ways; others make `rate` and `increase` suspicious.
+    fn note_counter(&self, name: &str) {
+        let endings = ["_total", "_sum", "_count", "_bucket"];
+        let counts = matches!(self.function, RangeFn::Rate | RangeFn::Increase);
+        if counts && !name.is_empty() && !endings.iter().any(|end| name.ends_with(end)) {
+            self.run.info(
+                &self.place,
+                format_args!(
+                    "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
+                ),
+            );
+        }
+    }
+}
+
+impl Operator for RangeOp<'_> {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        while let Some((labels, drop_name)) = self.samples.next(&mut self.columns)? {
+            if self.columns.is_empty() {
+                continue;
+            }
+            let held = self.run.hold(self.columns.len(), self.columns.len() * 16)?;
+            let (timestamps, values) = (&self.columns.timestamps[..], &self.columns.values[..]);
+            self.kernel.begin(values);
+            row.values.clear();
+            let (mut low, mut high, mut seen, mut found) = (0, 0, 0u64, false);
+            for step in 0..self.grid.len {
+                let time = self.grid.time(step);
+                let end = window_end(self.at, self.offset, time);
+                let start = end.saturating_sub(self.window);
+                while high < timestamps.len() && timestamps[high] <= end {
+                    high += 1;
+                }
+                while low < high && timestamps[low] <= start {
+                    low += 1;
+                }
+                let mut value = ABSENT;
+                if low < high {
+                    seen += (high - low) as u64;
+                    let window = Window { timestamps, values, low, high, start, end, time, step };
+                    if let Some(result) = self.kernel.eval(&window) {
+                        value = result;
+                        found = true;
+                    }
+                }
+                row.values.push(value);
+            }
+            self.run.count(seen);
+            drop(held);
+            if found {
+                self.note_counter(labels.metric_name());
+                row.labels = labels;
+                row.drop_name = drop_name || !self.function.keeps_name();
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

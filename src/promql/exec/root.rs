@@ -1,0 +1,128 @@
+//! The whole query: its plan by type, its evaluation, and the shape of its answer.
+
+use model::Labels;
+use storage::Columns;
+
+use super::build::{build, scalar};
+use super::distinct::unite;
+use super::run::Rows;
+use super::select::window_end;
+use super::subquery::Samples;
+use super::{Grid, Run, present};
+use crate::Error;
+use crate::parse::{Expr, ExprKind, Type};
+use crate::plan::{self, Node, PlanContext, Source};
+use crate::value::{Point, Series, Value, VectorSample};
+
+/// What is to be evaluated.
+pub(crate) enum Root {
+    Text(String),
+    Scalar(Node),
+    Vector(Node),
+    Matrix(Source),
+}
+
+/// What came out.
+pub(crate) enum Answer<'r> {
+    Text(String),
+    Scalar(Vec<f64>),
+    Rows(Rows<'r>),
+    Series(Vec<Series>),
+}
+
+impl Root {
+    pub(crate) fn plan(expr: &Expr, context: &PlanContext) -> Result<Root, Error> {
+        Ok(match expr.type_of() {
+            Type::String => match &expr.bare().kind {
+                ExprKind::String(text) => Root::Text(text.clone()),
+                _ => return Err(Error::execution("a string literal is expected here")),
+            },
+            Type::Scalar => Root::Scalar(plan::plan(expr, context)?),
+            Type::Vector => Root::Vector(plan::plan(expr, context)?),
+            Type::Matrix => Root::Matrix(plan::plan_source(expr, context)?),
+        })
+    }
+
+    pub(crate) fn evaluate<'r>(&self, grid: Grid, run: &'r Run<'r>) -> Result<Answer<'r>, Error> {
+        run.check()?;
+        Ok(match self {
+            Root::Text(text) => Answer::Text(text.clone()),
+            Root::Scalar(node) => Answer::Scalar(scalar(node, grid, run)?),
+            Root::Vector(node) => {
+                let mut rows = run.collect(build(node, grid, run)?)?;
+                unite(&mut rows, true)?;
+                Answer::Rows(rows)
+            }
+            Root::Matrix(source) => Answer::Series(matrix(source, grid, run)?),
+        })
+    }
+}
+
+/// The samples of a range vector at one time, as they are.
+fn matrix(source: &Source, grid: Grid, run: &Run<'_>) -> Result<Vec<Series>, Error> {
+    let (window, at, offset) = source.window();
+    let end = window_end(at, offset, grid.start);
+    let start = end.saturating_sub(window);
+    let mut samples = Samples::open(run, &grid, source)?;
+    let mut columns = Columns::default();
+    let mut held = run.hold(0, 0)?;
+    let mut out: Vec<Series> = Vec::new();
+    while let Some((labels, drop_name)) = samples.next(&mut columns)? {
+        let points: Vec<Point> = columns
+            .timestamps
+            .iter()
+            .zip(&columns.values)
+            .filter(|(t, _)| **t > start && **t <= end)
+            .map(|(&t, &v)| Point { t, v })
+            .collect();
+        if points.is_empty() {
+            continue;
+        }
+        held.grow(run, points.len(), points.len() * size_of::<Point>())?;
+        run.count(points.len() as u64);
+        let labels = if drop_name { super::without_name(&labels) } else { labels };
+        out.push(Series { labels, points });
+    }
+    Ok(out)
+}
+
+impl Answer<'_> {
+    pub(crate) fn into_value(self, grid: Grid, instant: bool) -> Value {
+        let time = grid.start;
+        match self {
+            Answer::Text(text) => Value::String(time, text),
+            Answer::Scalar(values) if instant => {
+                Value::Scalar(time, values.first().copied().unwrap_or(f64::NAN))
+            }
+            Answer::Scalar(values) => {
+                let points: Vec<Point> =
+                    values.into_iter().enumerate().map(|(at, v)| Point { t: grid.time(at), v }).collect();
+                let series = Series { labels: Labels::empty(), points };
+                Value::Matrix(if series.points.is_empty() { Vec::new() } else { vec![series] })
+            }
+            Answer::Rows(rows) if instant => Value::Vector(
+                rows.rows
+                    .into_iter()
+                    .filter_map(|row| {
+                        let v = row.values.first().copied().filter(|v| present(*v))?;
+                        Some(VectorSample { labels: row.labels, point: Point { t: time, v } })
+                    })
+                    .collect(),
+            ),
+            Answer::Rows(rows) => {
+                let series = rows.rows.into_iter().filter_map(|row| {
+                    let there = row.values.iter().enumerate().filter(|(_, v)| present(**v));
+                    let points: Vec<Point> = there.map(|(at, v)| Point { t: grid.time(at), v: *v }).collect();
+                    (!points.is_empty()).then_some(Series { labels: row.labels, points })
+                });
+                let mut series: Vec<Series> = series.collect();
+                series.sort_by(|a, b| a.labels.cmp(&b.labels));
+                Value::Matrix(series)
+            }
+            Answer::Series(mut series) => {
+                series.sort_by(|a, b| a.labels.cmp(&b.labels));
+                Value::Matrix(series)
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Where windows of samples come from: a selector's series, or a subquery's rows turned into samples.
+
+use model::Labels;
+use storage::Columns;
+
+use super::select::{Series, window_end};
+use super::{Grid, Op, Row, Run, build, present};
+use crate::plan::Source;
+use crate::{Error, plan};
+
+/// Yields series of samples without stale markers.
+pub(crate) enum Samples<'a> {
+    Selector(Series<'a>),
+    Subquery { op: Op<'a>, grid: Grid, row: Row },
+}
+
+impl<'a> Samples<'a> {
+    pub(crate) fn open(run: &'a Run<'a>, grid: &Grid, source: &plan::Source) -> Result<Samples<'a>, Error> {
+        match source {
+            Source::Selector(select) => {
+                Ok(Samples::Selector(Series::open(run, grid, select, select.window)?))
+            }
+            Source::Subquery(subquery) => {
+                let first = window_end(subquery.at, subquery.offset, grid.start);
+                let last = window_end(subquery.at, subquery.offset, grid.last());
+                let inner = steps(first, last, subquery.window, subquery.step);
+                if inner.len > run.settings.max_samples {
+                    return Err(Error::exhausted(format!(
+                        "subquery has {} steps per series, more than the limit of {} samples; use a longer \
+                         step or a shorter range",
+                        inner.len, run.settings.max_samples
+                    )));
+                }
+                let op = build(&subquery.input, inner, run)?;
+                Ok(Samples::Subquery { op, grid: inner, row: Row::default() })
+            }
+        }
+    }
+
+    /// Puts the next series' samples into `columns`.
+    pub(crate) fn next(&mut self, columns: &mut Columns) -> Result<Option<(Labels, bool)>, Error> {
+        match self {
+            Samples::Selector(series) => {
+                let Some(entry) = series.next(columns)? else { return Ok(None) };
+                drop_stale(columns);
+                Ok(Some((entry.labels, false)))
+            }
+            Samples::Subquery { op, grid, row } => {
+                if !op.next(row)? {
+                    return Ok(None);
+                }
+                columns.clear();
+                for (at, value) in row.values.iter().enumerate() {
+                    if present(*value) {
+                        columns.push(grid.time(at), *value);
+                    }
+                }
+                Ok(Some((std::mem::take(&mut row.labels), row.drop_name)))
+            }
+        }
+    }
+}
+
+/// Steps of a subquery: multiples of `step` after the start of the first window, up to the end of the last.
+fn steps(first_end: i64, last_end: i64, window: i64, step: i64) -> Grid {
+    let after = first_end.saturating_sub(window);
+    let start = (after.div_euclid(step)).saturating_mul(step).saturating_add(step);
+    Grid::new(start, last_end, step)
+}
+
+fn drop_stale(columns: &mut Columns) {
+    if !columns.values.iter().any(|v| model::is_stale(*v)) {
+        return;
+    }
+    let mut kept = 0;
+    for at in 0..columns.len() {
+        if !model::is_stale(columns.values[at]) {
+            columns.values[kept] = columns.values[at];
+            columns.timestamps[kept] = columns.timestamps[at];
+            kept += 1;
+        }
+    }
+    columns.values.truncate(kept);
+    columns.timestamps.truncate(kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligned() {
+        let grid = |first, last| {
+            let g = steps(first, last, 60, 20);
+            (g.start, g.len)
+        };
+        assert_eq!(grid(100, 100), (60, 3));
+        assert_eq!(grid(90, 90), (40, 3));
+        assert_eq!(grid(-10, -10), (-60, 3));
+    }
+}

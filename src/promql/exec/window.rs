@@ -1,0 +1,357 @@
+//! The functions of a window: one result per step from the samples in it.
+//!
+//! # Cost
+//! Windows only move forward. Rates, extremes and counts cost O(samples + steps) however much windows overlap;
+//! sums, means, deviations, regressions and quantiles look at each window's samples anew, because compensated
+//! sums over a sliding window would not give Prometheus's bits.
+
+use std::collections::VecDeque;
+
+use model::Timestamp;
+
+use super::number::{Kahan, Mean, quantile};
+use crate::Error;
+use crate::plan::RangeFn;
+
+/// The samples `low..high` of a series, and the window's borders (start excluded).
+pub(crate) struct Window<'w> {
+    pub(crate) timestamps: &'w [Timestamp],
+    pub(crate) values: &'w [f64],
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+    pub(crate) start: Timestamp,
+    pub(crate) end: Timestamp,
+    /// The evaluation time and its index.
+    pub(crate) time: Timestamp,
+    pub(crate) step: usize,
+}
+
+impl Window<'_> {
+    fn values(&self) -> &[f64] {
+        &self.values[self.low..self.high]
+    }
+
+    fn len(&self) -> usize {
+        self.high - self.low
+    }
+}
+
+/// A function with what it keeps while windows move over one series.
+pub(crate) struct Kernel {
+    function: RangeFn,
+    /// Scalar arguments, per step.
+    params: Vec<Vec<f64>>,
+    /// Window length in seconds.
+    seconds: f64,
+    /// Indices at which a counter fell.
+    falls: Vec<usize>,
+    first_fall: usize,
+    /// Number of changes (or falls) before each index.
+    counts: Vec<u32>,
+    /// Indices of candidates for the extreme, best first.
+    extremes: VecDeque<usize>,
+    fed: usize,
+    scratch: Vec<f64>,
+}
+
+impl Kernel {
+    pub(crate) fn new(function: RangeFn, params: Vec<Vec<f64>>, window: i64) -> Result<Kernel, Error> {
+        if function == RangeFn::DoubleExponentialSmoothing {
+            for (values, what, letters) in [(&params[0], "smoothing", "sf"), (&params[1], "trend", "tf")] {
+                if let Some(bad) = values.iter().find(|v| !(**v > 0.0 && **v < 1.0)) {
+                    return Err(Error::execution(format!(
+                        "invalid {what} factor. Expected: 0 < {letters} < 1, got: {bad:.6}"
+                    )));
+                }
+            }
+        }
+        Ok(Kernel {
+            function,
+            params,
+            seconds: window as f64 / 1000.0,
+            falls: Vec::new(),
+            first_fall: 0,
+            counts: Vec::new(),
+            extremes: VecDeque::new(),
+            fed: 0,
+            scratch: Vec::new(),
+        })
+    }
+
+    /// A new series begins.
+    pub(crate) fn begin(&mut self, values: &[f64]) {
+        match self.function {
+            RangeFn::Rate | RangeFn::Increase => {
+                self.falls.clear();
+                self.first_fall = 0;
+                self.falls.extend((1..values.len()).filter(|&i| values[i] < values[i - 1]));
+            }
+            RangeFn::Resets => self.count(values, |before, now| now < before),
+            RangeFn::Changes => {
+                self.count(values, |before, now| now != before && !(now.is_nan() && before.is_nan()))
+            }
+            RangeFn::Min | RangeFn::Max => {
+                self.extremes.clear();
+                self.fed = 0;
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&mut self, values: &[f64], hit: impl Fn(f64, f64) -> bool) {
+        self.counts.clear();
+        let mut total = 0;
+        for at in 0..values.len() {
+            total += u32::from(at > 0 && hit(values[at - 1], values[at]));
+            self.counts.push(total);
+        }
+    }
+
+    /// The result for a window that is not empty; windows come in order.
+    pub(crate) fn eval(&mut self, w: &Window<'_>) -> Option<f64> {
+        use RangeFn::*;
+        let values = w.values();
+        Some(match self.function {
+            Rate => return self.extrapolated(w, true, true),
+            Increase => return self.extrapolated(w, true, false),
+            Delta => return self.extrapolated(w, false, false),
+            Irate => return instant(w, true),
+            Idelta => return instant(w, false),
+            Deriv if w.len() < 2 => return None,
+            Deriv => regression(w, w.timestamps[w.low]).0,
+            PredictLinear if w.len() < 2 => return None,
+            PredictLinear => {
+                let (slope, intercept) = regression(w, w.time);
+                slope * self.params[0][w.step] + intercept
+            }
+            Resets | Changes => f64::from(self.counts[w.high - 1] - self.counts[w.low]),
+            DoubleExponentialSmoothing => return self.smoothing(w),
+            Sum => {
+                let mut sum = Kahan::default();
+                values.iter().for_each(|v| sum.add(*v));
+                sum.total()
+            }
+            Avg => {
+                let mut mean = Mean::new(values[0]);
+                values[1..].iter().for_each(|v| mean.add(*v));
+                mean.value()
+            }
+            Min => self.extreme(w, |new, old| new < old),
+            Max => self.extreme(w, |new, old| new > old),
+            Count => w.len() as f64,
+            Stddev => variance(values).sqrt(),
+            Stdvar => variance(values),
+            Quantile => {
+                self.scratch.clear();
+                self.scratch.extend_from_slice(values);
+                quantile(self.params[0][w.step], &mut self.scratch)
+            }
+            Mad => {
+                self.scratch.clear();
+                self.scratch.extend_from_slice(values);
+                let median = quantile(0.5, &mut self.scratch);
+                self.scratch.iter_mut().for_each(|v| *v = (*v - median).abs());
+                quantile(0.5, &mut self.scratch)
+            }
+            First => values[0],
+            Last => values[values.len() - 1],
+            Present => 1.0,
+            TsOfFirst => w.timestamps[w.low] as f64 / 1000.0,
+            TsOfLast => w.timestamps[w.high - 1] as f64 / 1000.0,
+            TsOfMin => time_of(w, |new, old| new <= old),
+            TsOfMax => time_of(w, |new, old| new >= old),
+        })
+    }
+
+    /// `rate`, `increase` and `delta`: the difference between the last and the first sample, corrected for
+    /// counter resets and extrapolated to the window's borders.
+    fn extrapolated(&mut self, w: &Window<'_>, counter: bool, rate: bool) -> Option<f64> {
+        if w.len() < 2 {
+            return None;
+        }
+        let (first, last) = (w.values[w.low], w.values[w.high - 1]);
+        let mut result = last - first;
+        if counter {
+            while self.first_fall < self.falls.len() && self.falls[self.first_fall] <= w.low {
+                self.first_fall += 1;
+            }
+            for &at in self.falls[self.first_fall..].iter().take_while(|at| **at < w.high) {
+                result += w.values[at - 1];
+            }
+        }
+        let (first_time, last_time) = (w.timestamps[w.low], w.timestamps[w.high - 1]);
+        let mut to_start = (first_time - w.start) as f64 / 1000.0;
+        let mut to_end = (w.end - last_time) as f64 / 1000.0;
+        let sampled = (last_time - first_time) as f64 / 1000.0;
+        let average = sampled / (w.len() - 1) as f64;
+        // Up to 10 % more than the usual distance counts as the series going on to the border.
+        let threshold = average * 1.1;
+        if to_start >= threshold {
+            to_start = average / 2.0;
+        }
+        if counter {
+            // A counter cannot have been below zero: the line is not drawn beyond there.
+            let mut to_zero = to_start;
+            if result > 0.0 && first >= 0.0 {
+                to_zero = sampled * (first / result);
+            }
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
+        }
+        if to_end >= threshold {
+            to_end = average / 2.0;
+        }
+        let mut factor = (sampled + to_start + to_end) / sampled;
+        if rate {
+            factor /= self.seconds;
+        }
+        Some(result * factor)
+    }
+
+    /// The extreme by a monotone queue: each sample enters and leaves it once. NaN only where all are NaN.
+    fn extreme(&mut self, w: &Window<'_>, better: impl Fn(f64, f64) -> bool) -> f64 {
+        while self.fed < w.high {
+            let value = w.values[self.fed];
+            if !value.is_nan() {
+                while self.extremes.back().is_some_and(|at| better(value, w.values[*at])) {
+                    self.extremes.pop_back();
+                }
+                self.extremes.push_back(self.fed);
+            }
+            self.fed += 1;
+        }
+        while self.extremes.front().is_some_and(|at| *at < w.low) {
+            self.extremes.pop_front();
+        }
+        self.extremes.front().map_or(f64::NAN, |at| w.values[*at])
+    }
+
+    fn smoothing(&self, w: &Window<'_>) -> Option<f64> {
+        let values = w.values();
+        if values.len() < 2 {
+            return None;
+        }
+        let (sf, tf) = (self.params[0][w.step], self.params[1][w.step]);
+        let (mut before, mut level, mut trend) = (0.0, values[0], values[1] - values[0]);
+        for (at, value) in values[1..].iter().enumerate() {
+            if at > 0 {
+                trend = tf * (level - before) + (1.0 - tf) * trend;
+            }
+            let next = sf * value + (1.0 - sf) * (level + trend);
+            (before, level) = (level, next);
+        }
+        Some(level)
+    }
+}
+
+/// `irate` and `idelta`: from the last two samples.
+fn instant(w: &Window<'_>, rate: bool) -> Option<f64> {
+    if w.len() < 2 {
+        return None;
+    }
+    let (before, last) = (w.values[w.high - 2], w.values[w.high - 1]);
+    let interval = w.timestamps[w.high - 1] - w.timestamps[w.high - 2];
+    if interval == 0 {
+        return None;
+    }
+    let mut result = if rate && last < before { last } else { last - before };
+    if rate {
+        result /= interval as f64 / 1000.0;
+    }
+    Some(result)
+}
+
+/// Slope per second and value at `origin` of the least-squares line.
+fn regression(w: &Window<'_>, origin: Timestamp) -> (f64, f64) {
+    let values = w.values();
+    let first = values[0];
+    if values.iter().all(|v| *v == first) {
+        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+    }
+    let (mut sx, mut sy, mut sxy, mut sxx) =
+        (Kahan::default(), Kahan::default(), Kahan::default(), Kahan::default());
+    for (time, y) in w.timestamps[w.low..w.high].iter().zip(values) {
+        let x = (time - origin) as f64 / 1e3;
+        sx.add(x);
+        sy.add(*y);
+        sxy.add(x * y);
+        sxx.add(x * x);
+    }
+    let n = values.len() as f64;
+    let [sx, sy, sxy, sxx] = [sx, sy, sxy, sxx].map(|k| k.sum + k.c);
+    let covariance = sxy - sx * sy / n;
+    let variance = sxx - sx * sx / n;
+    let slope = covariance / variance;
+    (slope, sy / n - slope * sx / n)
+}
+
+/// Population variance by Welford's method, compensated.
+fn variance(values: &[f64]) -> f64 {
+    let (mut mean, mut aux, mut count) = (Kahan::default(), Kahan::default(), 0.0);
+    for value in values {
+        count += 1.0;
+        let delta = value - (mean.sum + mean.c);
+        mean.add(delta / count);
+        aux.add(delta * (value - (mean.sum + mean.c)));
+    }
+    (aux.sum + aux.c) / count
+}
+
+/// Time in seconds of the last best value.
+fn time_of(w: &Window<'_>, better: impl Fn(f64, f64) -> bool) -> f64 {
+    let mut best = w.low;
+    for at in w.low + 1..w.high {
+        if better(w.values[at], w.values[best]) || w.values[best].is_nan() {
+            best = at;
+        }
+    }
+    w.timestamps[best] as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eval(function: RangeFn, samples: &[(i64, f64)], ends: &[i64], window: i64) -> Vec<Option<f64>> {
+        let timestamps: Vec<_> = samples.iter().map(|s| s.0).collect();
+        let values: Vec<_> = samples.iter().map(|s| s.1).collect();
+        let mut kernel = Kernel::new(function, vec![vec![0.5; ends.len()]; 2], window).unwrap();
+        kernel.begin(&values);
+        let window_at = |(step, &end): (usize, &i64)| {
+            let low = timestamps.partition_point(|t| *t <= end - window);
+            let high = timestamps.partition_point(|t| *t <= end);
+            Window {
+                timestamps: &timestamps,
+                values: &values,
+                low,
+                high,
+                start: end - window,
+                end,
+                time: end,
+                step,
+            }
+        };
+        ends.iter().enumerate().map(window_at).map(|w| kernel.eval(&w)).collect()
+    }
+
+    #[test]
+    fn rate_over_a_reset() {
+        let samples = [(10_000, 10.0), (20_000, 20.0), (30_000, 5.0), (40_000, 15.0)];
+        assert_eq!(eval(RangeFn::Increase, &samples, &[40_000], 40_000), [Some(100.0 / 3.0)]);
+        assert_eq!(eval(RangeFn::Irate, &samples, &[30_000, 40_000], 40_000), [Some(0.5), Some(1.0)]);
+        assert_eq!(eval(RangeFn::Resets, &samples, &[20_000, 40_000], 40_000), [Some(0.0), Some(1.0)]);
+    }
+
+    #[test]
+    fn extremes_equal_a_rescan() {
+        let values = [3.0, f64::NAN, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0];
+        let samples: Vec<_> = values.iter().enumerate().map(|(i, v)| (i as i64, *v)).collect();
+        let ends: Vec<i64> = (0..9).collect();
+        for (end, got) in ends.iter().zip(eval(RangeFn::Max, &samples, &ends, 3)) {
+            let low = (end - 2).max(0) as usize;
+            let want = values[low..=*end as usize].iter().copied().fold(f64::NAN, f64::max);
+            assert_eq!(got, Some(want));
+        }
+    }
+}

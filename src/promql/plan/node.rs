@@ -1,0 +1,408 @@
+//! The nodes of a plan.
+
+use std::ops::Range;
+
+use model::{Matcher, Timestamp};
+use storage::Hints;
+
+use crate::parse::{AggregateOp, BinaryOp, Matching};
+
+/// What is to be computed at every step.
+#[derive(Clone, Debug)]
+pub enum Node {
+    // One value per step.
+    Number(f64),
+    Text(String),
+    /// The evaluation time in seconds.
+    Time,
+    /// `scalar(vector)`.
+    ScalarOf(Box<Node>),
+    ScalarNegate(Box<Node>),
+    ScalarBinary {
+        op: BinaryOp,
+        lhs: Box<Node>,
+        rhs: Box<Node>,
+    },
+
+    // Any number of series.
+    Select(Select),
+    /// `timestamp(selector)`: the times of the samples themselves.
+    SelectTimes(Select),
+    Range {
+        function: RangeFn,
+        source: Source,
+        params: Vec<Node>,
+        range: Range<usize>,
+        /// Where the scalar argument stands, if there is one.
+        param_range: Range<usize>,
+    },
+    Map {
+        function: MapFn,
+        input: Box<Node>,
+        params: Vec<Node>,
+    },
+    Negate(Box<Node>),
+    /// `vector(scalar)`.
+    VectorOf(Box<Node>),
+    /// `absent(...)`; the labels follow from the selector's matchers.
+    Absent {
+        input: Box<Node>,
+        labels: Vec<(String, String)>,
+    },
+    Label {
+        function: LabelFn,
+        input: Box<Node>,
+    },
+    Sort {
+        function: SortFn,
+        input: Box<Node>,
+    },
+    HistogramQuantile {
+        q: Box<Node>,
+        input: Box<Node>,
+        q_range: Range<usize>,
+        range: Range<usize>,
+    },
+    HistogramQuantiles {
+        label: String,
+        qs: Vec<(Node, Range<usize>)>,
+        input: Box<Node>,
+        range: Range<usize>,
+    },
+    HistogramFraction {
+        lower: Box<Node>,
+        upper: Box<Node>,
+        input: Box<Node>,
+        range: Range<usize>,
+    },
+    Aggregate {
+        op: AggregateOp,
+        param: Option<Box<Node>>,
+        /// Where the parameter stands, for annotations.
+        param_range: Range<usize>,
+        grouping: Vec<String>,
+        without: bool,
+        input: Box<Node>,
+        range: Range<usize>,
+    },
+    VectorScalar {
+        op: BinaryOp,
+        returns_bool: bool,
+        vector: Box<Node>,
+        scalar: Box<Node>,
+        scalar_left: bool,
+    },
+    Join {
+        op: BinaryOp,
+        returns_bool: bool,
+        matching: Matching,
+        lhs: Box<Node>,
+        rhs: Box<Node>,
+    },
+    Set {
+        op: BinaryOp,
+        matching: Matching,
+        lhs: Box<Node>,
+        rhs: Box<Node>,
+    },
+
+    /// Computed once and repeated at every step.
+    Invariant(Box<Node>),
+}
+
+/// An instant selector, or the selector of a range.
+#[derive(Clone, Debug)]
+pub struct Select {
+    pub matchers: Vec<Matcher>,
+    /// Milliseconds subtracted from the evaluation time.
+    pub offset: i64,
+    /// The evaluation time if `@` fixes it.
+    pub at: Option<Timestamp>,
+    /// Length of the range in milliseconds; 0 for an instant selector.
+    pub window: i64,
+    pub hints: Hints,
+    pub range: Range<usize>,
+}
+
+/// `expr[window:step]`.
+#[derive(Clone, Debug)]
+pub struct Subquery {
+    pub input: Node,
+    pub window: i64,
+    pub step: i64,
+    pub offset: i64,
+    pub at: Option<Timestamp>,
+}
+
+/// Where the samples of a range function come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    Selector(Select),
+    Subquery(Box<Subquery>),
+}
+
+/// Functions over the samples of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RangeFn {
+    Rate,
+    Increase,
+    Delta,
+    Irate,
+    Idelta,
+    Deriv,
+    PredictLinear,
+    Resets,
+    Changes,
+    DoubleExponentialSmoothing,
+    Sum,
+    Avg,
+    Min,
+    Max,
+    Count,
+    Stddev,
+    Stdvar,
+    Quantile,
+    Mad,
+    First,
+    Last,
+    Present,
+    TsOfFirst,
+    TsOfLast,
+    TsOfMin,
+    TsOfMax,
+}
+
+impl RangeFn {
+    pub fn from_name(name: &str) -> Option<RangeFn> {
+        use RangeFn::*;
+        Some(match name {
+            "rate" => Rate,
+            "increase" => Increase,
+            "delta" => Delta,
+            "irate" => Irate,
+            "idelta" => Idelta,
+            "deriv" => Deriv,
+            "predict_linear" => PredictLinear,
+            "resets" => Resets,
+            "changes" => Changes,
+            "double_exponential_smoothing" => DoubleExponentialSmoothing,
+            "sum_over_time" => Sum,
+            "avg_over_time" => Avg,
+            "min_over_time" => Min,
+            "max_over_time" => Max,
+            "count_over_time" => Count,
+            "stddev_over_time" => Stddev,
+            "stdvar_over_time" => Stdvar,
+            "quantile_over_time" => Quantile,
+            "mad_over_time" => Mad,
+            "first_over_time" => First,
+            "last_over_time" => Last,
+            "present_over_time" => Present,
+            "ts_of_first_over_time" => TsOfFirst,
+            "ts_of_last_over_time" => TsOfLast,
+            "ts_of_min_over_time" => TsOfMin,
+            "ts_of_max_over_time" => TsOfMax,
+            _ => return None,
+        })
+    }
+
+    /// Whether the result is still the metric itself.
+    pub fn keeps_name(self) -> bool {
+        matches!(self, RangeFn::First | RangeFn::Last)
+    }
+
+    /// Whether the evaluation time itself enters the result.
+    pub fn reads_time(self) -> bool {
+        self == RangeFn::PredictLinear
+    }
+}
+
+/// Functions of one value (and scalar parameters).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MapFn {
+    Abs,
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
+    Ceil,
+    Clamp,
+    ClampMax,
+    ClampMin,
+    Cos,
+    Cosh,
+    DayOfMonth,
+    DayOfWeek,
+    DayOfYear,
+    DaysInMonth,
+    Deg,
+    Exp,
+    Floor,
+    /// Functions of native histograms answer nothing for floats.
+    HistogramOnly,
+    Hour,
+    Ln,
+    Log10,
+    Log2,
+    Minute,
+    Month,
+    Rad,
+    Round,
+    Sgn,
+    Sin,
+    Sinh,
+    Sqrt,
+    Tan,
+    Tanh,
+    /// `timestamp` of anything but a selector: the evaluation time.
+    Timestamp,
+    Year,
+}
+
+impl MapFn {
+    pub fn from_name(name: &str) -> Option<MapFn> {
+        use MapFn::*;
+        Some(match name {
+            "abs" => Abs,
+            "acos" => Acos,
+            "acosh" => Acosh,
+            "asin" => Asin,
+            "asinh" => Asinh,
+            "atan" => Atan,
+            "atanh" => Atanh,
+            "ceil" => Ceil,
+            "clamp" => Clamp,
+            "clamp_max" => ClampMax,
+            "clamp_min" => ClampMin,
+            "cos" => Cos,
+            "cosh" => Cosh,
+            "day_of_month" => DayOfMonth,
+            "day_of_week" => DayOfWeek,
+            "day_of_year" => DayOfYear,
+            "days_in_month" => DaysInMonth,
+            "deg" => Deg,
+            "exp" => Exp,
+            "floor" => Floor,
+            "histogram_avg" | "histogram_count" | "histogram_stddev" | "histogram_stdvar"
+            | "histogram_sum" => HistogramOnly,
+            "hour" => Hour,
+            "ln" => Ln,
+            "log10" => Log10,
+            "log2" => Log2,
+            "minute" => Minute,
+            "month" => Month,
+            "rad" => Rad,
+            "round" => Round,
+            "sgn" => Sgn,
+            "sin" => Sin,
+            "sinh" => Sinh,
+            "sqrt" => Sqrt,
+            "tan" => Tan,
+            "tanh" => Tanh,
+            "timestamp" => Timestamp,
+            "year" => Year,
+            _ => return None,
+        })
+    }
+
+    /// Functions of the calendar: without an argument they look at the evaluation time.
+    pub fn of_calendar(self) -> bool {
+        use MapFn::*;
+        matches!(self, DayOfMonth | DayOfWeek | DayOfYear | DaysInMonth | Hour | Minute | Month | Year)
+    }
+}
+
+/// Functions that rewrite labels.
+#[derive(Clone, Debug)]
+pub enum LabelFn {
+    Replace { dst: String, replacement: String, src: String, regex: String },
+    Join { dst: String, separator: String, src: Vec<String> },
+}
+
+/// Functions that order an instant vector.
+#[derive(Clone, Debug)]
+pub enum SortFn {
+    Value { descending: bool, range: Range<usize> },
+    Label { labels: Vec<String>, descending: bool, range: Range<usize> },
+}
+
+impl Node {
+    /// Whether it yields one value per step instead of series.
+    pub fn is_scalar(&self) -> bool {
+        match self {
+            Node::Number(_)
+            | Node::Time
+            | Node::ScalarOf(_)
+            | Node::ScalarNegate(_)
+            | Node::ScalarBinary { .. } => true,
+            Node::Invariant(inner) => inner.is_scalar(),
+            _ => false,
+        }
+    }
+
+    /// Calls `visit` on each direct child.
+    pub fn each_child(&mut self, visit: &mut dyn FnMut(&mut Node)) {
+        match self {
+            Node::Number(_) | Node::Text(_) | Node::Time | Node::Select(_) | Node::SelectTimes(_) => {}
+            Node::ScalarOf(n)
+            | Node::ScalarNegate(n)
+            | Node::Negate(n)
+            | Node::VectorOf(n)
+            | Node::Invariant(n)
+            | Node::Absent { input: n, .. }
+            | Node::Label { input: n, .. }
+            | Node::Sort { input: n, .. } => visit(n),
+            Node::ScalarBinary { lhs, rhs, .. }
+            | Node::Join { lhs, rhs, .. }
+            | Node::Set { lhs, rhs, .. } => {
+                visit(lhs);
+                visit(rhs);
+            }
+            Node::Range { source, params, .. } => {
+                if let Source::Subquery(subquery) = source {
+                    visit(&mut subquery.input);
+                }
+                params.iter_mut().for_each(visit);
+            }
+            Node::Map { input, params, .. } => {
+                visit(input);
+                params.iter_mut().for_each(visit);
+            }
+            Node::HistogramQuantile { q, input, .. } => {
+                visit(q);
+                visit(input);
+            }
+            Node::HistogramQuantiles { qs, input, .. } => {
+                qs.iter_mut().for_each(|(q, _)| visit(q));
+                visit(input);
+            }
+            Node::HistogramFraction { lower, upper, input, .. } => {
+                visit(lower);
+                visit(upper);
+                visit(input);
+            }
+            Node::Aggregate { param, input, .. } => {
+                if let Some(param) = param {
+                    visit(param);
+                }
+                visit(input);
+            }
+            Node::VectorScalar { vector, scalar, .. } => {
+                visit(vector);
+                visit(scalar);
+            }
+        }
+    }
+}
+
+impl Source {
+    /// Length of the window, the time that `@` fixes, and the offset.
+    pub fn window(&self) -> (i64, Option<Timestamp>, i64) {
+        match self {
+            Source::Selector(select) => (select.window, select.at, select.offset),
+            Source::Subquery(subquery) => (subquery.window, subquery.at, subquery.offset),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Rewrites of a plan, one per file; each leaves its value unchanged.
+
+pub(super) mod fold;
+pub(super) mod hints;
+pub(super) mod invariant;
