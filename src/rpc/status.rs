@@ -26,14 +26,14 @@ pub fn error_from_status(peer: &str, status: &Status) -> Error {
         Code::InvalidArgument | Code::OutOfRange => Kind::Invalid,
         Code::FailedPrecondition
         | Code::AlreadyExists
-        | Code::Cancelled
         | Code::PermissionDenied
         | Code::Unauthenticated
         | Code::NotFound
         | Code::Unimplemented => Kind::Refused,
         Code::ResourceExhausted => Kind::Exhausted,
         // Thanos aborts a query of which one store failed: another attempt may find it well.
-        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => Kind::Unavailable,
+        // tonic calls its own timeouts Cancelled.
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => Kind::Unavailable,
         Code::DataLoss => Kind::Corrupt,
         // A connection that breaks in mid-stream is reported as Unknown.
         Code::Unknown => Kind::Unavailable,

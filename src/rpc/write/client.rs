@@ -182,7 +182,10 @@ impl Inner {
                 self.backoff.failed(&self.world);
                 WriteFault::Unavailable
             }
-            Code::DeadlineExceeded | Code::Cancelled => WriteFault::TimedOut,
+            Code::DeadlineExceeded | Code::Cancelled => {
+                self.backoff.failed(&self.world);
+                WriteFault::TimedOut
+            }
             _ => WriteFault::Failed,
         };
         Err(WriteError { kind: error.kind, fault, message: error.message, source: error.source })

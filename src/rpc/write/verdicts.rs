@@ -100,9 +100,9 @@ mod tests {
         let refused = (0..Refusal::ALL.len()).prop_map(|n| Verdict::Refused(Refusal::ALL[n]));
         prop_oneof![
             4 => Just(Verdict::Stored),
-            Just(Verdict::Duplicate),
-            Just(Verdict::Unavailable),
-            refused
+            1 => Just(Verdict::Duplicate),
+            1 => Just(Verdict::Unavailable),
+            1 => refused
         ]
     }
 

@@ -1,0 +1,348 @@
+//! Writes over loopback: our own peers get verdicts, Thanos gets statuses, garbage gets neither.
+
+mod common;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use common::{Running, labels};
+use model::{Kind, Labels, Sample, TenantId};
+use parking_lot::Mutex;
+use prost::Message;
+use rpc::{
+    WriteBackend, WriteCall, WriteClient, WriteClientOptions, WriteError, WriteFault, WriteRequest,
+    WriteServer, WriteShape,
+};
+use runtime::World;
+use storage::{Error, Refusal, Verdict, WriteBatch};
+use tokio::runtime::Handle;
+use tonic::Code;
+use wire::pb::prometheus_copy::{Histogram, Sample as PbSample, TimeSeries};
+use wire::pb::thanos::writeable_store_client::WriteableStoreClient;
+use wire::pb::thanos::{self as pb, Label, TimeSeriesTenantTuple};
+use wire::remote_write::Limits;
+
+/// Keeps what it is given and answers by the sample's value: -1 conflicts, -2 cannot be stored now.
+#[derive(Default)]
+struct Keeper {
+    requests: Mutex<Vec<WriteRequest>>,
+    down: AtomicBool,
+    slow: AtomicBool,
+    calls: AtomicUsize,
+}
+
+#[tonic::async_trait]
+impl WriteBackend for Keeper {
+    async fn write(&self, request: WriteRequest) -> Result<Vec<Vec<Verdict>>, Error> {
+        self.calls.fetch_add(1, SeqCst);
+        if self.slow.load(SeqCst) {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        if self.down.load(SeqCst) {
+            return Err(Error::new(Kind::Unavailable, "replay is not done"));
+        }
+        let verdict = |sample: &Sample| match sample.value {
+            -1.0 => Verdict::Refused(Refusal::Conflict),
+            -2.0 => Verdict::Unavailable,
+            -3.0 => Verdict::Duplicate,
+            _ => Verdict::Stored,
+        };
+        let answer = |group: &rpc::TenantGroup| group.batch.samples().iter().map(verdict).collect();
+        let answers = request.groups.iter().map(answer).collect();
+        self.requests.lock().push(request);
+        Ok(answers)
+    }
+}
+
+async fn serve(keeper: &Arc<Keeper>) -> Running {
+    let server = WriteServer::new(keeper.clone(), Limits { max_bytes: 1 << 20, ..Limits::default() });
+    Running::start(|services| services.write(server)).await
+}
+
+fn client(running: &Running, options: WriteClientOptions) -> WriteClient {
+    WriteClient::new(&running.address, options, World::real(), &Handle::current()).unwrap()
+}
+
+fn call(values: &[&[f64]], rows: &[u32]) -> WriteCall {
+    let tenant = TenantId::new("acme").unwrap();
+    let mut batch = WriteBatch::default();
+    for (n, values) in values.iter().enumerate() {
+        let l = labels(&[("__name__", "m"), ("n", &n.to_string())]);
+        let samples = values.iter().enumerate().map(|(t, &value)| Sample { timestamp: t as i64, value });
+        batch.push(l.as_bytes(), l.placement_hash(tenant.as_str()), samples);
+    }
+    WriteCall { tenant, batch: Arc::new(batch), rows: rows.to_vec(), replica: 2, judged_at: 1234 }
+}
+
+#[tokio::test]
+async fn verdicts_come_back_sample_by_sample_in_both_shapes() {
+    let keeper = Arc::new(Keeper::default());
+    let running = serve(&keeper).await;
+    for shape in [WriteShape::Single, WriteShape::ByTenant] {
+        let client = client(&running, WriteClientOptions { shape, ..Default::default() });
+        // The second series stays behind.
+        let call = call(&[&[1.0, -1.0, f64::NAN], &[9.0], &[-2.0, -3.0]], &[2, 0]);
+        let verdicts = client.write(call.clone()).await.unwrap();
+        let conflict = Verdict::Refused(Refusal::Conflict);
+        let expected = [Verdict::Unavailable, Verdict::Duplicate, Verdict::Stored, conflict, Verdict::Stored];
+        assert_eq!(verdicts, expected);
+
+        let got = keeper.requests.lock().pop().unwrap();
+        assert_eq!((got.replica, got.judged_at, got.groups.len()), (2, Some(1234), 1));
+        let group = &got.groups[0];
+        assert_eq!(group.tenant.as_str(), "acme");
+        assert_eq!(group.batch.series().len(), 2);
+        for (sent, came) in [2, 0].into_iter().zip(group.batch.series()) {
+            let sent = &call.batch.series()[sent];
+            assert_eq!(group.batch.label_bytes(came), call.batch.label_bytes(sent));
+            assert_eq!(came.hash, sent.hash);
+            assert_eq!(group.batch.samples()[came.samples()], call.batch.samples()[sent.samples()]);
+        }
+    }
+    running.stop().await;
+}
+
+fn series(pairs: &[(&str, &str)], values: &[f64]) -> TimeSeries {
+    let label = |(name, value): &(&str, &str)| Label { name: name.to_string(), value: value.to_string() };
+    let sample = |(t, &value): (usize, &f64)| PbSample { timestamp: t as i64 + 1, value };
+    TimeSeries {
+        labels: pairs.iter().map(label).collect(),
+        samples: values.iter().enumerate().map(sample).collect(),
+        ..Default::default()
+    }
+}
+
+/// As a Thanos router of either age sends it.
+async fn thanos(running: &Running, request: pb::WriteRequest) -> Result<pb::WriteResponse, tonic::Status> {
+    let mut client = WriteableStoreClient::connect(format!("http://{}", running.address)).await.unwrap();
+    client.remote_write(request).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn thanos_is_told_by_status() {
+    let keeper = Arc::new(Keeper::default());
+    let running = serve(&keeper).await;
+    let old = |values: &[f64]| pb::WriteRequest {
+        timeseries: vec![series(&[("__name__", "m")], values)],
+        tenant: "t".to_owned(),
+        replica: 1,
+        ..Default::default()
+    };
+    let response = thanos(&running, old(&[1.0, -3.0])).await.unwrap();
+    assert_eq!(response.tributary, None);
+    assert_eq!(keeper.requests.lock()[0].judged_at, None);
+    let conflict = thanos(&running, old(&[1.0, -1.0])).await.unwrap_err();
+    assert_eq!(conflict.code(), Code::AlreadyExists);
+    assert!(conflict.message().contains("1: duplicate sample for timestamp"), "{conflict}");
+    assert_eq!(thanos(&running, old(&[-2.0, -1.0])).await.unwrap_err().code(), Code::Unavailable);
+    keeper.down.store(true, SeqCst);
+    assert_eq!(thanos(&running, old(&[1.0])).await.unwrap_err().code(), Code::Unavailable);
+    keeper.down.store(false, SeqCst);
+
+    // Native histograms are not stored: that must not look like success.
+    let mut request = old(&[]);
+    request.timeseries[0].histograms.push(Histogram::default());
+    assert_eq!(thanos(&running, request).await.unwrap_err().code(), Code::AlreadyExists);
+
+    let path = pb::WriteRequest { tenant: "../etc".to_owned(), ..old(&[1.0]) };
+    assert_eq!(thanos(&running, path).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(thanos(&running, pb::WriteRequest::default()).await.unwrap(), Default::default());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_newer_shape_wins_and_brings_many_tenants() {
+    let keeper = Arc::new(Keeper::default());
+    let running = serve(&keeper).await;
+    let tuple = |tenant: &str, value: f64| TimeSeriesTenantTuple {
+        timeseries: vec![series(&[("__name__", "m")], &[value])],
+        tenant: tenant.to_owned(),
+    };
+    let request = pb::WriteRequest {
+        timeseries: vec![series(&[("__name__", "ignored")], &[1.0])],
+        tenant: "ignored".to_owned(),
+        timeseries_tenant_data: vec![tuple("a", 1.0), tuple("b", -1.0), tuple("a", 3.0)],
+        tributary: Some(wire::pb::tributary::v1::WriteContext::default()),
+        ..Default::default()
+    };
+    let response = thanos(&running, request).await.unwrap();
+    let verdicts = response.tributary.unwrap();
+    assert_eq!((verdicts.codes, verdicts.counts), (vec![0, 17, 0], vec![1, 1, 1]));
+    let got = keeper.requests.lock().pop().unwrap();
+    let tenants: Vec<_> = got.groups.iter().map(|g| g.tenant.as_str().to_owned()).collect();
+    assert_eq!(tenants, ["a", "b", "a"]);
+    // A context without a time leaves the judging to the store.
+    assert_eq!((got.replica, got.judged_at), (0, None));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn bad_labels_are_refused_where_they_stand() {
+    let keeper = Arc::new(Keeper::default());
+    let running = serve(&keeper).await;
+    let request = pb::WriteRequest {
+        timeseries: vec![
+            series(&[("b", "1"), ("a", "2")], &[1.0, 2.0]),
+            series(&[("a", "1"), ("a", "2")], &[3.0, 4.0, 5.0]),
+            series(&[], &[6.0]),
+            series(&[("a", "1")], &[-3.0]),
+            series(&[("", "1")], &[7.0]),
+        ],
+        tenant: "t".to_owned(),
+        tributary: Some(wire::pb::tributary::v1::WriteContext { judged_at_ms: 5, door: String::new() }),
+        ..Default::default()
+    };
+    let verdicts = thanos(&running, request).await.unwrap().tributary.unwrap();
+    let invalid = 16 + Refusal::InvalidLabels as u32;
+    assert_eq!((verdicts.codes, verdicts.counts), (vec![0, invalid, 1, invalid], vec![2, 4, 1, 1]));
+    let got = keeper.requests.lock().pop().unwrap();
+    let batch = &got.groups[0].batch;
+    let sent: Vec<Labels> = batch.series().iter().map(|s| batch.labels(s).unwrap()).collect();
+    assert_eq!(sent, [labels(&[("a", "2"), ("b", "1")]), labels(&[("a", "1")])]);
+    running.stop().await;
+}
+
+/// One gRPC call by hand: the message as given, flagged and announced as compressed or not.
+async fn by_hand(running: &Running, encoding: Option<&str>, flag: u8, message: &[u8]) -> tonic::Status {
+    let mut body = vec![flag];
+    body.extend_from_slice(&(message.len() as u32).to_be_bytes());
+    body.extend_from_slice(message);
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut request = http::Request::post("/thanos.WriteableStore/RemoteWrite")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    if let Some(encoding) = encoding {
+        request = request.header("grpc-encoding", encoding);
+    }
+    let body = tonic::body::Body::new(http_body_util::Full::new(bytes::Bytes::from(body)));
+    let response = tower::ServiceExt::oneshot(channel, request.body(body).unwrap()).await.unwrap();
+    let (head, body) = response.into_parts();
+    let trailers =
+        http_body_util::BodyExt::collect(body).await.unwrap().trailers().cloned().unwrap_or(head.headers);
+    tonic::Status::from_header_map(&trailers).unwrap()
+}
+
+#[tokio::test]
+async fn framed_snappy_is_read_and_garbage_is_named() {
+    let keeper = Arc::new(Keeper::default());
+    let running = serve(&keeper).await;
+    let request = pb::WriteRequest {
+        timeseries: (0..2000)
+            .map(|n| series(&[("__name__", "m"), ("n", &format!("{n:040}"))], &[n as f64]))
+            .collect(),
+        tenant: "t".to_owned(),
+        ..Default::default()
+    };
+    let plain = request.encode_to_vec();
+    let pack = |plain: &[u8]| {
+        let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+        encoder.write_all(plain).unwrap();
+        encoder.into_inner().unwrap()
+    };
+    assert_eq!(by_hand(&running, Some("snappy"), 1, &pack(&plain)).await.code(), Code::Ok);
+    assert_eq!(by_hand(&running, Some("snappy"), 0, &plain).await.code(), Code::Ok);
+    let got = keeper.requests.lock().drain(..).collect::<Vec<_>>();
+    assert_eq!(got.len(), 2);
+    assert_eq!(got[0].groups[0].batch.samples().len(), 2000);
+
+    for (encoding, flag, message, code) in [
+        (Some("snappy"), 1, b"junk".to_vec(), Code::InvalidArgument),
+        (Some("snappy"), 1, pack(&vec![0; 8 << 20]), Code::ResourceExhausted),
+        (Some("brotli"), 1, b"junk".to_vec(), Code::Unimplemented),
+        (None, 0, b"\x0a\xff".to_vec(), Code::InvalidArgument),
+        (None, 0, vec![0x0a; 3 << 20], Code::OutOfRange),
+    ] {
+        let status = by_hand(&running, encoding, flag, &message).await;
+        assert_eq!(status.code(), code, "{status}");
+    }
+    assert_eq!(keeper.calls.load(SeqCst), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_failing_peer_is_left_alone_and_comes_back() {
+    let keeper = Arc::new(Keeper::default());
+    keeper.down.store(true, SeqCst);
+    let running = serve(&keeper).await;
+    let client = client(&running, WriteClientOptions::default());
+    let fault = |result: Result<Vec<Verdict>, WriteError>| result.unwrap_err().fault;
+    assert_eq!(fault(client.write(call(&[&[1.0]], &[0])).await), WriteFault::Unavailable);
+    assert!(client.is_backing_off());
+    assert_eq!(fault(client.write(call(&[&[1.0]], &[0])).await), WriteFault::BackingOff);
+    assert_eq!(keeper.calls.load(SeqCst), 1);
+    keeper.down.store(false, SeqCst);
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    assert_eq!(client.write(call(&[&[1.0]], &[0])).await.unwrap(), [Verdict::Stored]);
+    assert!(!client.is_backing_off());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_hanging_or_absent_peer_fails_in_time() {
+    let keeper = Arc::new(Keeper::default());
+    keeper.slow.store(true, SeqCst);
+    let running = serve(&keeper).await;
+    let options = WriteClientOptions { timeout: Duration::from_millis(150), ..Default::default() };
+    let hanging = client(&running, options.clone());
+    let error = hanging.write(call(&[&[1.0]], &[0])).await.unwrap_err();
+    assert_eq!((error.fault, error.kind), (WriteFault::TimedOut, Kind::Unavailable), "{error}");
+    assert!(error.message.starts_with(&running.address), "{error}");
+    running.stop().await;
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let absent = WriteClient::new(&address, options, World::real(), &Handle::current()).unwrap();
+    let error = absent.write(call(&[&[1.0]], &[0])).await.unwrap_err();
+    assert_eq!((error.fault, error.kind), (WriteFault::Unavailable, Kind::Unavailable), "{error}");
+    assert!(absent.is_backing_off());
+}
+
+/// A Thanos receiver, which answers without verdicts.
+struct Plain(Option<Code>);
+
+#[tonic::async_trait]
+impl pb::writeable_store_server::WriteableStore for Plain {
+    async fn remote_write(
+        &self,
+        request: tonic::Request<pb::WriteRequest>,
+    ) -> Result<tonic::Response<pb::WriteResponse>, tonic::Status> {
+        assert_eq!(request.get_ref().tenant, "acme");
+        match self.0 {
+            None => Ok(tonic::Response::new(pb::WriteResponse::default())),
+            Some(code) => Err(tonic::Status::new(code, "as Thanos says")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_thanos_answers_holds_for_the_batch() {
+    let conflict = Verdict::Refused(Refusal::Conflict);
+    let invalid = Verdict::Refused(Refusal::InvalidLabels);
+    for (answer, expected) in [
+        (None, Ok(Verdict::Stored)),
+        (Some(Code::AlreadyExists), Ok(conflict)),
+        (Some(Code::InvalidArgument), Ok(invalid)),
+        (Some(Code::Unavailable), Err((WriteFault::Unavailable, Kind::Unavailable))),
+        (Some(Code::Internal), Err((WriteFault::Failed, Kind::Internal))),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let service = pb::writeable_store_server::WriteableStoreServer::new(Plain(answer));
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
+        let server = tokio::spawn(server);
+        let client =
+            WriteClient::new(&address, WriteClientOptions::default(), World::real(), &Handle::current());
+        let result = client.unwrap().write(call(&[&[1.0, 2.0], &[3.0]], &[0, 1])).await;
+        let shown = result.map_err(|error| (error.fault, error.kind));
+        assert_eq!(shown, expected.map(|verdict| vec![verdict; 3]));
+        server.abort();
+    }
+}
