@@ -1,8 +1,8 @@
 //! A bit stream, most significant bit first, and Go's varints inside it.
 //!
 //! # Cost
-//! The writer keeps one partial byte at the end of the buffer; a write touches at most nine bytes. The reader
-//! refills a 64-bit window and hands out up to 57 bits without a branch per bit.
+//! The writer keeps one partial byte at the end of the buffer; a write touches at most nine bytes. The reader loads
+//! eight bytes at its position and hands out up to 57 bits from them: one load and one shift, no state to refill.
 
 use crate::Error;
 
@@ -54,90 +54,77 @@ impl BitWriter {
     }
 }
 
-/// Reads bits from a byte slice.
+/// Reads bits from a byte slice. Beyond the end there are zeroes without end: who reads asks
+/// [`BitReader::check`] once per sample, not once per bit.
 #[derive(Clone, Debug)]
 pub(crate) struct BitReader<'a> {
-    rest: &'a [u8],
-    /// Unread bits, left-aligned.
-    window: u64,
-    /// How many of them there are.
-    have: u32,
+    bytes: &'a [u8],
+    /// The next bit, counted from the first of `bytes`.
+    position: usize,
 }
+
+/// Bits of [`BitReader::peek`] that are always there.
+pub(crate) const PEEK: u32 = 57;
 
 impl<'a> BitReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> BitReader<'a> {
-        BitReader { rest: bytes, window: 0, have: 0 }
+        BitReader { bytes, position: 0 }
     }
 
-    #[inline]
-    fn refill(&mut self) {
-        if let Some(eight) = self.rest.first_chunk::<8>() {
-            let take = (64 - self.have) / 8;
-            let fresh = u64::from_be_bytes(*eight);
-            if take == 0 {
-                return;
-            }
-            // Bits beyond the whole bytes taken are written again, with the same values, at the next refill.
-            let keep = fresh & (u64::MAX << (64 - take * 8));
-            self.window |= keep >> self.have;
-            self.have += take * 8;
-            self.rest = &self.rest[take as usize..];
-        } else {
-            while self.have <= 56 {
-                let Some((&byte, tail)) = self.rest.split_first() else { break };
-                self.window |= (byte as u64) << (56 - self.have);
-                self.have += 8;
-                self.rest = tail;
-            }
-        }
+    /// The next bits, left-aligned; the first [`PEEK`] of them are valid.
+    #[inline(always)]
+    pub(crate) fn peek(&self) -> u64 {
+        let at = self.position / 8;
+        let word = match self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            Some(eight) => u64::from_be_bytes(*eight),
+            None => self.peek_at_end(at),
+        };
+        word << (self.position % 8)
     }
 
-    /// The next bit.
-    #[inline]
-    pub(crate) fn bit(&mut self) -> Result<bool, Error> {
-        if self.have == 0 {
-            self.refill();
-            if self.have == 0 {
-                return Err(Error::Truncated);
-            }
-        }
-        let bit = self.window >> 63 != 0;
-        self.window <<= 1;
-        self.have -= 1;
-        Ok(bit)
+    #[cold]
+    fn peek_at_end(&self, at: usize) -> u64 {
+        let mut eight = [0; 8];
+        let rest = self.bytes.get(at..).unwrap_or_default();
+        let len = rest.len().min(8);
+        eight[..len].copy_from_slice(&rest[..len]);
+        u64::from_be_bytes(eight)
     }
 
-    /// The next `count` bits, 0 to 64, in the low end of the result.
-    #[inline]
-    pub(crate) fn bits(&mut self, count: u32) -> Result<u64, Error> {
-        if count == 0 {
-            return Ok(0);
+    #[inline(always)]
+    pub(crate) fn skip(&mut self, bits: u32) {
+        self.position += bits as usize;
+    }
+
+    /// The next `count` bits, 1 to 64, in the low end of the result.
+    #[inline(always)]
+    pub(crate) fn bits(&mut self, count: u32) -> u64 {
+        if count <= PEEK {
+            let out = self.peek() >> (64 - count);
+            self.skip(count);
+            return out;
         }
-        if self.have < count {
-            self.refill();
-        }
-        if self.have >= count {
-            let out = self.window >> (64 - count);
-            self.window = if count == 64 { 0 } else { self.window << count };
-            self.have -= count;
-            return Ok(out);
-        }
-        if count > 56 {
-            // The window cannot be filled up to this count from an odd position: take it in two.
-            let high = self.bits(count - 32)?;
-            let low = self.bits(32)?;
-            return Ok(high << 32 | low);
-        }
-        Err(Error::Truncated)
+        let high = self.peek() >> 32;
+        self.skip(32);
+        let low = self.peek() >> (96 - count);
+        self.skip(count - 32);
+        high << (count - 32) | low
+    }
+
+    /// Whether all bits read so far were there.
+    #[inline(always)]
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.position > self.bytes.len() * 8 { Err(Error::Truncated) } else { Ok(()) }
     }
 
     /// An unsigned LEB128, byte by byte from the current bit.
     pub(crate) fn uvarint(&mut self) -> Result<u64, Error> {
         let mut out = 0u64;
         for at in 0..10 {
-            let byte = self.bits(8)?;
+            let byte = self.bits(8);
+            self.check()?;
             if at == 9 && byte > 1 {
-                return Err(Error::Malformed("varint overflows 64 bits"));
+                break;
             }
             out |= (byte & 0x7f) << (7 * at);
             if byte & 0x80 == 0 {

@@ -7,7 +7,7 @@
 use model::{Sample, Timestamp};
 
 use crate::Error;
-use crate::bits::{BitReader, BitWriter, put_uvarint, put_varint};
+use crate::bits::{BitReader, BitWriter, PEEK, put_uvarint, put_varint};
 
 /// Most samples that fit the 16-bit count.
 pub const MAX_SAMPLES: u16 = u16::MAX;
@@ -145,7 +145,8 @@ pub struct Iter<'a> {
     timestamp: Timestamp,
     value: u64,
     delta: u64,
-    leading: u8,
+    /// The window of meaningful bits: how many, and how many zeroes follow. Width 0: none yet.
+    width: u8,
     trailing: u8,
 }
 
@@ -159,81 +160,114 @@ impl<'a> Iter<'a> {
             timestamp: 0,
             value: 0,
             delta: 0,
-            leading: NO_WINDOW,
+            width: 0,
             trailing: 0,
         })
     }
 
-    fn step(&mut self) -> Result<Sample, Error> {
-        match self.read {
-            0 => {
-                self.timestamp = self.reader.varint()?;
-                self.value = self.reader.bits(64)?;
-            }
-            1 => {
-                self.delta = self.reader.uvarint()?;
-                self.timestamp = self.timestamp.wrapping_add(self.delta as i64);
-                self.read_value()?;
-            }
-            _ => {
-                let dod = self.read_dod()?;
-                self.delta = self.delta.wrapping_add(dod as u64);
-                self.timestamp = self.timestamp.wrapping_add(self.delta as i64);
-                self.read_value()?;
-            }
+    /// The first two samples, whose times are varints.
+    #[cold]
+    fn first_steps(&mut self) -> Result<(), Error> {
+        if self.read == 0 {
+            self.timestamp = self.reader.varint()?;
+            self.value = self.reader.bits(64);
+        } else {
+            self.delta = self.reader.uvarint()?;
+            self.timestamp = self.timestamp.wrapping_add(self.delta as i64);
+            let bits = self.reader.peek();
+            self.read_value(bits, 0)?;
         }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn step(&mut self) -> Result<Sample, Error> {
+        if self.read < 2 {
+            self.first_steps()?;
+        } else {
+            let mut bits = self.reader.peek();
+            // Bits of `bits` that are used up. Time and the head of the value take 37 at most, of 57.
+            let mut used = 1;
+            if bits >> 63 != 0 {
+                let (dod, width) = match (!bits).leading_zeros() {
+                    1 => (narrow::<14>(bits << 2), 16),
+                    2 => (narrow::<17>(bits << 3), 20),
+                    3 => (narrow::<20>(bits << 4), 24),
+                    _ => {
+                        self.reader.skip(4);
+                        let dod = self.reader.bits(64) as i64;
+                        bits = self.reader.peek();
+                        (dod, 0)
+                    }
+                };
+                used = width;
+                self.delta = self.delta.wrapping_add(dod as u64);
+            }
+            self.timestamp = self.timestamp.wrapping_add(self.delta as i64);
+            self.read_value(bits, used)?;
+        }
+        self.reader.check()?;
         self.read += 1;
         Ok(Sample { timestamp: self.timestamp, value: f64::from_bits(self.value) })
     }
 
-    #[inline]
-    fn read_dod(&mut self) -> Result<i64, Error> {
-        let mut ones = 0;
-        while ones < 4 && self.reader.bit()? {
-            ones += 1;
-        }
-        let width = match ones {
-            0 => return Ok(0),
-            1 => 14,
-            2 => 17,
-            3 => 20,
-            _ => return Ok(self.reader.bits(64)? as i64),
-        };
-        let raw = self.reader.bits(width)? as i64;
-        // The range is asymmetric: 2^(n-1) itself is positive.
-        Ok(if raw > 1 << (width - 1) { raw - (1 << width) } else { raw })
-    }
-
-    #[inline]
-    fn read_value(&mut self) -> Result<(), Error> {
-        if !self.reader.bit()? {
+    /// Reads a value that begins behind the first `used` of the reader's next `bits`.
+    #[inline(always)]
+    fn read_value(&mut self, bits: u64, mut used: u32) -> Result<(), Error> {
+        let head = bits << used;
+        if head >> 63 == 0 {
+            self.reader.skip(used + 1);
             return Ok(());
         }
-        if self.reader.bit()? {
-            let head = self.reader.bits(11)?;
-            let leading = (head >> 6) as u8;
-            let bits = match head & 63 {
+        if head >> 62 == 0b11 {
+            let leading = (head >> 57 & 0x1f) as u8;
+            let width = match (head >> 51 & 0x3f) as u8 {
                 0 => 64,
-                n => n as u8,
+                width => width,
             };
-            if leading + bits > 64 {
-                return Err(Error::Malformed("value window is wider than 64 bits"));
+            if leading + width > 64 {
+                return self.malformed("value window is wider than 64 bits");
             }
-            self.leading = leading;
-            self.trailing = 64 - leading - bits;
-        } else if self.leading == NO_WINDOW {
-            return Err(Error::Malformed("value reuses a window that was never set"));
+            self.trailing = 64 - leading - width;
+            self.width = width;
+            used += 13;
+        } else if self.width == 0 {
+            return self.malformed("value reuses a window that was never set");
+        } else {
+            used += 2;
         }
-        let bits = 64 - u32::from(self.leading) - u32::from(self.trailing);
-        self.value ^= self.reader.bits(bits)? << self.trailing;
+        let width = u32::from(self.width);
+        let xor = if used + width <= PEEK {
+            self.reader.skip(used + width);
+            bits << used >> (64 - width)
+        } else {
+            self.reader.skip(used);
+            self.reader.bits(width)
+        };
+        self.value ^= xor << self.trailing;
         Ok(())
     }
+
+    /// What looks malformed may be the zeroes behind a truncated chunk.
+    #[cold]
+    fn malformed(&mut self, what: &'static str) -> Result<(), Error> {
+        self.reader.skip(PEEK);
+        self.reader.check()?;
+        Err(Error::Malformed(what))
+    }
+}
+
+/// The top `WIDTH` bits as a number. The range is asymmetric: 2^(WIDTH-1) itself is positive.
+#[inline(always)]
+fn narrow<const WIDTH: u32>(bits: u64) -> i64 {
+    let raw = (bits >> (64 - WIDTH)) as i64;
+    if raw > 1 << (WIDTH - 1) { raw - (1 << WIDTH) } else { raw }
 }
 
 impl Iterator for Iter<'_> {
     type Item = Result<Sample, Error>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
             return None;
@@ -244,5 +278,10 @@ impl Iterator for Iter<'_> {
             self.left = 0;
         }
         Some(step)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // A damaged chunk may end early.
+        (0, Some(self.left as usize))
     }
 }
