@@ -173,7 +173,7 @@ fn duplicates(loaded: &BTreeMap<BlockId, Arc<Meta>>) -> Vec<(BlockId, BlockId)> 
 }
 
 /// Milliseconds since the epoch of `2024-01-02T03:04:05.678Z` or with an offset; none for anything else.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = text.get(from..to)?;
         digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?

@@ -20,7 +20,7 @@ pub mod table;
 mod upload;
 
 pub use bucket::{Bucket, Level, Object};
-pub use catalogue::{Catalogue, State};
+pub use catalogue::{Catalogue, State, parse_rfc3339};
 pub use error::{Error, Operation, Provider};
 pub use fetch::{FetchSettings, Fetcher};
 pub use ledger::Ledger;

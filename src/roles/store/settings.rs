@@ -1,0 +1,194 @@
+//! What an operator may tune of a store gateway: Thanos's flags where they have a meaning here, and ours.
+
+use std::path::PathBuf;
+
+use model::{TimeRange, Timestamp};
+use settings::{ByteSize, Common, Grpc, Objstore, Scalar, Span, settings};
+
+settings! {
+    /// Serves the blocks of a bucket to queriers, by ranges, without downloading them.
+    pub struct Settings {
+        [..] common: Common;
+        [..] grpc: Grpc;
+        [..] objstore: Objstore;
+        /// Folder for index headers and block metas. Nothing in it is needed: losing it costs requests at the
+        /// next start. It grows with the number of blocks that are queried.
+        ["data-dir"] data_dir: PathBuf = PathBuf::from("./data");
+        [..] blocks: Blocks;
+        [..] limits: Limits;
+        /// Not supported: choosing blocks by relabelling. Use min-time and max-time to divide a bucket.
+        [hidden "selector.relabel-config"] relabel_config: Option<String> = None;
+        /// Not supported, as above.
+        [hidden "selector.relabel-config-file"] relabel_config_file: Option<PathBuf> = None;
+    }
+}
+
+settings! {
+    /// Blocks.
+    pub struct Blocks {
+        /// How often the bucket is searched for new and deleted blocks. More often shows new blocks sooner and
+        /// costs one listing per block each time.
+        ["sync-block-duration"] sync_block_duration: Span = Span::from_mins(15);
+        /// Earliest time that is served: RFC 3339, or a duration before now such as -6w. Empty: no bound.
+        ["min-time"] min_time: TimeBound = TimeBound::None;
+        /// Latest time that is served, written as min-time is.
+        ["max-time"] max_time: TimeBound = TimeBound::None;
+        /// Blocks younger than this are left for later; only for stores that do not list at once what was
+        /// written.
+        ["consistency-delay"] consistency_delay: Span = Span::from_secs(0);
+        /// Blocks marked for deletion are served for this long after they were marked, so that what replaces
+        /// them is seen first. It must be shorter than the compactor's delete-delay.
+        ["ignore-deletion-marks-delay"] ignore_deletion_marks_delay: Span = Span::from_hours(24);
+        /// Blocks that are read at the same time for all queries together.
+        ["block-sync-concurrency"] block_sync_concurrency: usize = 20;
+        /// Requests at the same time while the bucket is searched.
+        ["block-meta-fetch-concurrency"] block_meta_fetch_concurrency: usize = 32;
+        /// How the bucket is searched: concurrent lists each block by itself, recursive lists everything in one
+        /// go, which takes fewer requests but lists what is not a block as well.
+        ["block-discovery-strategy"] block_discovery_strategy: Discovery = Discovery::Concurrent;
+    }
+}
+
+settings! {
+    /// Caches and limits.
+    pub struct Limits {
+        /// Memory for pieces of indexes: postings and series. Too little fetches them again for every query.
+        ["index-cache-size"] index_cache_size: ByteSize = ByteSize::from_mib(250);
+        /// Memory for pieces of chunk files. It fills up with use and is never exceeded.
+        ["chunk-pool-size"] chunk_pool_size: ByteSize = ByteSize::from_gib(2);
+        /// Memory for index headers (symbols and the places of postings). Those not used for the longest time
+        /// are dropped and read again from data-dir.
+        ["store.index-header-memory"] index_header_memory: ByteSize = ByteSize::from_gib(1);
+        /// Series calls that are worked on at the same time; further ones wait.
+        ["store.grpc.series-max-concurrency"] series_max_concurrency: usize = 20;
+        /// Most bytes that one call may fetch from the bucket for one set of external labels; 0 is no limit. A
+        /// call that needs more fails and says so.
+        ["store.grpc.downloaded-bytes-limit"] downloaded_bytes_limit: ByteSize = ByteSize::from_bytes(0);
+        /// Most series that one call may answer with; 0 is no limit.
+        ["store.limits.request-series"] request_series: u64 = 0;
+        /// Most samples that one call may answer with, at 120 to a chunk; 0 is no limit.
+        ["store.limits.request-samples"] request_samples: u64 = 0;
+    }
+}
+
+impl Settings {
+    fn validate(&self) -> Result<(), String> {
+        if self.relabel_config.is_some() || self.relabel_config_file.is_some() {
+            return Err(
+                "--selector.relabel-config is not supported by this version; divide a bucket between \
+                        stores by --min-time and --max-time"
+                    .to_owned(),
+            );
+        }
+        if self.objstore.document().is_none() {
+            return Err("--objstore.config-file or --objstore.config is required".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// An end of the time that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeBound {
+    None,
+    /// Milliseconds since the epoch.
+    At(Timestamp),
+    /// Milliseconds from now, negative before it.
+    FromNow(i64),
+}
+
+impl Scalar for TimeBound {
+    const PLACEHOLDER: &'static str = "TIME";
+
+    fn parse(text: &str) -> Result<TimeBound, String> {
+        if text.is_empty() {
+            return Ok(TimeBound::None);
+        }
+        let (sign, duration) = match text.strip_prefix('-') {
+            Some(rest) => (-1, rest),
+            None => (1, text),
+        };
+        if let Ok(ms) = model::parse_duration(duration) {
+            return Ok(TimeBound::FromNow(sign * ms));
+        }
+        match bucket::parse_rfc3339(text) {
+            Some(ms) => Ok(TimeBound::At(ms)),
+            None => Err(format!(
+                "{text:?} is neither a time such as 2026-01-02T03:04:05Z nor a duration such as -6w"
+            )),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            TimeBound::None => String::new(),
+            TimeBound::At(ms) => block::meta::rfc3339(*ms),
+            TimeBound::FromNow(ms) => model::format_duration(*ms),
+        }
+    }
+}
+
+impl TimeBound {
+    fn at(self, now_ms: Timestamp) -> Option<Timestamp> {
+        match self {
+            TimeBound::None => None,
+            TimeBound::At(ms) => Some(ms),
+            TimeBound::FromNow(ms) => Some(now_ms.saturating_add(ms)),
+        }
+    }
+
+    /// The closed range between two bounds, as of now.
+    pub fn range(min: TimeBound, max: TimeBound, now_ms: Timestamp) -> TimeRange {
+        TimeRange::new(min.at(now_ms).unwrap_or(i64::MIN), max.at(now_ms).unwrap_or(i64::MAX))
+    }
+}
+
+/// How a bucket is searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    Concurrent,
+    Recursive,
+}
+
+impl Scalar for Discovery {
+    const PLACEHOLDER: &'static str = "STRATEGY";
+
+    fn parse(text: &str) -> Result<Discovery, String> {
+        match text {
+            "concurrent" => Ok(Discovery::Concurrent),
+            "recursive" => Ok(Discovery::Recursive),
+            _ => Err(format!("{text:?} is neither concurrent nor recursive")),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Discovery::Concurrent => "concurrent".to_owned(),
+            Discovery::Recursive => "recursive".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_read() {
+        assert_eq!(TimeBound::parse("-6w"), Ok(TimeBound::FromNow(-6 * 7 * 86_400_000)));
+        assert_eq!(TimeBound::parse("1970-01-01T00:00:01Z"), Ok(TimeBound::At(1000)));
+        assert!(TimeBound::parse("yesterday").is_err());
+        let range = TimeBound::range(TimeBound::FromNow(-10), TimeBound::None, 100);
+        assert_eq!(range, TimeRange::new(90, i64::MAX));
+    }
+
+    #[test]
+    fn what_is_missing_or_not_supported_is_named() {
+        let mut settings = Settings::default();
+        assert!(settings.validate().unwrap_err().contains("--objstore.config-file"));
+        settings.objstore.config = Some("type: FILESYSTEM".to_owned());
+        assert_eq!(settings.validate(), Ok(()));
+        settings.relabel_config = Some(String::new());
+        assert!(settings.validate().unwrap_err().contains("not supported"));
+    }
+}
