@@ -3,41 +3,59 @@
 //! A write comes in through [`storage::Append`], is judged sample by sample and staged under one shard lock,
 //! and may be acknowledged once [`Tsdb::wait_durable`] says so. A query reads a tenant through its
 //! [`TenantView`]: head and local blocks as one. This crate knows no protocol, no peer and no bucket.
+//!
+//! Locks in order: the cut's, then one shard's, then the log's. No lock is held while the disk is waited for,
+//! but for the cut's own.
 
+mod append;
+mod blocks;
+mod cut;
+mod dir;
 mod error;
+mod head;
+mod payload;
+mod retain;
 mod settings;
+mod tenants;
+mod view;
 
+pub use blocks::LocalBlock;
+pub use cut::CutBlock;
 pub use error::Error;
 pub use settings::{Durability, Settings};
+pub use view::TenantView;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Kind, TenantId, TimeRange, Timestamp};
+use parking_lot::Mutex;
 use runtime::World;
-use storage::{AppendOutcome, Context, LabelRequest, Listed, SelectRequest, SeriesSet, Verdict, WriteBatch};
+use storage::{AppendOutcome, Verdict, WriteBatch};
+use wal::Log;
 
-/// The engine. Cheap to share behind an [`Arc`]; dropping it without [`Tsdb::close`] is a crash that loses
-/// nothing acknowledged.
+use head::{Bounds, Head, HeadSettings};
+use tenants::Tenants;
+
+/// Largest payload of a log record that an append makes.
+const GROUP_BYTES: u64 = 256 << 10;
+
+/// The engine. Dropping it without [`Tsdb::close`] is a crash that loses nothing acknowledged.
 pub struct Tsdb {
-    settings: Settings,
+    engine: Arc<Engine>,
 }
 
-/// A block that has just been cut from the head and is open for reading.
-#[derive(Clone, Debug)]
-pub struct CutBlock {
-    pub tenant: TenantId,
-    /// `<data>/blocks/<tenant>/<ULID>`.
-    pub dir: PathBuf,
-}
-
-/// A block on the local disk.
-#[derive(Clone, Debug)]
-pub struct LocalBlock {
-    pub tenant: TenantId,
-    /// `<data>/blocks/<tenant>/<ULID>`.
-    pub dir: PathBuf,
+/// What the engine is made of.
+pub(crate) struct Engine {
+    pub world: World,
+    pub settings: Settings,
+    pub head: Head,
+    pub log: Log,
+    pub tenants: Tenants,
+    pub cutting: Mutex<()>,
+    /// Samples of one series per part of a batch.
+    pub row_samples: u32,
+    claim: Mutex<Option<dir::Claim>>,
 }
 
 /// How far a replay has come, in bytes of log.
@@ -54,8 +72,8 @@ pub struct HeadStats {
     pub chunks: u64,
     pub samples: u64,
     /// Times of the oldest and newest sample; none while empty.
-    pub range: Option<(Timestamp, Timestamp)>,
-    /// Estimated bytes of memory.
+    pub range: Option<TimeRange>,
+    /// Estimated bytes of memory, without postings.
     pub bytes: u64,
 }
 
@@ -81,57 +99,124 @@ impl Tsdb {
         settings: Settings,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Arc<Tsdb>, Error> {
-        let _ = (world, progress);
-        Ok(Arc::new(Tsdb { settings }))
+        let started = world.clock.monotonic();
+        check(&settings)?;
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let shards = if settings.shards == 0 { cores } else { settings.shards };
+        let claim = dir::claim(&world, &settings.dir, shards.clamp(1, 256).next_power_of_two())?;
+        let tenants = Tenants::default();
+        let group_bytes = GROUP_BYTES.min(settings.segment_bytes / 8) as usize;
+        let head = Head::new(
+            HeadSettings {
+                bounds: Bounds {
+                    out_of_order_window: settings.out_of_order_window,
+                    future_tolerance: settings.future_tolerance,
+                    max_sample_age: settings.max_sample_age.max(settings.out_of_order_window),
+                },
+                block_range: settings.block_range,
+                max_series_per_tenant: settings.max_series_per_tenant,
+                max_labels_bytes: settings.max_labels_bytes.min(group_bytes / 2),
+                group_bytes,
+            },
+            claim.shards,
+        );
+        let log_settings = wal::Settings {
+            dir: dir::log_dir(&settings.dir),
+            segment_bytes: settings.segment_bytes,
+            queue_bytes: settings.log_queue_bytes,
+            mode: match settings.durability {
+                Durability::Durable => wal::Mode::Durable,
+                Durability::Fast => wal::Mode::Fast,
+            },
+            known_kinds: payload::KINDS,
+        };
+        let ((log, report), orphans) = head::replay(&head, &tenants, world.clock.now_ms(), |apply| {
+            Log::open::<Error>(&world, log_settings, &mut |entry| {
+                progress(Progress { done: entry.progress.0, total: entry.progress.1 });
+                apply(entry)
+            })
+        })?;
+        for (tenant, block) in &orphans {
+            cut::remove_orphan(&world, &settings.dir, tenant, block)?;
+        }
+        blocks::open_all(&world, &settings.dir, settings.block_range, &tenants)?;
+        for tenant in tenants.all() {
+            tenant.report_series();
+        }
+        let took = world.clock.monotonic().duration_since(started);
+        metrics::gauge!("tributary_tsdb_replay_seconds").set(took.as_secs_f64());
+        tracing::info!(
+            records = report.records,
+            bytes = report.bytes,
+            segments = report.segments,
+            healed = report.healed_bytes,
+            ms = took.as_millis() as u64,
+            "log replayed"
+        );
+        let engine = Engine {
+            row_samples: Engine::row_samples(group_bytes),
+            world,
+            settings,
+            head,
+            log,
+            tenants,
+            cutting: Mutex::new(()),
+            claim: Mutex::new(Some(claim)),
+        };
+        Ok(Arc::new(Tsdb { engine: Arc::new(engine) }))
     }
 
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        &self.engine.settings
     }
 
     /// Returns once the log is durable up to `position` (of [`AppendOutcome`]), or with the reason why it
-    /// never will be.
+    /// never will be. The caller sets its own time limit.
     pub async fn wait_durable(&self, position: u64) -> Result<(), Error> {
-        let _ = position;
-        Err(Error::new(Kind::Unavailable, "not built yet"))
+        Ok(self.engine.log.wait_async(position).await?)
     }
 
     /// As [`Tsdb::wait_durable`] for threads; Unavailable after `timeout`.
     pub fn wait_durable_blocking(&self, position: u64, timeout: Duration) -> Result<(), Error> {
-        let _ = (position, timeout);
-        Err(Error::new(Kind::Unavailable, "not built yet"))
+        Ok(self.engine.log.wait(position, timeout)?)
     }
 
     /// Returns when the log has failed, with the reason: the process should then end and be restarted.
     pub async fn poisoned(&self) -> String {
-        std::future::pending().await
+        self.engine.log.until_poisoned().await.to_string()
     }
 
     pub fn health(&self) -> Health {
-        Health::Good
+        if let Some(reason) = self.engine.log.poisoned() {
+            return Health::Poisoned(reason.to_string());
+        }
+        match self.engine.log.read_only() {
+            Some(reason) => Health::ReadOnly(reason.to_string()),
+            None => Health::Good,
+        }
     }
 
     /// All tenants with data in head or blocks, sorted.
     pub fn tenants(&self) -> Vec<TenantId> {
-        Vec::new()
+        let all = self.engine.tenants.all();
+        all.into_iter().filter(|t| self.engine.has_data(t)).map(|t| t.id.clone()).collect()
     }
 
     /// The samples of a tenant, if there are any.
     pub fn tenant(&self, tenant: &TenantId) -> Option<Arc<TenantView>> {
-        let _ = tenant;
-        None
+        let tenant = self.engine.tenants.get(tenant).filter(|t| self.engine.has_data(t))?;
+        Some(Arc::new(TenantView { engine: self.engine.clone(), tenant }))
     }
 
     /// Cuts the windows that are due at `now` into blocks, or everything with `force`. Call it once a minute.
     pub fn cut(&self, now: Timestamp, force: bool) -> Result<Vec<CutBlock>, Error> {
-        let _ = (now, force);
-        Err(Error::new(Kind::Unavailable, "not built yet"))
+        self.engine.cut(now, force)
     }
 
     /// Blocks of a tenant on the local disk, oldest first.
     pub fn local_blocks(&self, tenant: &TenantId) -> Vec<LocalBlock> {
-        let _ = tenant;
-        Vec::new()
+        let Some(tenant) = self.engine.tenants.get(tenant) else { return Vec::new() };
+        tenant.blocks.read().iter().map(|b| b.local.clone()).collect()
     }
 
     /// Deletes local blocks that are older than the retention and for which `shipped` answers true; returns
@@ -141,17 +226,39 @@ impl Tsdb {
         now: Timestamp,
         shipped: &dyn Fn(&LocalBlock) -> bool,
     ) -> Result<usize, Error> {
-        let _ = (now, shipped);
-        Ok(0)
+        self.engine.apply_retention(now, shipped)
     }
 
+    /// Visits every series: for a metrics page or a test, not for every request.
     pub fn head_stats(&self) -> HeadStats {
-        HeadStats::default()
+        let (series, sum) = self.engine.head.measure();
+        HeadStats {
+            series,
+            chunks: sum.chunks,
+            samples: sum.samples,
+            range: (!sum.range.is_empty()).then_some(sum.range),
+            bytes: sum.bytes as u64,
+        }
     }
 
-    /// Ends the log in good order: everything enqueued is durable afterwards. Appends fail from then on.
+    /// Ends the log in good order: everything enqueued is durable afterwards, and another process may open the
+    /// folder. Appends fail from then on.
     pub fn close(&self) -> Result<(), Error> {
-        Ok(())
+        let _no_cut_runs = self.engine.cutting.lock();
+        let closed = self.engine.log.close();
+        *self.engine.claim.lock() = None;
+        Ok(closed?)
+    }
+}
+
+impl Engine {
+    fn has_data(&self, tenant: &tenants::Tenant) -> bool {
+        !tenant.blocks.read().is_empty() || !self.head.window_range(tenant.index).is_empty()
+    }
+
+    /// What was read up to `position` may be shown after this.
+    pub(crate) fn wait_read(&self, position: u64) -> Result<(), Error> {
+        Ok(self.log.wait(position, self.settings.read_wait)?)
     }
 }
 
@@ -164,37 +271,24 @@ impl storage::Append for Tsdb {
         judged_at: Timestamp,
         verdicts: &mut [Verdict],
     ) -> Result<AppendOutcome, storage::Error> {
-        let _ = (tenant, batch, rows, judged_at, verdicts);
-        Err(storage::Error::new(Kind::Unavailable, "not built yet"))
+        Ok(self.engine.append(tenant, batch, rows, judged_at, verdicts)?)
     }
 }
 
-/// All samples of one tenant, head and local blocks as one.
-pub struct TenantView {
-    tenant: TenantId,
-}
-
-impl TenantView {
-    pub fn tenant(&self) -> &TenantId {
-        &self.tenant
+/// What the settings must satisfy.
+fn check(settings: &Settings) -> Result<(), Error> {
+    let wrong = |what: String| Err(Error::new(Kind::Invalid, what));
+    if settings.block_range <= 0 {
+        return wrong(format!("a block range of {} ms is not positive", settings.block_range));
     }
-
-    /// Times of the oldest and the newest sample; none while there are none.
-    pub fn time_range(&self) -> Option<TimeRange> {
-        None
+    if settings.out_of_order_window < 0 || settings.future_tolerance < 0 || settings.max_sample_age < 0 {
+        return wrong("the accepted window must not be negative".to_owned());
     }
-}
-
-impl storage::Select for TenantView {
-    fn select(&self, _: &SelectRequest, _: &Context) -> Result<Box<dyn SeriesSet>, storage::Error> {
-        Err(storage::Error::new(Kind::Unavailable, "not built yet"))
+    if settings.segment_bytes < 16 << 10 {
+        return wrong(format!(
+            "log segments of {} bytes are too small; at least 16KiB",
+            settings.segment_bytes
+        ));
     }
-
-    fn label_names(&self, _: &LabelRequest, _: &Context) -> Result<Listed, storage::Error> {
-        Err(storage::Error::new(Kind::Unavailable, "not built yet"))
-    }
-
-    fn label_values(&self, _: &str, _: &LabelRequest, _: &Context) -> Result<Listed, storage::Error> {
-        Err(storage::Error::new(Kind::Unavailable, "not built yet"))
-    }
+    Ok(())
 }

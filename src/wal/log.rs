@@ -206,6 +206,11 @@ impl Log {
         self.shared.state.borrow().poisoned.clone()
     }
 
+    /// Declares the log failed, for a reason that only its user can see: nothing is acknowledged any more.
+    pub fn poison(&self, reason: &str) {
+        crate::writer::poison(&self.shared, reason);
+    }
+
     /// Returns when the log has failed, or never.
     pub async fn until_poisoned(&self) -> Arc<str> {
         let mut state = self.shared.state.subscribe();
@@ -320,7 +325,10 @@ impl Permit<'_> {
         staging.reserved -= len;
         self.left -= len;
         let Some((seq, switched)) = staging.push(kind, parts) else {
-            return Err(Error::new(Kind::Internal, "log segment is full in spite of a permit"));
+            drop(staging);
+            let reason = "log segment is full in spite of a permit";
+            crate::writer::poison(self.shared, reason);
+            return Err(Error::new(Kind::Internal, reason));
         };
         self.shared.work.notify_one();
         if switched {

@@ -52,6 +52,9 @@ fn write(shared: &Shared) {
                 // Fast mode with something unsynced: wait for more, but not for long.
                 shared.work.wait_for(&mut staging, FAST_SYNC);
             }
+            if shared.state.borrow().poisoned.is_some() {
+                break;
+            }
             if staging.abandoned || (staging.closed && staging.buf.is_empty() && group.dirty.is_none()) {
                 break;
             }
@@ -60,7 +63,7 @@ fn write(shared: &Shared) {
             staging.next_seq - 1
         };
         if let Err(error) = group.write(shared, &mut buf, &runs, tail) {
-            poison(shared, &error);
+            poison(shared, &error.to_string());
             break;
         }
         buf.clear();
@@ -143,12 +146,13 @@ fn wake(shared: &Shared) {
     shared.turned.notify_all();
 }
 
-fn poison(shared: &Shared, error: &Error) {
+pub(crate) fn poison(shared: &Shared, error: &str) {
     tracing::error!(error = %error, "the log has failed: nothing is acknowledged any more; restart the process");
     metrics::gauge!("tributary_wal_poisoned").set(1.0);
-    let reason: Arc<str> = error.to_string().into();
+    let reason: Arc<str> = error.into();
     shared.state.send_modify(|state| state.poisoned = Some(reason));
     shared.staging.lock().closed = true;
+    shared.work.notify_all();
     shared.spare.notify_all();
     wake(shared);
 }

@@ -1,0 +1,311 @@
+//! From head to block: which windows are due, and the steps that lose and double nothing wherever they stop.
+//!
+//! ```text
+//! freeze ──► write block ──► open it ──► CUT in the log, durable ──► list it ──► drop from the head
+//!        └─ any failure: thaw, remove the block          └─ a crash before: the block is removed at start
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use block::{BlockId, BlockWriter, Meta, MetaSpec, ThanosSpec};
+use model::{Kind, Labels, Sample, TenantId, TimeRange, Timestamp};
+use runtime::World;
+use storage::{ChunkData, Columns, decode_series};
+
+use crate::blocks::{OpenBlock, from_block};
+use crate::head::{CHUNK_SAMPLES, Window, encode};
+use crate::tenants::Tenant;
+use crate::{Engine, Error, dir, payload};
+
+/// Windows of a tenant's head that are left alone by a backfill; more are cut from the oldest on.
+const MOST_WINDOWS: usize = 3;
+/// A late window is cut once nobody has written to it for this long, or after [`LATE_AT_MOST`], so that a backfill
+/// makes one block of a window, not one a minute.
+const LATE_SETTLES: i64 = 5 * 60_000;
+const LATE_AT_MOST: i64 = 60 * 60_000;
+/// How long the mark of a cut may take to become durable.
+const MARK_WAIT: Duration = Duration::from_secs(60);
+/// Series without samples are forgotten when their newest one is this much older than the window.
+const IDLE: i64 = 60 * 60_000;
+
+/// A block that has just been cut from the head and is open for reading.
+#[derive(Clone)]
+pub struct CutBlock {
+    pub tenant: TenantId,
+    pub id: BlockId,
+    /// `<data>/blocks/<tenant>/<ULID>`.
+    pub dir: PathBuf,
+    pub meta: Meta,
+}
+
+/// Which of a tenant's windows (by start) are cut now.
+pub(crate) fn due(
+    windows: &[Window],
+    block_range: i64,
+    window: i64,
+    now: Timestamp,
+    force: bool,
+) -> Vec<Timestamp> {
+    let surplus = windows.len().saturating_sub(MOST_WINDOWS);
+    let is_due = |(at, w): &(usize, &Window)| {
+        let over = w.start.saturating_add(block_range).saturating_add(window) <= now;
+        let settled = now.saturating_sub(w.last_write) >= LATE_SETTLES
+            || now.saturating_sub(w.first_write) >= LATE_AT_MOST;
+        force || *at < surplus || (over && settled)
+    };
+    windows.iter().enumerate().filter(is_due).map(|(_, w)| w.start).collect()
+}
+
+impl Engine {
+    /// Cuts what is due. What fails for one tenant is logged and tried again next time; the first error is
+    /// returned after all others had their turn, unless something was cut.
+    pub(crate) fn cut(&self, now: Timestamp, force: bool) -> Result<Vec<CutBlock>, Error> {
+        let _one_at_a_time = self.cutting.lock();
+        let (range, window) = (self.settings.block_range, self.settings.out_of_order_window);
+        let mut cut = Vec::new();
+        let mut failure = None;
+        for (index, windows) in self.head.windows() {
+            let Some(tenant) = self.tenants.by_index(index) else { continue };
+            for start in due(&windows, range, window, now, force) {
+                let aligned = start.saturating_add(range).saturating_add(window) <= now || !force;
+                match self.cut_window(&tenant, TimeRange::new(start, start + range - 1), aligned) {
+                    Ok(Some(block)) => cut.push(block),
+                    Ok(None) => {}
+                    Err(error) => {
+                        metrics::counter!("prometheus_tsdb_compactions_failed_total").increment(1);
+                        tracing::error!(
+                            tenant = %tenant.id, window = start, error = %error,
+                            "window could not be cut; its samples stay in the head and the log"
+                        );
+                        failure.get_or_insert(error);
+                    }
+                }
+            }
+        }
+        let before = now.saturating_sub(self.settings.out_of_order_window).saturating_sub(IDLE);
+        let forgotten = self.head.forget_idle(before, &self.tenants);
+        if forgotten > 0 {
+            metrics::counter!("prometheus_tsdb_head_series_removed_total").increment(forgotten as u64);
+        }
+        if let Err(error) = self.checkpoint() {
+            tracing::error!(error = %error, "old log segments stay until the next cut");
+        }
+        match failure {
+            Some(error) if cut.is_empty() => Err(error),
+            _ => Ok(cut),
+        }
+    }
+
+    fn cut_window(
+        &self,
+        tenant: &Arc<Tenant>,
+        window: TimeRange,
+        aligned: bool,
+    ) -> Result<Option<CutBlock>, Error> {
+        let start = self.world.clock.monotonic();
+        let id = BlockId::new(&self.world);
+        let parent = dir::blocks_dir(&self.settings.dir).join(tenant.id.as_str());
+        let mut frozen = self.head.freeze(&self.log, tenant, window, &id.to_string())?;
+        let series = std::mem::take(&mut frozen.series);
+        let marked = self.write_block(tenant, window, aligned, id, &parent, series).and_then(|open| {
+            Ok((open, self.log.append(payload::CUT, &payload::cut(&tenant.id, &id.to_string()))?))
+        });
+        let (open, position) = match marked {
+            Ok(marked) => marked,
+            Err(error) => {
+                self.head.thaw(&frozen);
+                if self.world.disk.exists(&parent.join(id.to_string()))
+                    && let Err(error) = block::remove(&self.world, &parent, id)
+                {
+                    tracing::error!(tenant = %tenant.id, block = %id, error = %error, "block of a failed cut stays");
+                }
+                return Err(error);
+            }
+        };
+        if let Err(error) = self.log.wait(position, MARK_WAIT) {
+            // The mark may or may not be in the log; only a restart can tell. Until then the block must stay, and
+            // nothing may be built on either.
+            self.log.poison(&format!("mark of block {id} is not known to be durable: {error}"));
+            return Err(error.into());
+        }
+        if let Some(open) = &open {
+            let mut blocks = tenant.blocks.write();
+            blocks.push(open.clone());
+            blocks.sort_by_key(|b| (b.local.meta.min_time, b.local.id));
+        }
+        tenant.cut_through.fetch_max(window.end.saturating_add(1), Relaxed);
+        self.head.drop_frozen(&frozen);
+        let took = self.world.clock.monotonic().duration_since(start);
+        let Some(open) = open else { return Ok(None) };
+        metrics::counter!("prometheus_tsdb_compactions_total").increment(1);
+        metrics::histogram!("prometheus_tsdb_compaction_duration_seconds").record(took.as_secs_f64());
+        let stats = &open.local.meta.stats;
+        tracing::info!(
+            tenant = %tenant.id, block = %id, series = stats.num_series, samples = stats.num_samples,
+            ms = took.as_millis() as u64, "block cut"
+        );
+        Ok(Some(CutBlock {
+            tenant: tenant.id.clone(),
+            id,
+            dir: open.local.dir.clone(),
+            meta: open.local.meta.clone(),
+        }))
+    }
+
+    /// Writes the block and opens it; none where nothing was left to write.
+    fn write_block(
+        &self,
+        tenant: &Tenant,
+        window: TimeRange,
+        aligned: bool,
+        id: BlockId,
+        parent: &std::path::Path,
+        mut series: Vec<(Labels, Vec<ChunkData>)>,
+    ) -> Result<Option<Arc<OpenBlock>>, Error> {
+        if series.is_empty() {
+            return Ok(None);
+        }
+        series.sort_by(|a, b| a.0.cmp(&b.0));
+        self.world.disk.create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+        let mut writer = BlockWriter::create(&self.world, parent, id).map_err(from_block)?;
+        let mut bad = Vec::new();
+        for (labels, chunks) in &series {
+            let written =
+                disjoint(chunks).and_then(|chunks| writer.add_series(labels, &chunks).map_err(from_block));
+            match written {
+                Ok(()) => {}
+                // What is wrong with the series must not keep the others; what is wrong with the disk must.
+                Err(error) if matches!(error.kind, Kind::Corrupt | Kind::Invalid | Kind::Refused) => {
+                    bad.push((labels, chunks, error))
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !bad.is_empty() {
+            self.quarantine(tenant, id, &bad)?;
+        }
+        let supplementary = window.start < tenant.cut_through.load(Relaxed);
+        let mut labels: BTreeMap<String, String> =
+            self.settings.external_labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+        if !self.settings.tenant_label.is_empty() {
+            labels.insert(self.settings.tenant_label.clone(), tenant.id.as_str().to_owned());
+        }
+        let spec = MetaSpec {
+            range: aligned.then(|| (window.start, window.end + 1)),
+            level: 1,
+            hints: if supplementary { vec!["from-out-of-order".to_owned()] } else { Vec::new() },
+            thanos: Some(ThanosSpec { labels, source: "receive".to_owned(), resolution: 0 }),
+            ..MetaSpec::default()
+        };
+        match writer.finish(spec).map_err(from_block)? {
+            None => Ok(None),
+            Some(_) => Ok(Some(Arc::new(OpenBlock::open(&self.world, &tenant.id, parent, id)?))),
+        }
+    }
+
+    /// Keeps series that no block takes, as they are, for a later look.
+    fn quarantine(
+        &self,
+        tenant: &Tenant,
+        id: BlockId,
+        bad: &[(&Labels, &Vec<ChunkData>, Error)],
+    ) -> Result<(), Error> {
+        let mut text = String::new();
+        for (labels, chunks, error) in bad {
+            metrics::counter!("tributary_tsdb_series_quarantined_total").increment(1);
+            tracing::error!(
+                tenant = %tenant.id, series = %labels, error = %error,
+                "series cannot be written into a block; it is set aside in the quarantine folder"
+            );
+            let hex = |c: &ChunkData| c.bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+            let line = serde_json::json!({
+                "tenant": tenant.id.as_str(),
+                "series": labels.to_string(),
+                "error": error.message,
+                "chunks": chunks.iter().map(|c| serde_json::json!({
+                    "start": c.range.start, "end": c.range.end, "encoding": c.encoding as u8, "hex": hex(c),
+                })).collect::<Vec<_>>(),
+            });
+            text.push_str(&line.to_string());
+            text.push('\n');
+        }
+        let dir = dir::quarantine_dir(&self.settings.dir);
+        let disk = &*self.world.disk;
+        disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        let path = dir.join(format!("{id}.json"));
+        disk.write_atomic(&path, text.as_bytes()).map_err(|e| Error::io("write", &path, e))
+    }
+
+    /// Lets log segments go whose samples are all in blocks.
+    fn checkpoint(&self) -> Result<(), Error> {
+        let needed = self.head.first_needed(self.log.tail());
+        let keep_from = self.log.segment_of(needed);
+        let deleted = self
+            .log
+            .checkpoint::<Error>(keep_from, &mut |writer| self.head.write_series(&self.tenants, writer))?;
+        if deleted > 0 {
+            tracing::info!(segments = deleted, "log segments deleted: their samples are in blocks");
+        }
+        Ok(())
+    }
+}
+
+/// Removes a block whose mark never reached the log: its samples are all in the head again.
+pub(crate) fn remove_orphan(
+    world: &World,
+    data: &std::path::Path,
+    tenant: &TenantId,
+    block: &str,
+) -> Result<(), Error> {
+    let parent = dir::blocks_dir(data).join(tenant.as_str());
+    let Some(id) = BlockId::parse(block) else { return Ok(()) };
+    if !world.disk.exists(&parent.join(block)) {
+        return Ok(());
+    }
+    tracing::info!(tenant = %tenant, block = %id, "block of an interrupted cut removed; its samples are in the head");
+    block::remove(world, &parent, id).map_err(from_block)
+}
+
+/// Chunks as a block wants them: by time, disjoint. Those that overlap are decoded and made anew.
+fn disjoint(chunks: &[ChunkData]) -> Result<std::borrow::Cow<'_, [ChunkData]>, Error> {
+    if chunks.windows(2).all(|pair| pair[0].range.end < pair[1].range.start) {
+        return Ok(chunks.into());
+    }
+    let mut columns = Columns::default();
+    decode_series(chunks, TimeRange::ALL, &mut columns)
+        .map_err(|e| Error::with_source(e.kind, e.message.clone(), e))?;
+    let samples: Vec<Sample> = columns
+        .timestamps
+        .iter()
+        .zip(&columns.values)
+        .map(|(&timestamp, &value)| Sample { timestamp, value })
+        .collect();
+    Ok(samples.chunks(usize::from(CHUNK_SAMPLES)).filter_map(encode).collect::<Vec<_>>().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due() {
+        const H: i64 = 3_600_000;
+        let window =
+            |start, last_write| Window { start, first_position: 1, first_write: last_write, last_write };
+        let live = [window(0, 2 * H), window(2 * H, 4 * H)];
+        assert_eq!(due(&live, 2 * H, 2 * H, 4 * H - 1, false), []);
+        assert_eq!(due(&live, 2 * H, 2 * H, 4 * H, false), [0]);
+        assert_eq!(due(&live, 2 * H, 2 * H, 4 * H, true), [0, 2 * H]);
+        // A late window that is being written to waits, but not for ever.
+        let now = 100 * H;
+        assert_eq!(due(&[window(0, now - 1)], 2 * H, 2 * H, now, false), []);
+        assert_eq!(due(&[window(0, now - LATE_SETTLES)], 2 * H, 2 * H, now, false), [0]);
+        // A backfill over many windows: the oldest go.
+        let many: Vec<Window> = (0..5).map(|i| window(i * 2 * H, now)).collect();
+        assert_eq!(due(&many, 2 * H, 2 * H, now, false), [0, 2 * H]);
+    }
+}

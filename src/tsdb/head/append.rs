@@ -1,0 +1,155 @@
+//! Appending to one shard: judge, stage and enqueue under one lock.
+//!
+//! # Cost
+//! Per group of rows: one reservation in the log, one shard lock, one or two records. Per sample of a known
+//! series: one table probe per row with a compare of the label bytes, the push, and about eleven bytes of
+//! record. No allocation once the buffers have grown, but for chunks and new series.
+
+use model::{Labels, Timestamp};
+use storage::{Refusal, Verdict, WriteBatch};
+use wal::Log;
+
+use super::shard::{Head, Shard, ShardState};
+use crate::Error;
+use crate::payload::{self, FIXED_BYTES, SAMPLE_BYTES, SERIES_BYTES};
+use crate::tenants::Tenant;
+
+/// Part of one series of a batch: index of the row and its samples.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    pub row: u32,
+    pub start: u32,
+    pub end: u32,
+}
+
+/// What an append did, summed over groups.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub stored: u64,
+    pub created: u32,
+    /// The window of the last sample, noted already.
+    window: Option<Timestamp>,
+}
+
+impl Head {
+    /// Most bytes that a part of a row takes in the log.
+    pub(crate) fn cost(batch: &WriteBatch, rows: Rows) -> usize {
+        let labels = batch.label_bytes(&batch.series()[rows.row as usize]).len();
+        labels + SERIES_BYTES + (rows.end - rows.start) as usize * SAMPLE_BYTES
+    }
+
+    /// Judges and stages one group of rows of a shard. An error means that nothing of the group was judged.
+    pub(crate) fn append_group(
+        &self,
+        shard: &Shard,
+        log: &Log,
+        tenant: &Tenant,
+        batch: &WriteBatch,
+        group: &[Rows],
+        judged_at: Timestamp,
+        verdicts: &mut [Verdict],
+    ) -> Result<Done, Error> {
+        let bytes = group.iter().map(|rows| Head::cost(batch, *rows)).sum::<usize>() + 2 * FIXED_BYTES;
+        // Before the lock: this may wait for a spare segment.
+        let mut permit = log.reserve(bytes as u64, 2)?;
+        let mut guard = shard.state.lock();
+        let state = &mut *guard;
+        let position = log.tail() + 1;
+        let mut done = Done::default();
+        state.floats.clear();
+        state.new_series.clear();
+        for &rows in group {
+            self.append_rows(state, shard, tenant, batch, rows, judged_at, position, verdicts, &mut done);
+        }
+        if !state.new_series.is_empty() {
+            state.last_position = permit.enqueue(payload::SERIES, &[&state.new_series])?;
+        }
+        if !state.floats.is_empty() {
+            done.stored = state.floats.count();
+            state.last_position = permit.enqueue(payload::FLOATS, &state.floats.parts(shard.index))?;
+        }
+        Ok(done)
+    }
+
+    fn append_rows(
+        &self,
+        state: &mut ShardState,
+        shard: &Shard,
+        tenant: &Tenant,
+        batch: &WriteBatch,
+        rows: Rows,
+        judged_at: Timestamp,
+        position: u64,
+        verdicts: &mut [Verdict],
+        done: &mut Done,
+    ) {
+        let settings = &self.settings;
+        let row = &batch.series()[rows.row as usize];
+        let labels = batch.label_bytes(row);
+        let range = rows.start as usize..rows.end as usize;
+        let samples = &batch.samples()[range.clone()];
+        let verdicts = &mut verdicts[range];
+        let slot = match state.find(tenant.index, labels, row.hash) {
+            Some(slot) => slot,
+            None => {
+                let accepted =
+                    samples.iter().any(|s| settings.bounds.judge(s.timestamp, judged_at, None).is_ok());
+                let created = match accepted {
+                    true => self.create(state, shard, tenant, labels, row.hash),
+                    false => Err(Refusal::TooOld),
+                };
+                match created {
+                    Ok(slot) => {
+                        done.created += 1;
+                        slot
+                    }
+                    Err(refusal) => {
+                        for (sample, verdict) in samples.iter().zip(verdicts) {
+                            let judged = settings.bounds.judge(sample.timestamp, judged_at, None);
+                            *verdict = Verdict::Refused(judged.err().unwrap_or(refusal));
+                        }
+                        return;
+                    }
+                }
+            }
+        };
+        for (sample, verdict) in samples.iter().zip(verdicts) {
+            let Some(series) = state.get_mut(slot) else { return };
+            *verdict = series.offer(*sample, judged_at, &settings.bounds, settings.block_range);
+            if *verdict == Verdict::Stored {
+                let id = series.id;
+                state.floats.push(id, *sample);
+                let t = sample.timestamp;
+                if !done.window.is_some_and(|start| t >= start && t - start < settings.block_range) {
+                    state.note_window(tenant.index, t, settings.block_range, position, judged_at);
+                    done.window = Some(super::window_start(t, settings.block_range));
+                }
+            }
+        }
+    }
+
+    /// Makes a series within the limits.
+    fn create(
+        &self,
+        state: &mut ShardState,
+        shard: &Shard,
+        tenant: &Tenant,
+        bytes: &[u8],
+        hash: u64,
+    ) -> Result<u32, Refusal> {
+        if bytes.is_empty() || bytes.len() > self.settings.max_labels_bytes {
+            return Err(Refusal::InvalidLabels);
+        }
+        let labels = Labels::from_bytes(bytes).map_err(|_| Refusal::InvalidLabels)?;
+        if !tenant.admit_series(self.settings.max_series_per_tenant) {
+            return Err(Refusal::SeriesLimit);
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        if state.new_series.is_empty() {
+            payload::begin_series(&mut state.new_series, shard.index, &tenant.id);
+        }
+        payload::put_series(&mut state.new_series, id, super::series::NEVER, bytes);
+        Ok(state.insert(tenant.index, labels, hash, id))
+    }
+}

@@ -1,0 +1,156 @@
+//! Setting a window's samples aside for a block: freeze, then drop once the block is durable, or thaw.
+//!
+//! Freezing seals what a tenant has in a window and marks it; what comes later goes into new chunks and is not
+//! part of it. Frozen samples stay readable. The shards' locks are held for a few hundred series at a time.
+
+use model::{Labels, TimeRange};
+use storage::ChunkData;
+use wal::Log;
+
+use super::shard::{BITE, FrozenWindow, Head, Shard, ShardState, Window, merge_window};
+use crate::Error;
+use crate::payload::{self, FIXED_BYTES};
+use crate::tenants::Tenant;
+
+/// Samples that are set aside.
+pub(crate) struct Frozen {
+    tenant: u32,
+    parts: Vec<Part>,
+    /// Labels and chunks of every series, in no order; chunks by time, possibly overlapping.
+    pub series: Vec<(Labels, Vec<ChunkData>)>,
+}
+
+struct Part {
+    shard: usize,
+    tag: u32,
+    slots: Vec<u32>,
+}
+
+impl Head {
+    /// Sets aside all samples of a tenant in `window`. On an error everything is as before.
+    pub(crate) fn freeze(
+        &self,
+        log: &Log,
+        tenant: &Tenant,
+        window: TimeRange,
+        block: &str,
+    ) -> Result<Frozen, Error> {
+        let mut frozen = Frozen { tenant: tenant.index, parts: Vec::new(), series: Vec::new() };
+        for at in 0..self.shards.len() {
+            if let Err(error) = self.freeze_shard(at, log, tenant, window, block, &mut frozen) {
+                self.thaw(&frozen);
+                return Err(error);
+            }
+        }
+        Ok(frozen)
+    }
+
+    fn freeze_shard(
+        &self,
+        at: usize,
+        log: &Log,
+        tenant: &Tenant,
+        window: TimeRange,
+        block: &str,
+        frozen: &mut Frozen,
+    ) -> Result<(), Error> {
+        let shard: &Shard = &self.shards[at];
+        let (tag, all) = {
+            let mut state = shard.state.lock();
+            let Some(tag) = state.begin_freeze(tenant.index, window, block, None) else { return Ok(()) };
+            (tag, state.tenant(tenant.index).map(|t| t.postings.all.clone()).unwrap_or_default())
+        };
+        frozen.parts.push(Part { shard: at, tag, slots: Vec::new() });
+        let bite = BITE.min(self.settings.group_bytes / 16).max(1);
+        let mut ids = Vec::new();
+        for slots in all.chunks(bite) {
+            let mut permit = log.reserve((FIXED_BYTES + slots.len() * 10) as u64, 1)?;
+            ids.clear();
+            let mut state = shard.state.lock();
+            for &slot in slots {
+                let Some(series) = state.get_mut(slot).filter(|s| s.tenant == tenant.index) else { continue };
+                if series.freeze(window, self.settings.block_range, tag) {
+                    ids.push(series.id);
+                    frozen.series.push((series.labels.clone(), series.frozen(tag)));
+                    if let Some(part) = frozen.parts.last_mut() {
+                        part.slots.push(slot);
+                    }
+                }
+            }
+            if !ids.is_empty() {
+                let record = payload::freeze(shard.index, &tenant.id, block, window, &ids);
+                state.last_position = permit.enqueue(payload::FREEZE, &[&record])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes frozen samples ordinary ones again.
+    pub(crate) fn thaw(&self, frozen: &Frozen) {
+        for part in &frozen.parts {
+            let shard = &self.shards[part.shard];
+            for slots in part.slots.chunks(BITE) {
+                let mut state = shard.state.lock();
+                for &slot in slots {
+                    if let Some(series) = state.get_mut(slot) {
+                        series.thaw(part.tag);
+                    }
+                }
+            }
+            shard.state.lock().end_freeze(part.tag, true);
+        }
+    }
+
+    /// Drops frozen samples, whose block is durable and open for reading by now.
+    pub(crate) fn drop_frozen(&self, frozen: &Frozen) {
+        for part in &frozen.parts {
+            let shard = &self.shards[part.shard];
+            for slots in part.slots.chunks(BITE) {
+                let mut state = shard.state.lock();
+                for &slot in slots {
+                    if let Some(series) = state.get_mut(slot).filter(|s| s.tenant == frozen.tenant) {
+                        series.drop_frozen(part.tag);
+                    }
+                }
+            }
+            shard.state.lock().end_freeze(part.tag, false);
+        }
+    }
+}
+
+impl ShardState {
+    /// Moves a window out of the live ones; none where the tenant has no samples in it. A replay, which knows
+    /// that there were some, says from which position on.
+    pub(crate) fn begin_freeze(
+        &mut self,
+        tenant: u32,
+        window: TimeRange,
+        block: &str,
+        replayed_at: Option<u64>,
+    ) -> Option<u32> {
+        let live = self.existing_tenant_mut(tenant).and_then(|known| {
+            let at = known.windows.iter().position(|w| w.start == window.start)?;
+            Some(known.windows.swap_remove(at))
+        });
+        let again = self.frozen.iter().find(|f| f.tenant == tenant && f.window.start == window.start);
+        let window = live.or(again.map(|f| f.window)).or(replayed_at.map(|position| Window {
+            start: window.start,
+            first_position: position,
+            first_write: i64::MIN,
+            last_write: i64::MIN,
+        }))?;
+        self.last_tag += 1;
+        let tag = self.last_tag;
+        self.frozen.push(FrozenWindow { tag, tenant, block: block.into(), window });
+        Some(tag)
+    }
+
+    /// Forgets a freeze, giving its window back to the live ones or not.
+    pub(crate) fn end_freeze(&mut self, tag: u32, thaw: bool) {
+        let Some(at) = self.frozen.iter().position(|f| f.tag == tag) else { return };
+        let frozen = self.frozen.swap_remove(at);
+        if thaw {
+            merge_window(&mut self.tenant_mut(frozen.tenant).windows, frozen.window);
+        }
+    }
+}

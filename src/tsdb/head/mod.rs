@@ -1,0 +1,20 @@
+//! The head: all recent samples of all tenants, in shards.
+//!
+//! A series lives in the shard that its hash names. Everything about a shard happens under its one lock, held
+//! once per group of a batch; a record goes into the log before the lock is let go, so the log has the order in
+//! which things became visible.
+
+mod append;
+mod freeze;
+mod judge;
+mod postings;
+mod read;
+mod replay;
+mod series;
+mod shard;
+
+pub(crate) use append::Rows;
+pub(crate) use judge::Bounds;
+pub(crate) use replay::replay;
+pub(crate) use series::{CHUNK_SAMPLES, encode, window_start};
+pub(crate) use shard::{Head, HeadSettings, Window};
