@@ -3,9 +3,16 @@
 //! A chunk is the unit in which samples are kept, written to blocks and sent to queriers. This crate turns
 //! samples into chunk bytes and back; it knows neither files nor labels. Formats: `FORMAT.md`.
 
+/// The examples of the format page are run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("FORMAT.md")]
+pub struct FormatPage;
+
 mod bits;
 mod data;
 mod error;
+pub mod histogram;
+mod varbit;
 pub mod xor;
 
 pub use data::ChunkData;
