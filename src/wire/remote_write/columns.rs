@@ -145,18 +145,24 @@ impl DecodedV1 {
             Some(SeriesFault::TooManyLabels) => return Err(LabelFault::TooMany(self.max_labels)),
             None => {}
         }
+        out.reserve(series.raw_labels.len());
         let mut last: &[u8] = b"";
         let mut sorted = true;
-        for (name, value) in self.labels(series, body) {
+        for pair in &self.labels[series.labels.start as usize..series.labels.end as usize] {
+            let (name, value) = (slice(body, pair.name), slice(body, pair.value));
             if name.is_empty() {
                 return Err(LabelFault::EmptyName);
             }
-            if name <= last {
+            // Most neighbours differ in their first letter.
+            if name.first() <= last.first() && name <= last {
                 sorted = false;
                 break;
             }
             last = name;
-            put_label(out, name, value);
+            if !value.is_empty() {
+                put_span(out, body, pair.name, name);
+                put_span(out, body, pair.value, value);
+            }
         }
         if !sorted {
             out.clear();
@@ -183,6 +189,16 @@ impl DecodedV1 {
 fn slice(body: &[u8], (start, end): (u32, u32)) -> &[u8] {
     // Of another body than the one decoded the ranges mean nothing, but must not panic.
     body.get(start as usize..end as usize).unwrap_or_default()
+}
+
+/// Appends a text that stands at `span` of the body, with its length byte where that is the canonical one.
+fn put_span(out: &mut Vec<u8>, body: &[u8], span: (u32, u32), text: &[u8]) {
+    match body.get((span.0 as usize).wrapping_sub(1)..span.1 as usize) {
+        Some(with_len) if text.len() < 0x80 && with_len[0] as usize == text.len() => {
+            out.extend_from_slice(with_len);
+        }
+        _ => put_bytes(out, text),
+    }
 }
 
 fn put_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

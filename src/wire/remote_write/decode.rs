@@ -14,6 +14,10 @@ use super::walk::{Walk, Wire};
 use super::{Limits, columns};
 use crate::WireError;
 
+const LABEL_KEY: u8 = 1 << 3 | 2;
+const NAME_KEY: u8 = 1 << 3 | 2;
+const VALUE_KEY: u8 = 2 << 3 | 2;
+
 /// Reads a decompressed body into `out`, which is cleared first and holds nothing of use after an error.
 pub fn decode_v1(body: &[u8], limits: &Limits, out: &mut DecodedV1) -> Result<(), WireError> {
     out.clear(limits);
@@ -56,7 +60,8 @@ pub(crate) fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut Decoded
     let (mut raw_start, mut raw_end, mut whole) = (walk.at, walk.at, true);
     while !walk.is_done() {
         let key_at = walk.at;
-        let (field, wire) = walk.key()?;
+        let usual = usual_label(&walk);
+        let (field, wire) = if usual.is_some() { (1, Wire::Bytes) } else { walk.key()? };
         match field {
             1 => {
                 walk.expect(wire, Wire::Bytes, "a label")?;
@@ -65,7 +70,13 @@ pub(crate) fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut Decoded
                 } else if raw_end != key_at {
                     whole = false;
                 }
-                let pair = label(walk.enter()?)?;
+                let pair = match usual {
+                    Some((pair, next)) => {
+                        walk.at = next;
+                        pair
+                    }
+                    None => label(walk.enter()?)?,
+                };
                 raw_end = walk.at;
                 if out.labels.len() - first_label < limits.max_labels {
                     out.labels.push(pair);
@@ -109,6 +120,29 @@ pub(crate) fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut Decoded
         fault,
     });
     Ok(())
+}
+
+/// A label as nearly every sender writes it: name, then value, all lengths in one byte. Gives the label and
+/// where it ends; whatever looks different is left to [`label`].
+#[inline]
+fn usual_label(walk: &Walk<'_>) -> Option<(LabelPair, usize)> {
+    let rest = walk.bytes[..walk.end].get(walk.at..)?;
+    let &[LABEL_KEY, len, NAME_KEY, name_len] = rest.first_chunk::<4>()? else { return None };
+    let (len, name_len) = (len as usize, name_len as usize);
+    if (len | name_len) >= 0x80 {
+        return None;
+    }
+    let message = rest.get(2..2 + len)?;
+    let after_name = message.get(2 + name_len..)?;
+    let &[VALUE_KEY, value_len] = after_name.first_chunk::<2>()? else { return None };
+    if value_len >= 0x80 || 2 + value_len as usize != after_name.len() {
+        return None;
+    }
+    let name = walk.at + 4;
+    let value = name + name_len + 2;
+    let end = walk.at + 2 + len;
+    let pair = LabelPair { name: (name as u32, (name + name_len) as u32), value: (value as u32, end as u32) };
+    Some((pair, end))
 }
 
 #[inline]
