@@ -283,6 +283,7 @@ fn judge(
             {
                 (Kind::Invalid, format!("the request is refused by {endpoint} ({words})"))
             }
+            (_, _, Some(status)) => (Kind::Unavailable, format!("{endpoint} answered with status {status}")),
             _ => (Kind::Unavailable, format!("{words} ({})", deepest(error))),
         },
     }
