@@ -11,8 +11,6 @@ pub struct FormatPage;
 mod bits;
 mod data;
 mod error;
-pub mod histogram;
-mod varbit;
 pub mod xor;
 
 pub use data::ChunkData;
