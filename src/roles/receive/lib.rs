@@ -1,13 +1,380 @@
 //! The receiver: takes remote writes, places them on the ring, keeps copies, cuts blocks and ships them.
+//!
+//! A write comes in at [`http`], is admitted, decoded and placed, goes to its replicas at once (this node and
+//! peers), and is answered when the quorum has settled every sample; `status` alone decides with what. Peers
+//! write through [`grpc`]; queriers read through [`store`]. The engine below knows neither ring nor peers.
+//!
+//! [`Receive`] is the role without listeners, so that `standalone` can put it behind its own; [`serve`] is the
+//! subcommand, with Thanos's three listeners.
 
+mod admit;
 mod decode;
 mod error;
+mod grpc;
+mod http;
+mod lifecycle;
+mod listen;
+mod local;
+mod peers;
+mod pending;
 mod quorum;
+mod rate;
+mod replicate;
+mod ring;
 mod route;
 mod settings;
+mod ship;
 mod status;
+mod store;
+mod watch;
+mod write;
 
 pub use error::Error;
+pub use listen::{Bound, serve};
 pub use settings::{
     Admission, AlgorithmName, DurabilityName, Mode, QuorumName, Replication, Settings, Storage, Tenancy,
 };
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Readiness;
+use axum::Router;
+use bucket::Bucket;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use model::{Kind, Labels};
+use rpc::{StoreBackend, WriteBackend, WriteCall, WriteClient, WriteClientOptions};
+use runtime::{Pool, Shutdown, TaskGroup, World};
+use storage::Verdict;
+use tsdb::Tsdb;
+
+use crate::admit::Admission as Admit;
+use crate::grpc::PeerDoor;
+use crate::http::WriteDoor;
+use crate::lifecycle::Lifecycle;
+use crate::local::Local;
+use crate::peers::Peers;
+use crate::replicate::{Peer, PeerLimits, Remote};
+use crate::ring::{Connect, RingHolder};
+use crate::ship::Ship;
+use crate::store::StoreDoor;
+use crate::write::Writer;
+
+/// Paths of every door of the role, for listeners that help those who missed one.
+pub const PATHS: [&str; 8] = [
+    "/api/v1/receive",
+    "/api/v1/write",
+    "/api/v1/push",
+    "/api/v1/otlp",
+    "/api/v1/otlp/v1/metrics",
+    "/-/cut",
+    "/-/reload",
+    "/-/drained",
+];
+
+/// A receiver without listeners.
+pub struct Receive {
+    settings: Settings,
+    world: World,
+    readiness: Readiness,
+    labels: Labels,
+    writer: Arc<Writer>,
+    write_door: Arc<WriteDoor>,
+    peer_door: Arc<PeerDoor>,
+    store_door: Arc<StoreDoor>,
+    lifecycle: Arc<Lifecycle>,
+    ship: Arc<Ship>,
+    peers: Arc<Peers>,
+}
+
+impl Receive {
+    /// Reads ring and bucket settings and makes the parts; opens no data yet. Within a tokio runtime. The
+    /// doors may be opened at once: until the log has been replayed they answer 503.
+    pub fn build(settings: Settings, world: World, readiness: Readiness) -> Result<Receive, Error> {
+        ::settings::Load::check(&settings).map_err(|text| Error::new(Kind::Invalid, text))?;
+        let labels = settings.external_labels().map_err(|text| Error::new(Kind::Invalid, text))?;
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let pool = |name| {
+            Pool::new(name, threads, 1024)
+                .map_err(|e| Error::with_source(Kind::Internal, format!("threads cannot be started: {e}"), e))
+        };
+        let bucket = bucket(&settings, &world)?;
+        let ring = RingHolder::open(&settings, &world, connect(&settings, &world))?;
+        let local = Arc::new(Local::new(pool("append")?));
+        let writer = Arc::new(Writer::new(&settings, ring, local));
+        let admission = Admit::new(&settings.admission);
+        let write_door =
+            WriteDoor::new(&settings, &world, Arc::clone(&writer), admission.clone(), pool("decode")?);
+        let peer_door = PeerDoor { writer: Arc::clone(&writer), admission, world: world.clone() };
+        let store_door = StoreDoor::new(&settings, labels.clone(), Arc::clone(&writer));
+        let peers = Arc::new(Peers::new(&settings, &world, labels.clone()));
+        let ship = Arc::new(Ship::new(&world, bucket, Arc::clone(&peers))?);
+        let allowed = settings.common.enable_lifecycle || settings.common.http_address.is_loopback();
+        let lifecycle = Lifecycle { writer: Arc::clone(&writer), ship: Arc::clone(&ship), allowed };
+        tracing::info!(
+            mode = settings.mode().as_str(),
+            replication_factor = settings.replication.replication_factor,
+            quorum = writer.needed(),
+            labels = %labels,
+            bucket = ship.has_bucket(),
+            "receiver is built"
+        );
+        Ok(Receive {
+            settings,
+            world,
+            readiness,
+            labels,
+            writer,
+            write_door: Arc::new(write_door),
+            peer_door: Arc::new(peer_door),
+            store_door: Arc::new(store_door),
+            lifecycle: Arc::new(lifecycle),
+            ship,
+            peers,
+        })
+    }
+
+    /// `POST` of remote write at its three paths, and the answer for OTLP.
+    pub fn write_router(&self) -> Router {
+        http::router(Arc::clone(&self.write_door))
+    }
+
+    /// `POST /-/cut`, `POST /-/reload`, `GET /-/drained`.
+    pub fn lifecycle_router(&self) -> Router {
+        lifecycle::router(Arc::clone(&self.lifecycle))
+    }
+
+    /// What this node has, for the StoreAPI and for queries in the same process.
+    pub fn store_backend(&self) -> Arc<dyn StoreBackend> {
+        self.store_door.clone()
+    }
+
+    /// Takes writes of peers.
+    pub fn write_backend(&self) -> Arc<dyn WriteBackend> {
+        self.peer_door.clone()
+    }
+
+    /// The engine, once its log has been replayed; never for a router.
+    pub fn tsdb(&self) -> Option<Arc<Tsdb>> {
+        self.writer.local().engine().cloned()
+    }
+
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Replays the log, becomes ready, and does all the work behind the doors until `stop`. Trigger `stop` when
+    /// the doors are closed: copies to peers are then finished, and the log is ended in good order. The head is
+    /// not flushed. An error is a reason to end the process.
+    pub async fn run(&self, stop: Shutdown) -> Result<(), Error> {
+        let engine = match self.settings.mode().stores() {
+            false => None,
+            true => {
+                let opened = tokio::select! {
+                    opened = self.open_engine() => opened?,
+                    // A replay cannot be interrupted, and needs not be: it writes nothing that matters.
+                    () = stop.wait() => return Ok(()),
+                };
+                Some(opened)
+            }
+        };
+        self.readiness.set_ready();
+        let ended = self.work(engine.clone(), stop).await;
+        self.close(engine).await?;
+        ended
+    }
+
+    async fn open_engine(&self) -> Result<Arc<Tsdb>, Error> {
+        let (world, settings) = (self.world.clone(), self.engine_settings());
+        let readiness = self.readiness.clone();
+        let began = self.world.clock.monotonic();
+        let dir = settings.dir.clone();
+        let opening = tokio::task::spawn_blocking(move || {
+            let mut told = 0;
+            Tsdb::open_with(world.clone(), settings, &mut |progress| {
+                let percent = progress.done.saturating_mul(100) / progress.total.max(1);
+                readiness.set_not_ready(format!("replaying the log, {percent} % done"));
+                if percent >= told + 10 {
+                    told = percent;
+                    tracing::info!(percent, "replaying the log");
+                }
+            })
+            .map_err(Error::from)
+            .and_then(|engine| Ok((engine, incarnation(&world, &dir)?)))
+        });
+        let (engine, incarnation) = opening.await.map_err(|error| {
+            Error::with_source(Kind::Internal, format!("opening the engine: {error}"), error)
+        })??;
+        let took = self.world.clock.monotonic().saturating_duration_since(began);
+        let stats = engine.head_stats();
+        tracing::info!(
+            series = stats.series,
+            samples = stats.samples,
+            ms = took.as_millis() as u64,
+            "log is replayed"
+        );
+        self.writer.local().open(Arc::clone(&engine))?;
+        self.store_door.set_incarnation(incarnation);
+        Ok(engine)
+    }
+
+    fn engine_settings(&self) -> tsdb::Settings {
+        let storage = &self.settings.storage;
+        tsdb::Settings {
+            dir: self.settings.data_dir.clone(),
+            out_of_order_window: storage.out_of_order_window.ms(),
+            future_tolerance: storage.future_tolerance.ms(),
+            max_sample_age: storage.max_sample_age.ms(),
+            block_range: storage.block_duration.ms(),
+            retention: if storage.retention.is_zero() { i64::MAX } else { storage.retention.ms() },
+            external_labels: self.labels.clone(),
+            tenant_label: self.settings.tenancy.label.clone(),
+            durability: match storage.durability {
+                DurabilityName::Durable => tsdb::Durability::Durable,
+                DurabilityName::Fast => tsdb::Durability::Fast,
+            },
+            max_series_per_tenant: storage.max_series_per_tenant,
+            ..tsdb::Settings::default()
+        }
+    }
+
+    /// Everything that goes on behind the doors; ends with `stop`, or with the first failure.
+    async fn work(&self, engine: Option<Arc<Tsdb>>, stop: Shutdown) -> Result<(), Error> {
+        let inner = Shutdown::new();
+        let tasks = TaskGroup::new(inner.clone());
+        tasks.spawn(
+            "ring",
+            watch::run(Arc::clone(&self.writer), self.settings.replication.clone(), inner.clone()),
+        );
+        let (peers, writer, until) = (Arc::clone(&self.peers), Arc::clone(&self.writer), inner.clone());
+        tasks.spawn("peers", async move { peers.run(writer, until).await });
+        let (door, until) = (Arc::clone(&self.write_door), inner.clone());
+        tasks.spawn("gauges", async move { gauges(door, until).await });
+        if let Some(engine) = engine {
+            let (ship, until) = (Arc::clone(&self.ship), inner.clone());
+            let cutter = Arc::clone(&engine);
+            tasks.spawn("cut and ship", async move {
+                ship.run(cutter, until).await;
+                Ok::<(), Error>(())
+            });
+            let until = inner.clone();
+            tasks.spawn("log", async move {
+                tokio::select! {
+                    () = until.wait() => Ok(()),
+                    why = engine.poisoned() => Err(Error::new(
+                        Kind::Internal,
+                        format!("the log has failed and nothing can be acknowledged any more: {why}; restart"),
+                    )),
+                }
+            });
+        }
+        tokio::select! {
+            () = stop.wait() => inner.trigger(),
+            () = inner.wait() => {}
+        }
+        tasks
+            .join(Duration::from_secs(10))
+            .await
+            .map_err(|error| Error::with_source(Kind::Internal, error.to_string(), error))
+    }
+
+    async fn close(&self, engine: Option<Arc<Tsdb>>) -> Result<(), Error> {
+        let current = self.writer.ring().current();
+        let grace = self.settings.replication.forward_timeout.as_duration();
+        futures::future::join_all(current.peers().map(|peer| peer.close(grace))).await;
+        let Some(engine) = engine else { return Ok(()) };
+        let closing = tokio::task::spawn_blocking(move || engine.close());
+        closing
+            .await
+            .map_err(|error| {
+                Error::with_source(Kind::Internal, format!("closing the engine: {error}"), error)
+            })?
+            .map_err(Error::from)
+    }
+}
+
+fn bucket(settings: &Settings, world: &World) -> Result<Option<Bucket>, Error> {
+    let Some(document) = settings.objstore.document() else { return Ok(None) };
+    if !settings.mode().stores() {
+        return Ok(None);
+    }
+    let text =
+        document.text(|path| world.disk.read(path)).map_err(|e| Error::new(Kind::Invalid, e.to_string()))?;
+    let bucket = Bucket::from_yaml(&text, world).map_err(|error| {
+        Error::with_source(error.kind, format!("objstore settings in {}: {error}", document.origin()), error)
+    })?;
+    Ok(Some(bucket))
+}
+
+/// The way to peers over gRPC.
+fn connect(settings: &Settings, world: &World) -> Connect {
+    let replication = &settings.replication;
+    let limits = PeerLimits {
+        workers: replication.forward_workers as usize,
+        queue_bytes: replication.forward_queue.bytes(),
+        deadline: replication.straggler_timeout.as_duration(),
+    };
+    let options = WriteClientOptions {
+        timeout: replication.straggler_timeout.as_duration(),
+        max_backoff: replication.forward_max_backoff.as_duration(),
+        door: replication.local_endpoint.clone().unwrap_or_default(),
+        ..WriteClientOptions::default()
+    };
+    let world = world.clone();
+    Arc::new(move |address: &str| {
+        let handle = tokio::runtime::Handle::current();
+        let client = WriteClient::new(address, options.clone(), world.clone(), &handle)
+            .map_err(|error| Error::with_source(error.kind, format!("peer {address}: {error}"), error))?;
+        Ok(Peer::start(address, Arc::new(Grpc(client)), limits))
+    })
+}
+
+struct Grpc(WriteClient);
+
+impl Remote for Grpc {
+    fn write(&self, call: WriteCall) -> BoxFuture<'_, Result<Vec<Verdict>, storage::Error>> {
+        let write = async move {
+            let failed =
+                |error: rpc::WriteError| storage::Error::with_source(error.kind, error.to_string(), error);
+            self.0.write(call).await.map_err(failed)
+        };
+        write.boxed()
+    }
+}
+
+/// The name of this log's life: kept in the data folder, new where the folder is.
+fn incarnation(world: &World, dir: &std::path::Path) -> Result<String, Error> {
+    let path = dir.join("incarnation");
+    let failed = |error: std::io::Error| {
+        Error::with_source(Kind::Unavailable, format!("{}: {error}", path.display()), error)
+    };
+    if world.disk.exists(&path) {
+        let text = String::from_utf8_lossy(&world.disk.read(&path).map_err(failed)?).trim().to_owned();
+        if !text.is_empty() {
+            return Ok(text);
+        }
+    }
+    let name = format!("{:016x}{:016x}", world.chance.next_u64(), world.chance.next_u64());
+    world.disk.write_atomic(&path, name.as_bytes()).map_err(failed)?;
+    Ok(name)
+}
+
+async fn gauges(door: Arc<WriteDoor>, until: Shutdown) -> Result<(), Error> {
+    loop {
+        metrics::gauge!("tributary_receive_inflight_bytes").set(door.admission.held_bytes() as f64);
+        for peer in door.writer.ring().current().peers() {
+            let labels = [("peer", peer.address().to_owned())];
+            metrics::gauge!("tributary_receive_peer_queue_bytes", &labels[..])
+                .set(peer.queued_bytes() as f64);
+        }
+        tokio::select! {
+            () = until.wait() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+        }
+    }
+}

@@ -104,14 +104,6 @@ impl Quorum {
         self.open == 0
     }
 
-    pub fn len(&self) -> usize {
-        self.tallies.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.tallies.is_empty()
-    }
-
     /// The outcome of each sample; replicas that have not answered count as failed in passing.
     pub fn outcomes(&self) -> impl Iterator<Item = Outcome> + '_ {
         self.tallies.iter().map(|tally| {

@@ -69,6 +69,10 @@ settings! {
         /// Bytes that all writes in flight may hold together. Beyond it writes wait a moment and are then
         /// answered 503 with Retry-After. Too little slows senders down; too much risks the memory of the node.
         ["receive.max-inflight-bytes"] max_inflight: ByteSize = ByteSize::from_mib(512);
+        /// Samples per second that one tenant may write through this node, averaged over ten seconds; 0 is no
+        /// limit. Beyond it a write is answered 429 with Retry-After, and nothing of it is taken. Prometheus drops
+        /// what gets a 429 unless retry_on_http_429 is set.
+        ["receive.tenant-samples-per-second"] samples_per_second: u64 = 0;
         /// Series in one write.
         [hidden "receive.max-series-per-request"] max_series: u64 = 100_000;
         /// Labels of one series.

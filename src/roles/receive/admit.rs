@@ -1,0 +1,309 @@
+//! Lets a body in: its type, encoding and size are judged before it is read, and its bytes are held against the
+//! node's budget before memory is taken for them.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{HeaderMap, HeaderName, header};
+use http_body_util::BodyExt;
+use model::TenantId;
+use runtime::{ByteGate, BytePermit, GateError};
+use wire::remote_write::Limits;
+
+use crate::settings::{Admission as Settings, Tenancy};
+use crate::status::Denial;
+
+/// How long a write waits for its bytes while others hold them.
+const WAIT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
+/// How long a sender may be silent within a body.
+const SILENCE: Duration = Duration::from_secs(30);
+/// What a body of unknown length is taken for until it is read.
+const UNKNOWN_LENGTH: u64 = 1 << 20;
+
+/// The node's budget for writes in flight.
+#[derive(Clone)]
+pub struct Admission {
+    gate: ByteGate,
+    max_body: u64,
+    limits: Limits,
+}
+
+/// A body within its limits, and the bytes that it and what it becomes may take.
+#[derive(Debug)]
+pub struct Admitted {
+    pub body: Vec<u8>,
+    pub permit: BytePermit,
+}
+
+impl Admission {
+    pub fn new(settings: &Settings) -> Admission {
+        let limits = Limits {
+            max_bytes: settings.max_decompressed.as_usize(),
+            max_series: usize::try_from(settings.max_series).unwrap_or(usize::MAX),
+            max_labels: usize::try_from(settings.max_labels).unwrap_or(usize::MAX),
+            ..Limits::default()
+        };
+        Admission {
+            gate: ByteGate::new(settings.max_inflight.bytes()),
+            max_body: settings.max_body.bytes(),
+            limits,
+        }
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub fn held_bytes(&self) -> u64 {
+        self.gate.held()
+    }
+
+    /// Reads a body.
+    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Admitted, Denial> {
+        let declared = match headers.get(header::CONTENT_LENGTH) {
+            None => None,
+            Some(value) => Some(
+                value
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.trim().parse::<u64>().ok())
+                    .ok_or_else(|| Denial::Invalid("content-length is not a number".to_owned()))?,
+            ),
+        };
+        if let Some(declared) = declared
+            && declared > self.max_body
+        {
+            return Err(self.too_large(declared));
+        }
+        let mut permit = self.hold(declared.unwrap_or(UNKNOWN_LENGTH.min(self.max_body))).await?;
+        let body = self.fill(body, declared, &mut permit).await?;
+        if let Ok(plain) = snap::raw::decompress_len(&body)
+            && plain <= self.limits.max_bytes
+        {
+            // Once as it is decompressed, once as a batch.
+            permit.absorb(self.hold(2 * plain as u64).await?);
+        }
+        Ok(Admitted { body, permit })
+    }
+
+    /// Holds bytes of the budget for something that has been read elsewhere.
+    pub async fn hold(&self, bytes: u64) -> Result<BytePermit, Denial> {
+        let bytes = bytes.min(self.gate.limit()).min(u64::from(u32::MAX));
+        let refused = |error: GateError| {
+            metrics::counter!("tributary_receive_admission_refused_total").increment(1);
+            Denial::Busy(format!("writes in flight have used up --receive.max-inflight-bytes: {error}"))
+        };
+        match tokio::time::timeout(WAIT, self.gate.acquire(bytes)).await {
+            Ok(permit) => permit.map_err(refused),
+            Err(_) => {
+                let full =
+                    GateError::Full { wanted: bytes, held: self.gate.held(), limit: self.gate.limit() };
+                Err(refused(full))
+            }
+        }
+    }
+
+    async fn fill(
+        &self,
+        mut body: Body,
+        declared: Option<u64>,
+        permit: &mut BytePermit,
+    ) -> Result<Vec<u8>, Denial> {
+        let mut bytes = Vec::with_capacity(declared.unwrap_or(0) as usize);
+        loop {
+            let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
+                Err(_) => {
+                    return Err(Denial::Invalid(format!("the body stopped for {SILENCE:?} before its end")));
+                }
+                Ok(None) => return Ok(bytes),
+                Ok(Some(frame)) => {
+                    frame.map_err(|error| Denial::Invalid(format!("the body could not be read: {error}")))?
+                }
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            let size = (bytes.len() + data.len()) as u64;
+            if size > self.max_body {
+                return Err(self.too_large(size));
+            }
+            if size > permit.bytes() {
+                permit.absorb(self.hold((size - permit.bytes()).max(UNKNOWN_LENGTH)).await?);
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+
+    fn too_large(&self, bytes: u64) -> Denial {
+        Denial::TooLarge(format!(
+            "write request too large: {bytes} bytes, {} are allowed (--receive.max-body-bytes); send fewer samples \
+             per request",
+            self.max_body
+        ))
+    }
+}
+
+/// Whether encoding and type are those of remote write 1.0.
+pub fn check_head(headers: &HeaderMap) -> Result<(), Denial> {
+    let text = |name: HeaderName| match headers.get(&name) {
+        None => Ok(""),
+        Some(value) => {
+            value.to_str().map_err(|_| Denial::Unsupported(format!("header {name} is not readable text")))
+        }
+    };
+    let encoding = text(header::CONTENT_ENCODING)?.trim();
+    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("snappy") {
+        return Err(Denial::Unsupported(format!(
+            "content encoding {encoding:?} is not supported; remote write is sent as snappy"
+        )));
+    }
+    check_type(text(header::CONTENT_TYPE)?)
+}
+
+fn check_type(content_type: &str) -> Result<(), Denial> {
+    if content_type.trim().is_empty() {
+        return Ok(());
+    }
+    let unsupported = || {
+        Denial::Unsupported(format!(
+            "content type {content_type:?} is not supported; remote write is application/x-protobuf"
+        ))
+    };
+    let mut parts = content_type.split(';').map(str::trim);
+    if !parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-protobuf")) {
+        return Err(unsupported());
+    }
+    for part in parts.filter(|part| !part.is_empty()) {
+        let (name, value) = part.split_once('=').ok_or_else(unsupported)?;
+        if !name.trim().eq_ignore_ascii_case("proto") {
+            continue;
+        }
+        match value.trim().trim_matches('"') {
+            "prometheus.WriteRequest" => {}
+            "io.prometheus.write.v2.Request" => {
+                return Err(Denial::Unsupported(
+                    "remote write 2.0 is not accepted by this version; set protobuf_message: \
+                     prometheus.WriteRequest in the sender's remote_write"
+                        .to_owned(),
+                ));
+            }
+            other => {
+                return Err(Denial::Unsupported(format!(
+                    "protobuf message {other:?} is not known; send prometheus.WriteRequest"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whose write it is: by the configured header, else by Thanos's, else the default.
+pub fn tenant_of(headers: &HeaderMap, tenancy: &Tenancy) -> Result<TenantId, Denial> {
+    let named = [tenancy.header.as_str(), "THANOS-TENANT"].into_iter().find_map(|name| {
+        let value = headers.get(name)?;
+        Some((name, value))
+    });
+    let Some((name, value)) = named else {
+        return TenantId::new(&tenancy.default_id).map_err(|e| Denial::Invalid(e.to_string()));
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| Denial::Invalid(format!("header {name}: tenant id is not readable text")))?;
+    if text.is_empty() {
+        return TenantId::new(&tenancy.default_id).map_err(|e| Denial::Invalid(e.to_string()));
+    }
+    TenantId::new(text).map_err(|error| Denial::Invalid(format!("header {name}: {error}")))
+}
+
+/// Which copy a router says this write is; 0 if it says nothing.
+pub fn replica_of(headers: &HeaderMap, header: &str) -> Result<u32, Denial> {
+    match headers.get(header) {
+        None => Ok(0),
+        Some(value) => {
+            let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+            number.ok_or_else(|| {
+                Denial::Invalid(format!("header {header}: {value:?} is not the number of a copy"))
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use settings::ByteSize;
+
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair =
+            |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn types_and_encodings() {
+        let check = |name: &str, value: &str| check_head(&headers(&[(name, value)]));
+        assert_eq!(check_head(&HeaderMap::new()), Ok(()));
+        for encoding in ["snappy", "Snappy", ""] {
+            assert_eq!(check("content-encoding", encoding), Ok(()));
+        }
+        for encoding in ["gzip", "deflate", "zstd", "snappy, gzip"] {
+            assert!(matches!(check("content-encoding", encoding), Err(Denial::Unsupported(_))), "{encoding}");
+        }
+        for good in [
+            "application/x-protobuf",
+            "application/x-protobuf;proto=prometheus.WriteRequest",
+            "application/x-protobuf; proto=prometheus.WriteRequest",
+            "Application/X-Protobuf; charset=utf-8",
+        ] {
+            assert_eq!(check("content-type", good), Ok(()), "{good}");
+        }
+        for bad in
+            ["application/json", "image/png", "application/x-protobuf;x", "application/x-protobuf;proto=y"]
+        {
+            assert!(matches!(check("content-type", bad), Err(Denial::Unsupported(_))), "{bad}");
+        }
+        let v2 = check("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request");
+        assert!(matches!(v2, Err(Denial::Unsupported(text)) if text.contains("2.0 is not accepted")));
+    }
+
+    #[test]
+    fn tenants() {
+        let tenancy = Tenancy { header: "X-Scope-OrgID".to_owned(), ..Tenancy::default() };
+        let of = |pairs: &[(&str, &str)]| tenant_of(&headers(pairs), &tenancy).map(|t| t.to_string());
+        assert_eq!(of(&[]).unwrap(), "default-tenant");
+        assert_eq!(of(&[("thanos-tenant", "a")]).unwrap(), "a");
+        assert_eq!(of(&[("thanos-tenant", "a"), ("x-scope-orgid", "b")]).unwrap(), "b");
+        assert_eq!(of(&[("thanos-tenant", "")]).unwrap(), "default-tenant");
+        for bad in ["..", ".", "a/b", "../../etc", "a b"] {
+            assert!(matches!(of(&[("thanos-tenant", bad)]), Err(Denial::Invalid(_))), "{bad}");
+        }
+        assert_eq!(replica_of(&headers(&[("thanos-replica", "2")]), "THANOS-REPLICA"), Ok(2));
+        assert!(replica_of(&headers(&[("thanos-replica", "-1")]), "THANOS-REPLICA").is_err());
+    }
+
+    fn admission(max_body: u64, inflight: u64) -> Admission {
+        Admission::new(&Settings {
+            max_body: ByteSize::from_bytes(max_body),
+            max_inflight: ByteSize::from_bytes(inflight),
+            ..Settings::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_body_is_held_and_bounded() {
+        let admission = admission(100, 1000);
+        let none = HeaderMap::new();
+        let ok = admission.read(&none, Body::from(vec![b'x'; 100])).await.unwrap();
+        assert_eq!((ok.body.len(), admission.held_bytes()), (100, ok.permit.bytes()));
+        drop(ok);
+        assert_eq!(admission.held_bytes(), 0);
+        let over = admission.read(&none, Body::from(vec![b'x'; 101])).await.unwrap_err();
+        assert!(matches!(over, Denial::TooLarge(_)));
+        let declared = headers(&[("content-length", "5000000000")]);
+        let over = admission.read(&declared, Body::empty()).await.unwrap_err();
+        assert!(matches!(over, Denial::TooLarge(text) if text.contains("5000000000")));
+        let held = admission.hold(950).await.unwrap();
+        let busy = admission.read(&headers(&[("content-length", "90")]), Body::empty()).await.unwrap_err();
+        assert!(matches!(busy, Denial::Busy(text) if text.contains("950 of 1000")));
+        drop(held);
+    }
+}

@@ -1,0 +1,74 @@
+//! Writes that come from peers: stored here where they say which copy they are, else placed like any other.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use model::{Kind, Timestamp};
+use rpc::{TenantGroup, WriteBackend, WriteRequest};
+use runtime::World;
+use storage::{Error, Verdict};
+
+use crate::admit::Admission;
+use crate::status::Denial;
+use crate::write::Writer;
+
+/// The gRPC door for writes.
+pub struct PeerDoor {
+    pub writer: Arc<Writer>,
+    pub admission: Admission,
+    pub world: World,
+}
+
+#[tonic::async_trait]
+impl WriteBackend for PeerDoor {
+    async fn write(&self, request: WriteRequest) -> Result<Vec<Vec<Verdict>>, Error> {
+        let here = self.writer.stores_here(request.replica);
+        if here && self.writer.local().engine().is_none() {
+            return Err(Error::new(
+                Kind::Unavailable,
+                "this receiver is starting: its log is being replayed",
+            ));
+        }
+        // The door that took the request has judged its time; only Thanos's writes are judged here.
+        let judged_at = request.judged_at.unwrap_or_else(|| self.world.clock.now_ms());
+        let groups = request.groups.into_iter().map(|group| self.group(group, here, judged_at));
+        join_all(groups).await.into_iter().collect()
+    }
+}
+
+impl PeerDoor {
+    async fn group(
+        &self,
+        group: TenantGroup,
+        here: bool,
+        judged_at: Timestamp,
+    ) -> Result<Vec<Verdict>, Error> {
+        let TenantGroup { tenant, batch } = group;
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let labels: usize = batch.series().iter().map(|series| batch.label_bytes(series).len()).sum();
+        let bytes = labels + 32 * batch.series().len() + 16 * batch.samples().len();
+        let _permit = self.admission.hold(bytes as u64).await.map_err(refuse)?;
+        let batch = Arc::new(batch);
+        let collected = match here {
+            true => self.writer.store(&tenant, batch, judged_at).await,
+            false => {
+                let plan = self.writer.plan(&tenant, &batch).map_err(refuse)?;
+                self.writer.send(plan, &tenant, batch, judged_at).await
+            }
+        };
+        Ok(collected.outcomes.into_iter().map(|outcome| outcome.verdict()).collect())
+    }
+}
+
+fn refuse(denial: Denial) -> Error {
+    match denial {
+        Denial::Busy(text) => Error::new(Kind::Unavailable, text),
+        Denial::RateLimited(text) => Error::new(Kind::Exhausted, text),
+        Denial::Invalid(text)
+        | Denial::TooLarge(text)
+        | Denial::Unsupported(text)
+        | Denial::NotImplemented(text) => Error::new(Kind::Invalid, text),
+    }
+}

@@ -1,0 +1,198 @@
+//! The HTTP doors for writes: three paths for remote write, all alike, and an answer for OTLP.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http::{HeaderValue, StatusCode, header};
+use model::TenantId;
+use runtime::{Pool, World};
+use storage::{Refusal, WriteBatch};
+
+use crate::admit::{self, Admission};
+use crate::decode::{self, Aside};
+use crate::pending::Collected;
+use crate::quorum::Outcome;
+use crate::rate::Rates;
+use crate::settings::{Settings, Tenancy};
+use crate::status::{self, Denial, Example, Reply, Summary};
+use crate::write::Writer;
+
+/// Paths at which remote write is served.
+pub const WRITE_PATHS: [&str; 3] = ["/api/v1/receive", "/api/v1/write", "/api/v1/push"];
+/// Paths at which OTLP will be.
+pub const OTLP_PATHS: [&str; 2] = ["/api/v1/otlp", "/api/v1/otlp/v1/metrics"];
+
+/// What a door needs.
+pub struct WriteDoor {
+    pub writer: Arc<Writer>,
+    pub admission: Admission,
+    pub rates: Rates,
+    pub pool: Pool,
+    pub world: World,
+    pub tenancy: Tenancy,
+    pub replica_header: String,
+    pub replication_factor: u32,
+}
+
+impl WriteDoor {
+    pub fn new(
+        settings: &Settings,
+        world: &World,
+        writer: Arc<Writer>,
+        admission: Admission,
+        pool: Pool,
+    ) -> WriteDoor {
+        WriteDoor {
+            writer,
+            admission,
+            rates: Rates::new(settings.admission.samples_per_second),
+            pool,
+            world: world.clone(),
+            tenancy: settings.tenancy.clone(),
+            replica_header: settings.replication.replica_header.clone(),
+            replication_factor: settings.replication.replication_factor,
+        }
+    }
+}
+
+/// The routes of a door.
+pub fn router(door: Arc<WriteDoor>) -> Router {
+    let mut routes = Router::new();
+    for path in WRITE_PATHS {
+        routes = routes.route(path, post(write));
+    }
+    for path in OTLP_PATHS {
+        routes = routes.route(path, post(otlp));
+    }
+    routes.with_state(door)
+}
+
+async fn write(State(door): State<Arc<WriteDoor>>, request: Request) -> Response {
+    answer(match door.take(request).await {
+        Ok(summary) => status::of_summary(&summary),
+        Err(denial) => status::of_denial(&denial),
+    })
+}
+
+async fn otlp() -> Response {
+    answer(status::of_denial(&Denial::NotImplemented(
+        "OTLP is not accepted by this version; send Prometheus remote write 1.0 to /api/v1/receive"
+            .to_owned(),
+    )))
+}
+
+fn answer(reply: Reply) -> Response {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = match reply.body.is_empty() {
+        true => status.into_response(),
+        false => (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], reply.body).into_response(),
+    };
+    if let Some(seconds) = reply.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+impl WriteDoor {
+    async fn take(&self, request: Request) -> Result<Summary, Denial> {
+        let judged_at = self.world.clock.now_ms();
+        let (head, body) = request.into_parts();
+        admit::check_head(&head.headers)?;
+        let tenant = admit::tenant_of(&head.headers, &self.tenancy)?;
+        let replica = admit::replica_of(&head.headers, &self.replica_header)?;
+        if replica > self.replication_factor {
+            return Err(Denial::Invalid(format!(
+                "header {}: copy {replica} is more than the replication factor {}",
+                self.replica_header, self.replication_factor
+            )));
+        }
+        let (summary, samples, series) = self.judge(&tenant, replica, &head.headers, body, judged_at).await?;
+        self.count(&tenant, &summary, samples, series);
+        Ok(summary)
+    }
+
+    async fn judge(
+        &self,
+        tenant: &TenantId,
+        replica: u32,
+        headers: &http::HeaderMap,
+        body: Body,
+        judged_at: i64,
+    ) -> Result<(Summary, usize, usize), Denial> {
+        let admitted = self.admission.read(headers, body).await?;
+        let here = self.writer.stores_here(replica);
+        let (batch, aside, plan) = {
+            let (writer, tenant, limits) =
+                (Arc::clone(&self.writer), tenant.clone(), *self.admission.limits());
+            let body = admitted.body;
+            let decoded = self.pool.run(move || {
+                let decoded = decode::decode_v1(&tenant, &body, &limits)?;
+                let plan = match here || decoded.batch.is_empty() {
+                    true => None,
+                    false => Some(writer.plan(&tenant, &decoded.batch)?),
+                };
+                Ok::<_, Denial>((decoded.batch, decoded.aside, plan))
+            });
+            decoded.await.map_err(|error| Denial::Busy(error.to_string()))??
+        };
+        let (samples, series) = (batch.samples().len(), batch.series().len());
+        self.rates.take(tenant, samples as u64, self.world.clock.monotonic())?;
+        let mut summary = Summary::default();
+        set_aside(&mut summary, aside);
+        if !batch.is_empty() {
+            let batch = Arc::new(batch);
+            let collected = match plan {
+                Some(plan) => self.writer.send(plan, tenant, Arc::clone(&batch), judged_at).await,
+                None => self.writer.store(tenant, Arc::clone(&batch), judged_at).await,
+            };
+            sum_up(&mut summary, &batch, collected);
+        }
+        drop(admitted.permit);
+        Ok((summary, samples, series))
+    }
+
+    fn count(&self, tenant: &TenantId, summary: &Summary, samples: usize, series: usize) {
+        let code = status::of_summary(summary).status.to_string();
+        let labels = [("code", code), ("tenant", tenant.to_string())];
+        metrics::histogram!("thanos_receive_write_samples", &labels[..]).record(samples as f64);
+        metrics::histogram!("thanos_receive_write_timeseries", &labels[..]).record(series as f64);
+        let count = |outcome: &'static str, samples: u64| {
+            if samples > 0 {
+                metrics::counter!("tributary_receive_samples_total", "outcome" => outcome).increment(samples);
+            }
+        };
+        count("accepted", summary.accepted);
+        count("retryable", summary.retryable);
+        for (reason, samples) in Refusal::ALL.iter().zip(summary.refused) {
+            count(reason.reason(), samples);
+        }
+    }
+}
+
+fn set_aside(summary: &mut Summary, aside: Aside) {
+    summary.refuse(Refusal::InvalidLabels, aside.invalid_labels);
+    summary.refuse(Refusal::Unsupported, aside.unsupported);
+    summary.example = aside.example;
+}
+
+fn sum_up(summary: &mut Summary, batch: &WriteBatch, collected: Collected) {
+    for (sample, outcome) in collected.outcomes.into_iter().enumerate() {
+        summary.count(outcome);
+        if let Outcome::Refused(reason) = outcome
+            && summary.example.is_none()
+        {
+            summary.example = example(batch, sample, reason);
+        }
+    }
+    summary.trouble = collected.trouble;
+}
+
+fn example(batch: &WriteBatch, sample: usize, reason: Refusal) -> Option<Example> {
+    let series = batch.series().iter().find(|series| series.samples().contains(&sample))?;
+    let timestamp = batch.samples().get(sample).map(|s| s.timestamp);
+    Some(Example { series: decode::show_series(batch.labels(series)), timestamp, reason, detail: None })
+}

@@ -1,0 +1,151 @@
+//! The subcommand: a receiver behind Thanos's three listeners, opened early and closed in order.
+
+use std::net::SocketAddr;
+
+use api::{Door, MetricsPage, Readiness, Server, ServerSettings};
+use model::Kind;
+use rpc::{Health, ServeOptions, Services, StoreOptions, StoreServer, WriteServer};
+use runtime::{Shutdown, World};
+use tokio::net::TcpListener;
+
+use crate::{Error, PATHS, Receive, Settings};
+
+/// A receiver and the ports it has taken.
+pub struct Bound {
+    receive: Receive,
+    http: Server,
+    write: Server,
+    grpc: TcpListener,
+    grpc_address: SocketAddr,
+}
+
+impl Bound {
+    /// Takes the ports and makes the parts; within a tokio runtime.
+    pub async fn bind(settings: Settings, world: World) -> Result<Bound, Error> {
+        let grace = settings.common.http_grace_period.as_duration();
+        let http = bind_http("http", &settings.common.http_address, grace).await?;
+        let write = bind_http("remote-write", &settings.remote_write_address, grace).await?;
+        let grpc_at = resolve(&settings.grpc.grpc_address).await?;
+        let grpc = TcpListener::bind(grpc_at).await.map_err(|error| {
+            Error::with_source(
+                Kind::Unavailable,
+                format!("cannot listen on {grpc_at} (grpc): {error}"),
+                error,
+            )
+        })?;
+        let grpc_address = grpc.local_addr().map_err(|error| {
+            Error::with_source(Kind::Internal, format!("grpc listener has no address: {error}"), error)
+        })?;
+        warn_if_open(&settings);
+        let readiness = Readiness::starting("the log is being replayed");
+        let receive = Receive::build(settings, world, readiness)?;
+        Ok(Bound { receive, http, write, grpc, grpc_address })
+    }
+
+    pub fn receive(&self) -> &Receive {
+        &self.receive
+    }
+
+    pub fn http_address(&self) -> SocketAddr {
+        self.http.local_addr()
+    }
+
+    pub fn write_address(&self) -> SocketAddr {
+        self.write.local_addr()
+    }
+
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
+    }
+
+    /// Serves until `shutdown`: then the doors close and finish what is in flight, copies to peers go out, the
+    /// log is ended, and the listener for probes and metrics closes last.
+    pub async fn run(self, metrics: MetricsPage, shutdown: Shutdown) -> Result<(), Error> {
+        let Bound { receive, http, write, grpc, .. } = self;
+        let settings = receive.settings().clone();
+        let readiness = receive.readiness().clone();
+        let door = Door::new("receive", readiness.clone(), metrics).with_paths(&PATHS);
+        let write_routes = door.clone().open(receive.write_router());
+        let http_routes = door.open(receive.lifecycle_router());
+        let mut limits = wire::remote_write::Limits::default();
+        limits.max_bytes = settings.admission.max_decompressed.as_usize();
+        let probe = readiness.clone();
+        let services = Services::new(Health::new(move || probe.is_ready()))
+            .store(StoreServer::new(receive.store_backend(), StoreOptions::default(), receive.world.clone()))
+            .write(WriteServer::new(receive.write_backend(), limits));
+        let options =
+            ServeOptions { grace: settings.grpc.grpc_grace_period.as_duration(), ..ServeOptions::default() };
+        tracing::info!(listener = "grpc", address = %self.grpc_address, "listening");
+
+        let stop = Shutdown::new();
+        let doors = async {
+            let grpc = rpc::serve(grpc, services, options, shutdown.waiter());
+            let (_, served) = tokio::join!(write.serve(write_routes, shutdown.waiter()), grpc);
+            shutdown.trigger();
+            stop.trigger();
+            served.map_err(|error| Error::with_source(error.kind, error.to_string(), error))
+        };
+        let behind = async {
+            let ended = receive.run(stop.clone()).await;
+            shutdown.trigger();
+            ended
+        };
+        let probes = http.serve(http_routes, stop.waiter());
+        let stopping = async {
+            shutdown.wait().await;
+            readiness.set_stopping();
+        };
+        tokio::select! {
+            (served, ended, (), ()) = async { tokio::join!(doors, behind, probes, stopping) } => ended.and(served),
+            () = shutdown.wait_now() => {
+                tracing::warn!("stopped without finishing what was in flight; the log has everything acknowledged");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Runs a receiver until `shutdown`.
+pub async fn serve(
+    settings: Settings,
+    world: World,
+    metrics: MetricsPage,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    Bound::bind(settings, world).await?.run(metrics, shutdown).await
+}
+
+async fn bind_http(
+    name: &'static str,
+    listen: &settings::Listen,
+    grace: std::time::Duration,
+) -> Result<Server, Error> {
+    let settings = ServerSettings { name, grace, ..ServerSettings::default() };
+    Ok(Server::bind(resolve(listen).await?, settings).await?)
+}
+
+async fn resolve(listen: &settings::Listen) -> Result<SocketAddr, Error> {
+    let text = listen.to_string();
+    let listen = listen.clone();
+    // A name is looked up by the system, which blocks.
+    let found = tokio::task::spawn_blocking(move || listen.socket_address()).await;
+    found.map_err(|error| Error::with_source(Kind::Internal, error.to_string(), error))?.map_err(|error| {
+        Error::with_source(Kind::Invalid, format!("cannot listen on {text}: {error}"), error)
+    })
+}
+
+fn warn_if_open(settings: &Settings) {
+    let listeners = [
+        ("http", &settings.common.http_address),
+        ("remote-write", &settings.remote_write_address),
+        ("grpc", &settings.grpc.grpc_address),
+    ];
+    let open: Vec<String> = listeners
+        .iter()
+        .filter(|(_, listen)| !listen.is_loopback())
+        .map(|(name, listen)| format!("{name} {listen}"))
+        .collect();
+    if !open.is_empty() {
+        tracing::warn!(listeners = ?open, "listeners are open to the network without authentication");
+    }
+}

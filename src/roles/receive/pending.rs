@@ -1,0 +1,204 @@
+//! One write on its way: collects the words of its replicas, and wakes its door when the outcome is settled.
+//!
+//! Replicas hold a [`Part`] each. A part that is dropped without a word counts as failed in passing, so that
+//! whatever happens to a queue, a task or a connection, the door gets its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use storage::{Verdict, WriteBatch};
+use tokio::sync::Notify;
+
+use crate::quorum::{Outcome, Quorum};
+
+/// A write that waits for its quorum.
+pub struct Pending {
+    batch: Arc<WriteBatch>,
+    state: Mutex<State>,
+    settled: Notify,
+}
+
+struct State {
+    quorum: Quorum,
+    /// The first thing that went wrong, in words.
+    trouble: Option<String>,
+}
+
+/// What a write came to.
+#[derive(Debug)]
+pub struct Collected {
+    /// By sample of the batch.
+    pub outcomes: Vec<Outcome>,
+    pub trouble: Option<String>,
+}
+
+/// What one replica says of the rows that it was asked to store.
+#[derive(Debug)]
+pub enum Answer {
+    /// A verdict for every sample of the batch, of which those of the rows count.
+    ByIndex(Vec<Verdict>),
+    /// A verdict for each sample of the rows, in their order.
+    InOrder(Vec<Verdict>),
+    /// None stored, and why.
+    Unavailable(String),
+}
+
+impl Pending {
+    pub fn new(batch: Arc<WriteBatch>, replicas: usize, needed: usize) -> Arc<Pending> {
+        let quorum = Quorum::new(batch.samples().len(), replicas, needed);
+        let state = Mutex::new(State { quorum, trouble: None });
+        Arc::new(Pending { batch, state, settled: Notify::new() })
+    }
+
+    pub fn batch(&self) -> &Arc<WriteBatch> {
+        &self.batch
+    }
+
+    /// A replica's share of this write.
+    pub fn part(self: &Arc<Pending>, rows: Vec<u32>) -> Part {
+        Part { pending: Arc::clone(self), rows, answered: false }
+    }
+
+    /// Waits until every sample is settled, at most for `limit`; replicas that have not answered by then count
+    /// as failed in passing.
+    pub async fn collect(&self, limit: Duration) -> Collected {
+        let settled = async {
+            while !self.state.lock().quorum.is_settled() {
+                self.settled.notified().await;
+            }
+        };
+        let late = tokio::time::timeout(limit, settled).await.is_err();
+        let mut state = self.state.lock();
+        if late && state.trouble.is_none() {
+            state.trouble = Some(format!("replicas did not answer within {limit:?}"));
+        }
+        Collected { outcomes: state.quorum.outcomes().collect(), trouble: state.trouble.clone() }
+    }
+
+    fn hear(&self, rows: &[u32], answer: &Answer) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let mut next = 0;
+        for row in rows {
+            let Some(series) = self.batch.series().get(*row as usize) else { continue };
+            for sample in series.samples() {
+                let verdict = match answer {
+                    Answer::ByIndex(verdicts) => verdicts.get(sample),
+                    Answer::InOrder(verdicts) => verdicts.get(next),
+                    Answer::Unavailable(_) => None,
+                };
+                // An answer that is too short says nothing of the rest.
+                state.quorum.observe(sample, verdict.copied().unwrap_or(Verdict::Unavailable));
+                next += 1;
+            }
+        }
+        if let Answer::Unavailable(why) = answer
+            && state.trouble.is_none()
+        {
+            state.trouble = Some(why.clone());
+        }
+        if state.quorum.is_settled() {
+            self.settled.notify_one();
+        }
+    }
+}
+
+/// One replica's share of a write.
+pub struct Part {
+    pending: Arc<Pending>,
+    rows: Vec<u32>,
+    answered: bool,
+}
+
+impl Part {
+    pub fn batch(&self) -> &Arc<WriteBatch> {
+        &self.pending.batch
+    }
+
+    pub fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// Bytes that this share keeps alive or sends, for budgets: labels, samples and what describes them.
+    pub fn bytes(&self) -> u64 {
+        let batch = self.batch();
+        let rows = self.rows.iter().filter_map(|row| batch.series().get(*row as usize));
+        rows.map(|series| 32 + batch.label_bytes(series).len() as u64 + 16 * series.samples().len() as u64)
+            .sum()
+    }
+
+    /// Gives the replica's word.
+    pub fn answer(mut self, answer: Answer) {
+        self.answered = true;
+        self.pending.hear(&self.rows, &answer);
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.pending.hear(&self.rows, &Answer::Unavailable("the write was given up".to_owned()));
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use model::{Labels, Sample};
+    use storage::Refusal;
+
+    use super::*;
+
+    /// Series `up{n="0"}`, `up{n="1"}` ... of `samples` samples each.
+    pub fn batch(series: usize, samples: usize) -> Arc<WriteBatch> {
+        let mut batch = WriteBatch::default();
+        for n in 0..series {
+            let labels = Labels::from_pairs([("__name__", "up"), ("n", &n.to_string())]).unwrap();
+            let samples = (0..samples).map(|t| Sample { timestamp: t as i64, value: 1.0 });
+            batch.push(labels.as_bytes(), labels.placement_hash("t"), samples);
+        }
+        Arc::new(batch)
+    }
+
+    #[tokio::test]
+    async fn settles_at_the_quorum_without_the_straggler() {
+        let pending = Pending::new(batch(2, 2), 3, 2);
+        let straggler = pending.part(vec![0, 1]);
+        pending.part(vec![0, 1]).answer(Answer::InOrder(vec![Verdict::Stored; 4]));
+        pending.part(vec![0]).answer(Answer::ByIndex(vec![Verdict::Stored; 4]));
+        let one = Verdict::Refused(Refusal::TooOld);
+        pending.part(vec![1]).answer(Answer::InOrder(vec![Verdict::Duplicate, one]));
+        // The last sample has one yes and one no: the straggler decides.
+        let waiting = tokio::spawn({
+            let pending = Arc::clone(&pending);
+            async move { pending.collect(Duration::from_secs(60)).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        straggler.answer(Answer::InOrder(vec![one; 4]));
+        let outcomes = waiting.await.unwrap().outcomes;
+        assert_eq!(outcomes[..3], [Outcome::Accepted; 3]);
+        assert_eq!(outcomes[3], Outcome::Refused(Refusal::TooOld));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_vanishes_is_a_word_too() {
+        let pending = Pending::new(batch(1, 1), 3, 2);
+        for _ in 0..2 {
+            drop(pending.part(vec![0]));
+        }
+        let collected = pending.collect(Duration::from_secs(60)).await;
+        assert_eq!(collected.outcomes, [Outcome::Retryable]);
+        assert!(collected.trouble.is_some());
+    }
+
+    #[tokio::test]
+    async fn silence_ends_at_the_limit() {
+        let pending = Pending::new(batch(1, 1), 3, 2);
+        let _silent = pending.part(vec![0]);
+        let collected = pending.collect(Duration::from_millis(20)).await;
+        assert_eq!(collected.outcomes, [Outcome::Retryable]);
+        assert_eq!(collected.trouble.unwrap(), "replicas did not answer within 20ms");
+    }
+}

@@ -1,0 +1,89 @@
+//! How fast each tenant may write through this node: a bucket of ten seconds' worth of samples.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use model::TenantId;
+use parking_lot::Mutex;
+
+use crate::status::Denial;
+
+/// Seconds of its rate that a tenant may save up and spend at once.
+const BURST_SECONDS: f64 = 10.0;
+/// Tenants remembered; beyond it those with full buckets, who have nothing to lose by it, are forgotten.
+const REMEMBERED: usize = 10_000;
+
+/// One bucket per tenant.
+pub struct Rates {
+    /// Samples per second; 0 is no limit.
+    rate: u64,
+    buckets: Mutex<HashMap<TenantId, Bucket>>,
+}
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    samples: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn filled(&self, rate: f64, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.samples + passed * rate).min(rate * BURST_SECONDS)
+    }
+}
+
+impl Rates {
+    pub fn new(rate: u64) -> Rates {
+        Rates { rate, buckets: Mutex::default() }
+    }
+
+    /// Takes `samples` out of the tenant's bucket, or says that it is empty. A request larger than the bucket
+    /// passes when the bucket is full, and is paid off afterwards.
+    pub fn take(&self, tenant: &TenantId, samples: u64, now: Instant) -> Result<(), Denial> {
+        if self.rate == 0 || samples == 0 {
+            return Ok(());
+        }
+        let rate = self.rate as f64;
+        let mut buckets = self.buckets.lock();
+        if buckets.len() >= REMEMBERED && !buckets.contains_key(tenant) {
+            buckets.retain(|_, bucket| bucket.filled(rate, now) < rate * BURST_SECONDS);
+        }
+        let full = Bucket { samples: rate * BURST_SECONDS, at: now };
+        let bucket = buckets.entry(tenant.clone()).or_insert(full);
+        let held = bucket.filled(rate, now);
+        if held < (samples as f64).min(rate * BURST_SECONDS) {
+            return Err(Denial::RateLimited(format!(
+                "tenant {tenant} writes more than {} samples per second (--receive.tenant-samples-per-second); \
+                 nothing of this request was taken",
+                self.rate
+            )));
+        }
+        *bucket = Bucket { samples: held - samples as f64, at: now };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use runtime::{Clock, SystemClock};
+
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_the_average_holds() {
+        let (rates, now) = (Rates::new(100), SystemClock.monotonic());
+        let (a, b) = (TenantId::new("a").unwrap(), TenantId::new("b").unwrap());
+        assert!(rates.take(&a, 1000, now).is_ok());
+        assert!(matches!(rates.take(&a, 1, now), Err(Denial::RateLimited(text)) if text.contains("100")));
+        assert!(rates.take(&b, 1, now).is_ok(), "tenants do not share");
+        assert!(rates.take(&a, 100, now + Duration::from_secs(1)).is_ok());
+        assert!(rates.take(&a, 1, now + Duration::from_secs(1)).is_err());
+        // More than a bucket holds passes once it is full.
+        assert!(rates.take(&a, 5000, now + Duration::from_secs(60)).is_ok());
+        assert!(rates.take(&a, 1, now + Duration::from_secs(90)).is_err());
+        assert!(Rates::new(0).take(&a, u64::MAX, now).is_ok());
+    }
+}

@@ -1,0 +1,201 @@
+//! Cutting, shipping and forgetting: the head's full windows become blocks, blocks go to the bucket, and what
+//! is old and shipped leaves the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use block::{BlockId, Meta};
+use bucket::{Bucket, ShipSettings, Shipper};
+use model::{Kind, TenantId};
+use parking_lot::Mutex;
+use runtime::{Pool, Shutdown, World};
+use tsdb::Tsdb;
+
+use crate::Error;
+use crate::peers::Peers;
+
+/// How often the head is asked what is due.
+const CUT_EVERY: Duration = Duration::from_secs(60);
+/// How often uploads are tried, as in Thanos.
+const SHIP_EVERY: Duration = Duration::from_secs(30);
+
+/// The way of blocks out of this node.
+pub struct Ship {
+    world: World,
+    shipper: Option<Shipper>,
+    peers: Arc<Peers>,
+    /// One thread: cuts and deletions never run beside one another.
+    pool: Pool,
+    /// Blocks known to be in the bucket, by tenant.
+    shipped: Mutex<BTreeMap<TenantId, BTreeSet<BlockId>>>,
+    /// One round of uploads at a time.
+    shipping: tokio::sync::Mutex<()>,
+}
+
+/// What one round of cutting and shipping came to.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Blocks cut.
+    pub cut: Vec<PathBuf>,
+    pub uploaded: usize,
+    /// Why something is left to do, in words.
+    pub left: Vec<String>,
+}
+
+impl Ship {
+    pub fn new(world: &World, bucket: Option<Bucket>, peers: Arc<Peers>) -> Result<Ship, Error> {
+        let pool = Pool::new("cut", 1, 16)
+            .map_err(|e| Error::with_source(Kind::Internal, format!("threads cannot be started: {e}"), e))?;
+        let shipper = bucket.map(|bucket| Shipper::new(bucket, world, ShipSettings::default()));
+        Ok(Ship {
+            world: world.clone(),
+            shipper,
+            peers,
+            pool,
+            shipped: Mutex::default(),
+            shipping: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    pub fn has_bucket(&self) -> bool {
+        self.shipper.is_some()
+    }
+
+    /// Cuts what is due, or everything with `force`, and ships it.
+    pub async fn cut_and_ship(&self, engine: &Arc<Tsdb>, force: bool) -> Result<Round, Error> {
+        let mut round = Round::default();
+        let (cutter, now) = (Arc::clone(engine), self.world.clock.now_ms());
+        let cut = self.pool.run(move || cutter.cut(now, force)).await.map_err(pool_error)?;
+        for block in cut? {
+            tracing::info!(tenant = %block.tenant, dir = %block.dir.display(), "block is cut");
+            round.cut.push(block.dir);
+        }
+        self.ship(engine, &mut round).await;
+        Ok(round)
+    }
+
+    async fn ship(&self, engine: &Arc<Tsdb>, round: &mut Round) {
+        let Some(shipper) = &self.shipper else { return };
+        if !self.peers.labels_differ() {
+            round.left.push("uploads wait until every peer has shown external labels of its own".to_owned());
+            return;
+        }
+        let _one = self.shipping.lock().await;
+        for tenant in engine.tenants() {
+            let (lister, of, world) = (Arc::clone(engine), tenant.clone(), self.world.clone());
+            let listed = self.pool.run(move || {
+                let mut left = Vec::new();
+                let metas = lister.local_blocks(&of).into_iter().filter_map(|block| {
+                    let read = meta_of(&world, &block.dir);
+                    read.map_err(|error| left.push(error)).ok().map(|meta| (block.dir, meta))
+                });
+                let metas: Vec<(PathBuf, Meta)> = metas.collect();
+                (metas, left)
+            });
+            let blocks = match listed.await {
+                Ok((blocks, unreadable)) => {
+                    round.left.extend(unreadable);
+                    blocks
+                }
+                Err(error) => {
+                    round.left.push(error.to_string());
+                    continue;
+                }
+            };
+            let Some(folder) = blocks.first().and_then(|(dir, _)| dir.parent()).map(PathBuf::from) else {
+                continue;
+            };
+            let report = shipper.sync(tenant.as_str(), &folder, blocks).await;
+            round.uploaded += report.uploaded.len();
+            round
+                .left
+                .extend(report.skipped.iter().map(|(id, error)| format!("{tenant}: block {id}: {error}")));
+            round.left.extend(report.error.iter().map(|error| format!("{tenant}: {error}")));
+            self.shipped.lock().insert(tenant, report.shipped);
+        }
+    }
+
+    /// Deletes local blocks beyond the retention; with a bucket only those that are shipped.
+    async fn forget(&self, engine: &Arc<Tsdb>) -> Result<(), Error> {
+        let (keeper, now) = (Arc::clone(engine), self.world.clock.now_ms());
+        let shipped = self.shipper.is_some().then(|| self.shipped.lock().clone());
+        let forgotten = self.pool.run(move || {
+            keeper.apply_retention(now, &|block| match &shipped {
+                None => true,
+                Some(shipped) => shipped.get(&block.tenant).is_some_and(|ids| holds(ids, &block.dir)),
+            })
+        });
+        let count = forgotten.await.map_err(pool_error)??;
+        if count > 0 {
+            tracing::info!(blocks = count, "blocks beyond the retention are deleted");
+        }
+        Ok(())
+    }
+
+    /// What is still needed here and nowhere else; nothing if the node may go.
+    pub fn left_here(&self, engine: &Arc<Tsdb>) -> Vec<String> {
+        let mut left = Vec::new();
+        let head = engine.head_stats();
+        if head.samples > 0 {
+            left.push(format!("the head holds {} samples of {} series", head.samples, head.series));
+        }
+        let shipped = self.shipped.lock();
+        for tenant in engine.tenants() {
+            let blocks = engine.local_blocks(&tenant);
+            let known = shipped.get(&tenant);
+            let only_here = blocks.iter().filter(|b| !known.is_some_and(|ids| holds(ids, &b.dir))).count();
+            if only_here > 0 {
+                left.push(format!("{only_here} blocks of tenant {tenant} are only here"));
+            }
+        }
+        left
+    }
+
+    /// Cuts, ships and forgets until the shutdown. The first cut comes after a random part of a minute, so that
+    /// the receivers of a cluster do not cut in step.
+    pub async fn run(&self, engine: Arc<Tsdb>, shutdown: Shutdown) {
+        let jitter = Duration::from_millis(self.world.chance.below(CUT_EVERY.as_millis() as u64));
+        let mut next_cut = tokio::time::Instant::now() + jitter;
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = tokio::time::sleep(SHIP_EVERY) => {}
+            }
+            let outcome = match tokio::time::Instant::now() >= next_cut {
+                false => {
+                    self.ship(&engine, &mut Round::default()).await;
+                    Ok(())
+                }
+                true => {
+                    next_cut = tokio::time::Instant::now() + CUT_EVERY;
+                    match self.cut_and_ship(&engine, false).await {
+                        Ok(_) => self.forget(&engine).await,
+                        Err(error) => Err(error),
+                    }
+                }
+            };
+            if let Err(error) = outcome {
+                metrics::counter!("tributary_receive_cut_failures_total").increment(1);
+                tracing::error!(%error, kind = ?error.kind, "cut did not succeed; it is tried again in a minute");
+            }
+        }
+    }
+}
+
+fn meta_of(world: &World, dir: &Path) -> Result<Meta, String> {
+    let path = dir.join(block::meta::FILE);
+    let bytes = world.disk.read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Meta::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Whether the block in `dir`, whose name is its id, is among `ids`.
+fn holds(ids: &BTreeSet<BlockId>, dir: &Path) -> bool {
+    let name = dir.file_name().and_then(|name| name.to_str());
+    name.and_then(BlockId::parse).is_some_and(|id| ids.contains(&id))
+}
+
+fn pool_error(error: runtime::PoolError) -> Error {
+    Error::with_source(Kind::Internal, error.to_string(), error)
+}
