@@ -28,7 +28,7 @@ mod subquery;
 mod window;
 
 pub(crate) use build::build;
-pub(crate) use number::{format_float, scalar_op};
+pub(crate) use number::{almost_equal, format_float, scalar_op};
 pub(crate) use root::Root;
 pub(crate) use run::Run;
 

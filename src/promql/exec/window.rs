@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn rate_over_a_reset() {
         let samples = [(10_000, 10.0), (20_000, 20.0), (30_000, 5.0), (40_000, 15.0)];
-        assert_eq!(eval(RangeFn::Increase, &samples, &[40_000], 40_000), [Some(100.0 / 3.0)]);
+        assert_eq!(eval(RangeFn::Increase, &samples, &[40_000], 40_000), [Some(25.0 * (40.0 / 30.0))]);
         assert_eq!(eval(RangeFn::Irate, &samples, &[30_000, 40_000], 40_000), [Some(0.5), Some(1.0)]);
         assert_eq!(eval(RangeFn::Resets, &samples, &[20_000, 40_000], 40_000), [Some(0.0), Some(1.0)]);
     }

@@ -49,6 +49,17 @@ pub fn parse_within(text: &str, limits: Limits) -> Result<Expr, ParseError> {
     Ok(expr)
 }
 
+/// Reads the labels of one series, `name{label="value", ...}`: only `=` is allowed.
+pub fn parse_series_labels(text: &str) -> Result<model::Labels, ParseError> {
+    let selector = expr::Parser::new(text, Limits::default())?.series()?;
+    let fail = |message: String| ParseError::new(text, 0..text.len(), message);
+    if let Some(odd) = selector.matchers.iter().find(|m| m.op != model::MatchOp::Equal) {
+        return Err(fail(format!("a series is written with = only, got {odd}")));
+    }
+    model::Labels::from_pairs(selector.matchers.iter().map(|m| (&*m.name, &*m.value)))
+        .map_err(|e| fail(e.to_string()))
+}
+
 /// Reads a selector as in `match[]`: at least one matcher must not match the empty value.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     let expr = expr::Parser::new(text, Limits::default())?.whole()?;

@@ -29,6 +29,16 @@ impl Parser<'_> {
         Ok(Expr { kind: ExprKind::Selector(selector), range })
     }
 
+    /// The selector that the text consists of, which may match empty.
+    pub(super) fn series(&mut self) -> Parsed<Selector> {
+        let name = if self.peek() == Tok::Word { Some(self.next()) } else { None };
+        let expr = self.selector(name, true)?;
+        match (self.peek(), expr.kind) {
+            (Tok::End, ExprKind::Selector(selector)) => Ok(selector),
+            _ => Err(self.unexpected(" after a series")),
+        }
+    }
+
     fn matchers(&mut self, selector: &mut Selector) -> Parsed<()> {
         let place = " in label matching";
         self.expect(Tok::LeftBrace, place)?;

@@ -1,0 +1,49 @@
+//! Upstream's promqltest scripts, where they are at hand.
+
+use std::path::Path;
+
+use promql::testing::run_script;
+
+/// Evals without native histograms that pass, per file: never to become fewer.
+const FLOORS: &[(&str, usize)] = &[];
+
+#[test]
+fn upstream_corpus() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance/promqltest");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        println!("skipped: upstream's scripts are not at hand");
+        return;
+    };
+    let only = std::env::var("PROMQLTEST_ONLY").ok();
+    let mut files: Vec<_> = entries.flatten().map(|e| e.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "test"));
+    files.sort();
+    let mut sums = (0, 0, 0);
+    let mut sunken = Vec::new();
+    for path in files {
+        let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        if only.as_ref().is_some_and(|only| *only != name) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let report = run_script(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        println!(
+            "{name:24} {:4} passed {:4} failed {:4} with histograms",
+            report.passed,
+            report.failures.len(),
+            report.histograms
+        );
+        if only.is_some() {
+            for f in &report.failures {
+                println!("  {}: {}\n      {}", f.line, f.query, f.reason);
+            }
+        }
+        sums = (sums.0 + report.passed, sums.1 + report.failures.len(), sums.2 + report.histograms);
+        let floor = FLOORS.iter().find(|(file, _)| *file == name).map_or(0, |(_, floor)| *floor);
+        if report.passed < floor {
+            sunken.push(format!("{name}: {} evals pass, {floor} did before", report.passed));
+        }
+    }
+    println!("all: {} passed, {} failed, {} with histograms", sums.0, sums.1, sums.2);
+    assert!(sunken.is_empty(), "{}", sunken.join("\n"));
+}
