@@ -4,6 +4,7 @@
 //! once and tests learn the port they were given, and serves in `run`. Knows nothing of what the routes mean.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use model::Kind;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
@@ -58,10 +59,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the port; nothing is answered before [`Server::serve`], connections wait.
-    pub async fn bind(address: SocketAddr, settings: ServerSettings) -> Result<Server, Error> {
+    /// Takes the port of `address` (`host:port`); nothing is answered before [`Server::serve`], connections wait.
+    pub async fn bind(
+        address: impl ToSocketAddrs + fmt::Display,
+        settings: ServerSettings,
+    ) -> Result<Server, Error> {
+        let text = address.to_string();
         let failed = |e: std::io::Error| {
-            let text = format!("cannot listen on {address} ({}): {e}", settings.name);
+            let text = format!("cannot listen on {text} ({}): {e}", settings.name);
             Error::new(Kind::Unavailable, text, Some(e))
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;

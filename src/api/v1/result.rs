@@ -184,7 +184,7 @@ mod tests {
         ]);
         let whole = shown(matrix.clone(), usize::MAX);
         assert!(serde_json::from_str::<serde_json::Value>(&whole).is_ok(), "{whole}");
-        for until in [0, 1, 10, 64, 100, 200] {
+        for until in [1, 10, 64, 100, 200] {
             assert_eq!(shown(matrix.clone(), until), whole, "{until}");
         }
     }
