@@ -14,7 +14,12 @@ use settings::Secret;
 use crate::Error;
 
 fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
-    Ok(Secret::new(String::deserialize(deserializer)?))
+    Ok(Secret::new(Option::<String>::deserialize(deserializer)?.unwrap_or_default()))
+}
+
+/// A key without a value (`access_key:`) is one that was left out, as Go reads YAML.
+fn blank<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
 /// A whole objstore file.
@@ -40,6 +45,7 @@ pub enum Store {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filesystem {
+    #[serde(deserialize_with = "blank")]
     pub directory: String,
 }
 
@@ -47,29 +53,42 @@ pub struct Filesystem {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct S3 {
+    #[serde(deserialize_with = "blank")]
     pub bucket: String,
+    #[serde(deserialize_with = "blank")]
     pub endpoint: String,
+    #[serde(deserialize_with = "blank")]
     pub region: String,
+    #[serde(deserialize_with = "blank")]
     pub access_key: String,
     #[serde(deserialize_with = "secret")]
     pub secret_key: Secret,
     #[serde(deserialize_with = "secret")]
     pub session_token: Secret,
+    #[serde(deserialize_with = "blank")]
     pub insecure: bool,
+    #[serde(deserialize_with = "blank")]
     pub aws_sdk_auth: bool,
+    #[serde(deserialize_with = "blank")]
     pub signature_version2: bool,
+    #[serde(deserialize_with = "blank")]
     pub list_objects_version: String,
     /// `auto`, `virtual-hosted` or `path`.
+    #[serde(deserialize_with = "blank")]
     pub bucket_lookup_type: String,
     pub part_size: Option<u64>,
     pub max_retries: Option<usize>,
+    #[serde(deserialize_with = "blank")]
     pub sse_config: SseConfig,
+    #[serde(deserialize_with = "blank")]
     pub http_config: HttpConfig,
     disable_dualstack: Option<IgnoredAny>,
     put_user_metadata: Option<IgnoredAny>,
     trace: Option<IgnoredAny>,
     send_content_md5: Option<IgnoredAny>,
+    #[serde(deserialize_with = "blank")]
     disable_multipart: bool,
+    #[serde(deserialize_with = "blank")]
     sts_endpoint: String,
 }
 
@@ -77,7 +96,9 @@ pub struct S3 {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SseConfig {
+    #[serde(deserialize_with = "blank")]
     pub r#type: String,
+    #[serde(deserialize_with = "blank")]
     pub kms_key_id: String,
     kms_encryption_context: Option<IgnoredAny>,
     #[serde(deserialize_with = "secret")]
@@ -88,13 +109,16 @@ pub struct SseConfig {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gcs {
+    #[serde(deserialize_with = "blank")]
     pub bucket: String,
     /// A service account's JSON, inline; empty: the environment's credentials.
     #[serde(deserialize_with = "secret")]
     pub service_account: Secret,
     pub chunk_size_bytes: Option<u64>,
     pub max_retries: Option<usize>,
+    #[serde(deserialize_with = "blank")]
     pub http_config: HttpConfig,
+    #[serde(deserialize_with = "blank")]
     use_grpc: bool,
     grpc_conn_pool_size: Option<IgnoredAny>,
 }
@@ -103,23 +127,32 @@ pub struct Gcs {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Azure {
+    #[serde(deserialize_with = "blank")]
     pub az_tenant_id: String,
+    #[serde(deserialize_with = "blank")]
     pub client_id: String,
     #[serde(deserialize_with = "secret")]
     pub client_secret: Secret,
+    #[serde(deserialize_with = "blank")]
     pub storage_account: String,
     #[serde(deserialize_with = "secret")]
     pub storage_account_key: Secret,
     #[serde(deserialize_with = "secret")]
     pub storage_connection_string: Secret,
+    #[serde(deserialize_with = "blank")]
     pub container: String,
+    #[serde(deserialize_with = "blank")]
     pub endpoint: String,
+    #[serde(deserialize_with = "blank")]
     pub user_assigned_id: String,
     pub max_retries: Option<usize>,
+    #[serde(deserialize_with = "blank")]
     pub pipeline_config: PipelineConfig,
+    #[serde(deserialize_with = "blank")]
     pub http_config: HttpConfig,
     storage_create_container: Option<IgnoredAny>,
     reader_config: Option<IgnoredAny>,
+    #[serde(deserialize_with = "blank")]
     msi_resource: String,
 }
 
@@ -139,12 +172,15 @@ pub struct PipelineConfig {
 pub struct HttpConfig {
     pub idle_conn_timeout: Option<Period>,
     pub response_header_timeout: Option<Period>,
+    #[serde(deserialize_with = "blank")]
     pub insecure_skip_verify: bool,
     pub tls_handshake_timeout: Option<Period>,
     pub max_idle_conns_per_host: Option<usize>,
+    #[serde(deserialize_with = "blank")]
     pub tls_config: TlsConfig,
     expect_continue_timeout: Option<IgnoredAny>,
     max_idle_conns: Option<IgnoredAny>,
+    #[serde(deserialize_with = "blank")]
     max_conns_per_host: usize,
     disable_compression: Option<IgnoredAny>,
 }
@@ -152,10 +188,15 @@ pub struct HttpConfig {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
+    #[serde(deserialize_with = "blank")]
     pub ca_file: String,
+    #[serde(deserialize_with = "blank")]
     pub insecure_skip_verify: bool,
+    #[serde(deserialize_with = "blank")]
     cert_file: String,
+    #[serde(deserialize_with = "blank")]
     key_file: String,
+    #[serde(deserialize_with = "blank")]
     server_name: String,
 }
 
@@ -177,7 +218,7 @@ struct Outline {
     r#type: String,
     #[serde(rename = "config")]
     _config: Option<IgnoredAny>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "blank")]
     prefix: String,
     hedging_config: Option<IgnoredAny>,
 }
@@ -383,5 +424,8 @@ mod tests {
             assert!(!message.contains("topsecret"), "{message}");
         }
         assert!(ask("type: GCS\nconfig: {bucket: b}\n").is_ok());
+        let blanks = "type: S3\nconfig:\n  bucket: b\n  endpoint: e\n  access_key:\n  secret_key:\n  insecure:\n  \
+                      http_config:\n  part_size:\nprefix:\n";
+        assert!(ask(blanks).is_ok(), "{:?}", ask(blanks));
     }
 }
