@@ -4,6 +4,11 @@
 //! this machine) or through [`index`] and [`chunks`] from byte ranges of a bucket. It knows neither tenants nor
 //! buckets nor when to cut. Formats: `FORMAT.md`.
 
+/// The examples of the format page are run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("FORMAT.md")]
+pub struct FormatPage;
+
 pub mod chunks;
 mod dir;
 mod error;
