@@ -27,4 +27,5 @@ pub use pool::{QueryPool, Ran};
 pub use problem::{ErrorType, Problem};
 pub use readiness::Readiness;
 pub use server::{Server, ServerSettings};
+pub use v1::rfc3339;
 pub use v1::{ApiSettings, ApiState, Queryable, ReadParams, router};

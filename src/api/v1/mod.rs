@@ -9,6 +9,8 @@ mod result;
 mod series;
 mod status;
 
+pub use status::rfc3339;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

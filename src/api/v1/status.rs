@@ -104,7 +104,7 @@ pub(super) async fn walreplay() -> Response {
 }
 
 /// `2026-11-21T02:17:04.123Z`; fractions only where there are any.
-pub(crate) fn rfc3339(ms: Timestamp) -> String {
+pub fn rfc3339(ms: Timestamp) -> String {
     let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
     // Years are counted from March, so that the leap day is the last of its year.
     let shifted = days.saturating_add(719_468);

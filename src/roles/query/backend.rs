@@ -1,0 +1,65 @@
+//! The querier as a StoreAPI of its own, so that queriers stack.
+
+use std::sync::Arc;
+
+use api::Readiness;
+use model::{Labels, Matcher, TimeRange};
+use rpc::{Advertised, StoreBackend, StoreView, component};
+use runtime::World;
+
+use crate::endpoints::Endpoints;
+use crate::fanout::{Fanout, Reading};
+
+/// Everybody behind this querier as one store.
+pub struct Backend {
+    pub endpoints: Arc<Endpoints>,
+    pub readiness: Readiness,
+    pub drop_labels: Vec<String>,
+    pub world: World,
+}
+
+impl StoreBackend for Backend {
+    fn advertised(&self) -> Advertised {
+        let list = self.endpoints.list();
+        let mut own: Vec<String> = self.drop_labels.clone();
+        let mut range = TimeRange::EMPTY;
+        let (mut label_sets, mut tsdb_infos) = (Vec::<Labels>::new(), Vec::new());
+        let states: Vec<_> = list.iter().map(|endpoint| endpoint.state()).collect();
+        for state in &states {
+            own.extend(state.own_replica_labels().iter().cloned());
+        }
+        let shown = |labels: &Labels| labels.filter(|name| !own.iter().any(|o| o == name));
+        let mut any_unlabelled = false;
+        for state in states.iter().filter(|state| state.missing().is_none()) {
+            let Some(info) = &state.info else { continue };
+            let Some(store) = &info.store else { continue };
+            range = range.cover(&store.range);
+            any_unlabelled |= info.label_sets.is_empty();
+            label_sets.extend(info.label_sets.iter().map(shown));
+            tsdb_infos.extend(
+                store.tsdb_infos.iter().map(|t| rpc::TsdbInfo { labels: shown(&t.labels), range: t.range }),
+            );
+        }
+        label_sets.sort();
+        label_sets.dedup();
+        if any_unlabelled {
+            // Somebody may have anything: whoever asks must not leave us out by labels.
+            label_sets.clear();
+        }
+        Advertised {
+            component: component::QUERY,
+            label_sets,
+            range,
+            tsdb_infos,
+            node: None,
+            ready: self.readiness.is_ready(),
+        }
+    }
+
+    fn views(&self, _: TimeRange, _: &[Matcher]) -> Result<Vec<StoreView>, storage::Error> {
+        let reading =
+            Reading { drop_labels: self.drop_labels.clone(), partial_by_context: true, ..Reading::default() };
+        let select = Arc::new(Fanout::new(self.endpoints.clone(), reading, self.world.clone()));
+        Ok(vec![StoreView { labels: Labels::empty(), range: TimeRange::ALL, select }])
+    }
+}

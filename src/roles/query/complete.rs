@@ -1,0 +1,182 @@
+//! Whether an answer is complete: a pure function of who was needed and who answered.
+//!
+//! Static ring: an acknowledged sample lies on W of the RF receivers, so any answer in which at most W - 1 of
+//! the receivers are missing has it. Stores hold what nobody else has: each that is needed must answer. Leaves
+//! (sidecars, other queriers) are missed or not as the operator and the client choose.
+
+/// What an endpoint is to an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// One of our receivers: a copy of what its peers have. `write_quorum` is W, at least 1.
+    Receiver { write_quorum: u32 },
+    /// A store gateway whose blocks may be needed.
+    Store,
+    /// A sidecar, another querier, a receiver of another make.
+    Leaf,
+    /// Never answered since it was configured: it may be any of the above.
+    Unknown,
+}
+
+/// One endpoint that was needed for an answer.
+#[derive(Clone, Debug)]
+pub struct Needed {
+    pub address: String,
+    pub seat: Seat,
+    /// Why it did not answer, or not to the end.
+    pub missing: Option<String>,
+}
+
+/// What becomes of an incomplete answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tolerance {
+    /// Receivers, stores and unknown endpoints may be missing: only if the client asked for it.
+    pub partial: bool,
+    /// Leaves may be missing.
+    pub partial_leaves: bool,
+    /// The client chose the endpoints one by one: copies on others do not count.
+    pub chosen: bool,
+}
+
+/// The judgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    Complete,
+    /// Something is missing that may be; each text names one endpoint.
+    Partial(Vec<String>),
+    /// Something is missing that may not be.
+    Incomplete(String),
+}
+
+/// Judges an answer by the endpoints it needed.
+pub fn judge(needed: &[Needed], tolerance: Tolerance) -> Judgement {
+    let missing: Vec<&Needed> = needed.iter().filter(|n| n.missing.is_some()).collect();
+    let receivers = needed.iter().filter(|n| matches!(n.seat, Seat::Receiver { .. })).count();
+    let receivers_missing = missing.iter().filter(|n| matches!(n.seat, Seat::Receiver { .. })).count() as u32;
+    // Where receivers disagree about W, the smallest is the one that every acknowledged sample has met.
+    let quorum = needed.iter().filter_map(|n| match n.seat {
+        Seat::Receiver { write_quorum } => Some(write_quorum.max(1)),
+        _ => None,
+    });
+    let spare = match tolerance.chosen {
+        true => 0,
+        false => quorum.min().map_or(0, |w| w - 1),
+    };
+    let receivers_suffice = receivers_missing <= spare;
+    let (mut warnings, mut errors) = (Vec::new(), Vec::new());
+    for one in missing {
+        let text = describe(one);
+        match one.seat {
+            Seat::Receiver { .. } if receivers_suffice => {}
+            Seat::Leaf if tolerance.partial_leaves => warnings.push(text),
+            _ if tolerance.partial => warnings.push(text),
+            _ => errors.push(text),
+        }
+    }
+    if !errors.is_empty() {
+        let mut message = format!("the answer would be incomplete: {}", errors.join("; "));
+        if !receivers_suffice {
+            message += &format!(
+                " ({receivers_missing} of {receivers} receivers are missing, {spare} may be); \
+                 ask with partial_response=true for what there is"
+            );
+        }
+        return Judgement::Incomplete(message);
+    }
+    if warnings.is_empty() { Judgement::Complete } else { Judgement::Partial(warnings) }
+}
+
+fn describe(one: &Needed) -> String {
+    let what = match one.seat {
+        Seat::Receiver { .. } => "receiver",
+        Seat::Store => "store",
+        Seat::Leaf => "endpoint",
+        Seat::Unknown => "endpoint (never reached yet)",
+    };
+    let why = one.missing.as_deref().unwrap_or("");
+    format!("{what} {} did not answer: {why}", one.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needed(seat: Seat, n: usize, missing: usize) -> Vec<Needed> {
+        let one = |i| Needed {
+            address: format!("{seat:?}-{i}"),
+            seat,
+            missing: (i < missing).then(|| "down".to_owned()),
+        };
+        (0..n).map(one).collect()
+    }
+
+    const STRICT: Tolerance = Tolerance { partial: false, partial_leaves: false, chosen: false };
+    const DEFAULT: Tolerance = Tolerance { partial_leaves: true, ..STRICT };
+    const ASKED: Tolerance = Tolerance { partial: true, ..DEFAULT };
+
+    /// Every cluster of up to seven receivers at every quorum, with every number missing.
+    #[test]
+    fn receivers_may_miss_one_less_than_the_write_quorum() {
+        for n in 1..=7usize {
+            for write_quorum in 1..=n as u32 {
+                for missing in 0..=n {
+                    let cluster = needed(Seat::Receiver { write_quorum }, n, missing);
+                    let suffices = (missing as u32) < write_quorum;
+                    for tolerance in [STRICT, DEFAULT] {
+                        let judged = judge(&cluster, tolerance);
+                        assert_eq!(judged == Judgement::Complete, suffices, "{n} {write_quorum} {missing}");
+                        assert_eq!(matches!(judged, Judgement::Incomplete(_)), !suffices);
+                    }
+                    match judge(&cluster, ASKED) {
+                        Judgement::Complete => assert!(suffices),
+                        Judgement::Partial(warnings) => {
+                            assert!(!suffices);
+                            assert_eq!(warnings.len(), missing);
+                        }
+                        Judgement::Incomplete(text) => panic!("{text}"),
+                    }
+                    let chosen = judge(&cluster, Tolerance { chosen: true, ..STRICT });
+                    assert_eq!(chosen == Judgement::Complete, missing == 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_seat_with_every_tolerance() {
+        for (seat, tolerance, missing, complete, partial) in [
+            (Seat::Store, STRICT, 0, true, false),
+            (Seat::Store, STRICT, 1, false, false),
+            (Seat::Store, DEFAULT, 1, false, false),
+            (Seat::Store, ASKED, 1, false, true),
+            (Seat::Leaf, STRICT, 1, false, false),
+            (Seat::Leaf, DEFAULT, 1, false, true),
+            (Seat::Leaf, ASKED, 2, false, true),
+            (Seat::Unknown, STRICT, 1, false, false),
+            (Seat::Unknown, DEFAULT, 1, false, false),
+            (Seat::Unknown, ASKED, 1, false, true),
+        ] {
+            let judged = judge(&needed(seat, 3, missing), tolerance);
+            assert_eq!(judged == Judgement::Complete, complete, "{seat:?} {tolerance:?} {missing}");
+            assert_eq!(matches!(judged, Judgement::Partial(_)), partial, "{seat:?} {tolerance:?} {missing}");
+        }
+        assert_eq!(judge(&[], STRICT), Judgement::Complete);
+    }
+
+    #[test]
+    fn the_smallest_quorum_counts_and_messages_name_who_is_missing() {
+        let mut cluster = needed(Seat::Receiver { write_quorum: 3 }, 3, 1);
+        cluster.push(Needed {
+            address: "new".into(),
+            seat: Seat::Receiver { write_quorum: 1 },
+            missing: None,
+        });
+        let Judgement::Incomplete(text) = judge(&cluster, DEFAULT) else { panic!("must be incomplete") };
+        assert!(text.contains("receiver Receiver { write_quorum: 3 }-0 did not answer: down"), "{text}");
+        assert!(text.contains("1 of 4 receivers are missing, 0 may be"), "{text}");
+        // A lost copy that is not needed is no reason for a warning about another endpoint.
+        let mut cluster = needed(Seat::Receiver { write_quorum: 2 }, 3, 1);
+        cluster.extend(needed(Seat::Leaf, 1, 1));
+        let Judgement::Partial(warnings) = judge(&cluster, DEFAULT) else { panic!("must be partial") };
+        assert_eq!(warnings, ["endpoint Leaf-0 did not answer: down"]);
+    }
+}

@@ -1,0 +1,397 @@
+//! Who may have data: every configured endpoint with what it last said of itself.
+//!
+//! A loop reads the files, looks names up and asks each endpoint's Info; queries take the list as it is at that
+//! moment. An endpoint that stops answering keeps its last known self: a receiver that is away is a missing
+//! receiver, not an unknown. The list knows nothing of queries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use model::{Labels, Timestamp};
+use parking_lot::{Mutex, RwLock};
+use rpc::{ClientOptions, PeerInfo, StoreClient, component};
+use runtime::{Shutdown, World};
+
+use crate::complete::Seat;
+use crate::resolve::Resolve;
+use crate::targets::{Target, Wanted};
+
+/// One endpoint.
+pub struct Endpoint {
+    pub address: String,
+    pub client: StoreClient,
+    state: RwLock<State>,
+    polling: AtomicBool,
+}
+
+/// What is known of it.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// What it said last, however long ago.
+    pub info: Option<PeerInfo>,
+    /// Why it did not answer the last time it was asked; none if it did.
+    pub error: Option<String>,
+    pub checked_ms: Option<Timestamp>,
+    pub answered_ms: Option<Timestamp>,
+    pub strict: bool,
+    /// False once its name no longer leads to this address.
+    pub listed: bool,
+}
+
+impl State {
+    /// What it is to an answer.
+    pub fn seat(&self) -> Seat {
+        let Some(info) = &self.info else { return Seat::Unknown };
+        match &info.node {
+            Some(node) if node.replication_factor > 0 && info.component == component::RECEIVE => {
+                let majority = node.replication_factor / 2 + 1;
+                let write_quorum = if node.write_quorum > 0 { node.write_quorum } else { majority };
+                Seat::Receiver { write_quorum }
+            }
+            _ if self.strict || info.component == component::STORE => Seat::Store,
+            _ => Seat::Leaf,
+        }
+    }
+
+    /// Why it cannot be asked now, if so.
+    pub fn missing(&self) -> Option<String> {
+        if !self.listed {
+            return Some(
+                "its name no longer leads to this address; restart the querier once it has been retired"
+                    .to_owned(),
+            );
+        }
+        match (&self.error, &self.info) {
+            (Some(error), _) => Some(error.clone()),
+            (None, None) => Some("it has not been asked yet".to_owned()),
+            (None, Some(info)) => {
+                let not_ready = info.node.as_ref().is_some_and(|node| !node.ready)
+                    || (info.store.is_none() && info.node.is_none());
+                not_ready.then(|| "it is not ready yet".to_owned())
+            }
+        }
+    }
+
+    /// Labels that tell this node's copies from its peers'.
+    pub fn own_replica_labels(&self) -> &[String] {
+        match self.info.as_ref().and_then(|info| info.node.as_ref()) {
+            Some(node) => &node.own_replica_labels,
+            None => &[],
+        }
+    }
+}
+
+impl Endpoint {
+    pub fn state(&self) -> State {
+        self.state.read().clone()
+    }
+
+    async fn poll(&self, timeout: Duration, world: &World) {
+        if self.polling.swap(true, SeqCst) {
+            return;
+        }
+        let answer = tokio::time::timeout(timeout, self.client.info()).await;
+        let now = world.clock.now_ms();
+        let mut state = self.state.write();
+        state.checked_ms = Some(now);
+        let error = match answer {
+            Ok(Ok(info)) => {
+                state.info = Some(info);
+                state.answered_ms = Some(now);
+                None
+            }
+            Ok(Err(error)) => Some(error.message),
+            Err(_) => Some(format!("no answer to Info within {timeout:?}")),
+        };
+        match (&state.error, &error) {
+            (None, Some(why)) => tracing::warn!(endpoint = %self.address, why, "endpoint is away"),
+            (Some(_), None) => tracing::info!(endpoint = %self.address, "endpoint answers"),
+            _ => {}
+        }
+        state.error = error;
+        drop(state);
+        self.polling.store(false, SeqCst);
+    }
+}
+
+/// How the list is kept.
+#[derive(Clone, Debug)]
+pub struct EndpointOptions {
+    pub info_timeout: Duration,
+    pub dns_interval: Duration,
+    pub response_timeout: Option<Duration>,
+    pub unhealthy_timeout: Duration,
+}
+
+/// All endpoints. Queries read [`Endpoints::list`]; [`Endpoints::run`] keeps it.
+pub struct Endpoints {
+    list: ArcSwap<Vec<Arc<Endpoint>>>,
+    options: EndpointOptions,
+    world: World,
+    resolver: Arc<dyn Resolve>,
+    /// What is configured, and what each target led to last.
+    targets: Mutex<BTreeMap<Wanted, BTreeSet<String>>>,
+    gauges: Mutex<BTreeSet<(String, String)>>,
+}
+
+impl Endpoints {
+    pub fn new(options: EndpointOptions, resolver: Arc<dyn Resolve>, world: World) -> Arc<Endpoints> {
+        Arc::new(Endpoints {
+            list: ArcSwap::default(),
+            options,
+            world,
+            resolver,
+            targets: Mutex::default(),
+            gauges: Mutex::default(),
+        })
+    }
+
+    /// Every endpoint at this moment, by address.
+    pub fn list(&self) -> Arc<Vec<Arc<Endpoint>>> {
+        self.list.load_full()
+    }
+
+    pub fn options(&self) -> &EndpointOptions {
+        &self.options
+    }
+
+    /// The configuration is now `wanted`; endpoints that it no longer names are forgotten at the next
+    /// [`Endpoints::discover`].
+    pub fn configure(&self, wanted: BTreeSet<Wanted>) {
+        let mut targets = self.targets.lock();
+        let mut next: BTreeMap<Wanted, BTreeSet<String>> =
+            wanted.into_iter().map(|wanted| (wanted, BTreeSet::new())).collect();
+        for (wanted, addresses) in &mut next {
+            if let Some(known) = targets.remove(wanted) {
+                *addresses = known;
+            }
+        }
+        *targets = next;
+    }
+
+    /// Looks every name up and brings the list up to date. A name that cannot be looked up keeps its addresses.
+    pub async fn discover(&self) {
+        let wanted: Vec<Wanted> = self.targets.lock().keys().cloned().collect();
+        for one in wanted {
+            match self.resolver.resolve(one.target.clone()).await {
+                Ok(addresses) => {
+                    if let Some(known) = self.targets.lock().get_mut(&one) {
+                        *known = addresses;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(target_name = %one.target, error, "cannot look up endpoints; the last ones stand");
+                    metrics::counter!("thanos_store_dns_failures_total").increment(1);
+                }
+            }
+        }
+        self.update();
+    }
+
+    fn update(&self) {
+        let targets = self.targets.lock();
+        let mut wanted: BTreeMap<&str, bool> = BTreeMap::new();
+        for (one, addresses) in targets.iter() {
+            for address in addresses {
+                *wanted.entry(address).or_default() |= one.strict;
+            }
+        }
+        let looked_up = targets.keys().any(|one| !matches!(one.target, Target::Fixed(_)));
+        let before = self.list();
+        let mut after: Vec<Arc<Endpoint>> = Vec::with_capacity(wanted.len());
+        for (address, strict) in &wanted {
+            let known = before.iter().find(|e| e.address == *address).cloned();
+            let endpoint = match known {
+                Some(endpoint) => endpoint,
+                None => match self.connect(address) {
+                    Ok(endpoint) => Arc::new(endpoint),
+                    Err(error) => {
+                        tracing::error!(address, %error, "cannot use endpoint");
+                        continue;
+                    }
+                },
+            };
+            {
+                let mut state = endpoint.state.write();
+                state.strict = *strict;
+                state.listed = true;
+            }
+            after.push(endpoint);
+        }
+        // An orchestrator takes a pod that is not ready out of its name's addresses; a receiver's samples are
+        // still needed then. Fixed addresses leave only by the operator's hand.
+        let present: Vec<PeerInfo> = after.iter().filter_map(|e| e.state.read().info.clone()).collect();
+        for endpoint in before.iter().filter(|e| looked_up && !wanted.contains_key(e.address.as_str())) {
+            let mut state = endpoint.state.write();
+            let still_needed = matches!(state.seat(), Seat::Receiver { .. })
+                && state
+                    .info
+                    .as_ref()
+                    .is_some_and(|info| !present.iter().any(|other| same_node(info, other)));
+            if still_needed {
+                state.listed = false;
+                after.push(endpoint.clone());
+            }
+        }
+        after.sort_by(|a, b| a.address.cmp(&b.address));
+        drop(targets);
+        self.list.store(Arc::new(after));
+    }
+
+    fn connect(&self, address: &str) -> Result<Endpoint, storage::Error> {
+        let options =
+            ClientOptions { response_timeout: self.options.response_timeout, ..ClientOptions::default() };
+        let handle = tokio::runtime::Handle::current();
+        let client = StoreClient::new(address, options, self.world.clone(), handle)?;
+        let state = State { listed: true, ..State::default() };
+        Ok(Endpoint {
+            address: address.to_owned(),
+            client,
+            state: RwLock::new(state),
+            polling: AtomicBool::new(false),
+        })
+    }
+
+    /// Asks every endpoint, at once, and waits for all.
+    pub async fn poll_all(self: &Arc<Self>) {
+        let polls = self.list().iter().map(|endpoint| self.spawn_poll(endpoint)).collect::<Vec<_>>();
+        for poll in polls {
+            if let Err(error) = poll.await {
+                tracing::error!(%error, "asking an endpoint ended abnormally");
+            }
+        }
+        self.measure();
+    }
+
+    fn spawn_poll(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> tokio::task::JoinHandle<()> {
+        let (this, endpoint) = (self.clone(), endpoint.clone());
+        tokio::spawn(async move { endpoint.poll(this.options.info_timeout, &this.world).await })
+    }
+
+    /// Keeps the list until `shutdown`: endpoints that answer are asked at every info interval, the others every
+    /// second, so that one that comes back is soon used again.
+    pub async fn run(
+        self: Arc<Self>,
+        mut reload: impl FnMut() -> Option<BTreeSet<Wanted>>,
+        shutdown: Shutdown,
+    ) {
+        let second = Duration::from_secs(1);
+        let mut ticks = tokio::time::interval(second);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let every = |interval: Duration| interval.as_secs().max(1);
+        let (info, dns) = (every(self.options.info_timeout), every(self.options.dns_interval));
+        let mut tick = 0u64;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => tick += 1,
+                () = shutdown.wait() => return,
+            }
+            let changed = reload();
+            let is_new = changed.is_some();
+            if let Some(wanted) = changed {
+                self.configure(wanted);
+            }
+            if is_new || tick.is_multiple_of(dns) {
+                self.discover().await;
+            }
+            for endpoint in self.list().iter() {
+                let away = endpoint.state.read().missing().is_some();
+                if away || tick.is_multiple_of(info) {
+                    self.spawn_poll(endpoint);
+                }
+            }
+            self.measure();
+        }
+    }
+
+    /// `thanos_store_nodes_grpc_connections` by external labels and type.
+    fn measure(&self) {
+        let mut counts: BTreeMap<(String, String), u32> = BTreeMap::new();
+        for endpoint in self.list().iter() {
+            let state = endpoint.state.read();
+            if let (Some(info), None) = (&state.info, state.missing()) {
+                let mut labels: String =
+                    info.label_sets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+                // As Thanos: label values of metrics have an end.
+                while labels.len() > 1000 {
+                    labels.pop();
+                }
+                *counts.entry((labels, info.component.clone())).or_default() += 1;
+            }
+        }
+        let mut known = self.gauges.lock();
+        known.extend(counts.keys().cloned());
+        for key in known.iter() {
+            let count = counts.get(key).copied().unwrap_or(0);
+            metrics::gauge!(
+                "thanos_store_nodes_grpc_connections",
+                "external_labels" => key.0.clone(), "store_type" => key.1.clone()
+            )
+            .set(f64::from(count));
+        }
+    }
+}
+
+/// Whether two answers come from one node that has moved: the same log, or the same name among its peers.
+fn same_node(a: &PeerInfo, b: &PeerInfo) -> bool {
+    let (Some(x), Some(y)) = (&a.node, &b.node) else { return false };
+    if !x.incarnation.is_empty() && x.incarnation == y.incarnation {
+        return true;
+    }
+    let name = |info: &PeerInfo, labels: &[String]| -> BTreeSet<Labels> {
+        let own = |set: &Labels| set.filter(|n| labels.iter().any(|l| l == n));
+        info.label_sets.iter().map(own).filter(|set| !set.is_empty()).collect()
+    };
+    let names = name(a, &x.own_replica_labels);
+    !names.is_empty() && names == name(b, &y.own_replica_labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use rpc::NodeInfo;
+
+    use super::*;
+
+    fn receiver(replica: &str, incarnation: &str) -> PeerInfo {
+        let labels = Labels::from_pairs([("replica", replica), ("cluster", "c")]).unwrap();
+        let node = NodeInfo {
+            replication_factor: 3,
+            write_quorum: 2,
+            own_replica_labels: vec!["replica".into()],
+            incarnation: incarnation.into(),
+            ready: true,
+            ..NodeInfo::default()
+        };
+        PeerInfo { component: "receive".into(), label_sets: vec![labels], store: None, node: Some(node) }
+    }
+
+    #[test]
+    fn a_node_is_known_by_its_log_or_its_name() {
+        assert!(same_node(&receiver("a", "1"), &receiver("b", "1")));
+        assert!(same_node(&receiver("a", "1"), &receiver("a", "2")));
+        assert!(!same_node(&receiver("a", "1"), &receiver("b", "2")));
+        assert!(!same_node(&receiver("a", ""), &receiver("b", "")));
+    }
+
+    #[test]
+    fn seats() {
+        let mut state = State { listed: true, ..State::default() };
+        assert_eq!(state.seat(), Seat::Unknown);
+        assert!(state.missing().unwrap().contains("not been asked"));
+        state.info = Some(receiver("a", "1"));
+        assert_eq!(state.seat(), Seat::Receiver { write_quorum: 2 });
+        assert_eq!(state.missing(), None);
+        if let Some(node) = state.info.as_mut().and_then(|i| i.node.as_mut()) {
+            node.ready = false;
+        }
+        assert_eq!(state.missing().as_deref(), Some("it is not ready yet"));
+        // A receiver of another make says nothing of copies: it is as a leaf.
+        state.info = Some(PeerInfo { node: None, ..receiver("a", "1") });
+        assert_eq!(state.seat(), Seat::Leaf);
+        state.strict = true;
+        assert_eq!(state.seat(), Seat::Store);
+    }
+}

@@ -1,0 +1,348 @@
+//! One selection asked of everybody who may have part of the answer, and merged into one.
+//!
+//! The middle of every query: the engine asks it as it would ask a local store. Endpoints are pruned
+//! ([`crate::prune`]), asked at once, merged as their streams come in, and the whole is judged
+//! ([`crate::complete`]): an endpoint that fails midway is left where it broke off, and the answer stands if the
+//! others have what it had. It keeps nothing between two queries.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use model::{Kind, Matcher, TimeRange};
+use parking_lot::Mutex;
+use runtime::World;
+use storage::{
+    Context, Error, LabelRequest, Listed, Merge, Notes, PartialResponse, Select, SelectRequest, SeriesEntry,
+    SeriesSet,
+};
+
+use crate::complete::{Judgement, Needed, Seat, Tolerance, judge};
+use crate::dedup::Pairs;
+use crate::endpoints::{Endpoint, Endpoints};
+use crate::{penalty, prune};
+
+/// What one request wants of the fan-out.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// Labels of highly available pairs to be shown as one; empty shows them apart.
+    pub pair_labels: Vec<String>,
+    /// Labels removed from every series.
+    pub drop_labels: Vec<String>,
+    /// `storeMatch[]`.
+    pub store_matchers: Vec<Vec<Matcher>>,
+    /// Demanded of every series besides what the query says (a tenant's label).
+    pub also: Vec<Matcher>,
+    /// What the client said of partial answers; the context says what holds for leaves.
+    pub partial: Option<bool>,
+    /// The context alone says what may be missing: for StoreAPI clients, who always say.
+    pub partial_by_context: bool,
+}
+
+/// Everybody, for one request.
+pub struct Fanout {
+    endpoints: Arc<Endpoints>,
+    reading: Reading,
+    world: World,
+}
+
+impl Fanout {
+    pub fn new(endpoints: Arc<Endpoints>, reading: Reading, world: World) -> Fanout {
+        Fanout { endpoints, reading, world }
+    }
+
+    fn tolerance(&self, context: &Context) -> Tolerance {
+        let by_context = context.partial == PartialResponse::Warn;
+        let asked = if self.reading.partial_by_context { Some(by_context) } else { self.reading.partial };
+        Tolerance {
+            partial: asked == Some(true),
+            partial_leaves: asked.unwrap_or(by_context),
+            chosen: !self.reading.store_matchers.is_empty(),
+        }
+    }
+
+    /// Who has to answer: those to be asked, those known to be missing already, and whose copies are ours.
+    fn plan(&self, range: TimeRange, matchers: &[Matcher], context: &Context) -> Result<Plan, Error> {
+        let tolerance = self.tolerance(context);
+        let mut plan = Plan { sources: Vec::new(), needed: Vec::new(), removed: BTreeSet::new() };
+        plan.removed.extend(self.reading.drop_labels.iter().cloned());
+        for endpoint in self.endpoints.list().iter() {
+            let state = endpoint.state();
+            plan.removed.extend(state.own_replica_labels().iter().cloned());
+            let sets = state.info.as_ref().map_or(&[][..], |info| &info.label_sets);
+            if !prune::chosen(&endpoint.address, sets, &self.reading.store_matchers) {
+                continue;
+            }
+            let seat = state.seat();
+            let missing = state.missing();
+            let relevant = match (&seat, &state.info) {
+                // Routers keep nothing: ready, but without a store.
+                (Seat::Receiver { .. }, Some(info)) => info.store.is_some() || missing.is_some(),
+                (_, Some(info)) if info.store.is_some() => prune::may_have(info, range, matchers),
+                _ => missing.is_some(),
+            };
+            if !relevant {
+                continue;
+            }
+            if missing.is_none() {
+                plan.sources.push((endpoint.clone(), plan.needed.len()));
+            }
+            plan.needed.push(Needed { address: endpoint.address.clone(), seat, missing });
+        }
+        if let Judgement::Incomplete(message) = judge(&plan.needed, tolerance) {
+            return Err(Error::new(Kind::Unavailable, message));
+        }
+        Ok(plan)
+    }
+
+    /// What goes to an endpoint: only leaves may leave something out by themselves, unless the client asked.
+    fn context_for(&self, seat: Seat, context: &Context) -> Context {
+        let tolerance = self.tolerance(context);
+        let partial = if seat == Seat::Leaf { tolerance.partial_leaves } else { tolerance.partial };
+        let partial = if partial { PartialResponse::Warn } else { PartialResponse::Abort };
+        Context { partial, ..context.clone() }
+    }
+
+    fn outcome(&self, needed: Vec<Needed>, context: &Context) -> Arc<Outcome> {
+        Arc::new(Outcome {
+            needed: Mutex::new(needed),
+            tolerance: self.tolerance(context),
+            context: context.clone(),
+            world: self.world.clone(),
+        })
+    }
+
+    /// Asks every source on a thread of its own and gathers what they list.
+    fn list(
+        &self,
+        request: &LabelRequest,
+        context: &Context,
+        ask: impl Fn(&dyn Select, &LabelRequest, &Context) -> Result<Listed, Error> + Sync,
+    ) -> Result<(BTreeSet<String>, Notes, BTreeSet<String>), Error> {
+        let mut request = request.clone();
+        request.matchers.extend(self.reading.also.iter().cloned());
+        let Plan { sources, needed, removed } = self.plan(request.range, &request.matchers, context)?;
+        let seats: Vec<Seat> = sources.iter().map(|(_, at)| needed[*at].seat).collect();
+        let outcome = self.outcome(needed, context);
+        let (ask, request) = (&ask, &request);
+        let answers: Vec<Result<Listed, Error>> = std::thread::scope(|scope| {
+            let running: Vec<_> = sources
+                .iter()
+                .zip(seats)
+                .map(|((endpoint, _), seat)| {
+                    let context = self.context_for(seat, context);
+                    scope.spawn(move || ask(&endpoint.client, request, &context))
+                })
+                .collect();
+            let failed = |_| Err(Error::new(Kind::Internal, "asking an endpoint ended abnormally"));
+            running.into_iter().map(|thread| thread.join().unwrap_or_else(failed)).collect()
+        });
+        let (mut union, mut notes) = (BTreeSet::new(), Notes::default());
+        for ((_, at), answer) in sources.iter().zip(answers) {
+            match answer {
+                Ok(listed) => {
+                    union.extend(listed.values);
+                    notes.absorb(listed.notes);
+                }
+                Err(error) => outcome.failed(*at, error)?,
+            }
+        }
+        outcome.finish(&mut notes)?;
+        Ok((union, notes, removed))
+    }
+}
+
+struct Plan {
+    /// Who is asked, with its index in `needed`.
+    sources: Vec<(Arc<Endpoint>, usize)>,
+    needed: Vec<Needed>,
+    /// Labels that no result shows: those that tell our copies apart, and those that the operator drops.
+    removed: BTreeSet<String>,
+}
+
+impl Select for Fanout {
+    fn select(&self, request: &SelectRequest, context: &Context) -> Result<Box<dyn SeriesSet>, Error> {
+        let mut request = request.clone();
+        request.matchers.extend(self.reading.also.iter().cloned());
+        let Plan { sources, needed, removed } = self.plan(request.range, &request.matchers, context)?;
+        let pair_labels: Vec<String> =
+            self.reading.pair_labels.iter().filter(|label| !removed.contains(*label)).cloned().collect();
+        request.hints.without_labels.extend(removed);
+        request.hints.without_labels.sort_unstable();
+        request.hints.without_labels.dedup();
+        let limit = request.limit;
+        if !pair_labels.is_empty() {
+            // Two series become one here: a limit set there would cut too early.
+            request.limit = 0;
+        }
+        let mut notes = Notes::default();
+        if sources.is_empty() && needed.is_empty() && self.endpoints.list().is_empty() {
+            notes.warn("no endpoint is configured: there is nobody to ask");
+        }
+        let seats: Vec<Seat> = sources.iter().map(|(_, at)| needed[*at].seat).collect();
+        let outcome = self.outcome(needed, context);
+        // Opening waits only where a peer cannot remove labels itself and must be read to its end first.
+        let request = &request;
+        let opened: Vec<Result<Box<dyn SeriesSet>, Error>> = std::thread::scope(|scope| {
+            let opening: Vec<_> = sources
+                .iter()
+                .zip(seats)
+                .map(|((endpoint, _), seat)| {
+                    let context = self.context_for(seat, context);
+                    let state = endpoint.state();
+                    let store = state.info.as_ref().and_then(|info| info.store.as_ref());
+                    let streams = store.is_none_or(|store| store.strips_replica_labels);
+                    match streams || request.hints.without_labels.is_empty() {
+                        true => Opening::Done(endpoint.client.select(request, &context)),
+                        false => {
+                            Opening::Running(scope.spawn(move || endpoint.client.select(request, &context)))
+                        }
+                    }
+                })
+                .collect();
+            opening.into_iter().map(Opening::wait).collect()
+        });
+        let mut sets: Vec<Box<dyn SeriesSet>> = Vec::with_capacity(opened.len());
+        for ((_, at), opened) in sources.iter().zip(opened) {
+            match opened {
+                Ok(inner) => {
+                    sets.push(Box::new(Guarded { inner, at: *at, outcome: outcome.clone(), ended: false }))
+                }
+                Err(error) => outcome.failed(*at, error)?,
+            }
+        }
+        let merged: Box<dyn SeriesSet> = Box::new(Judged { merged: Merge::new(sets), outcome, notes });
+        if pair_labels.is_empty() {
+            return Ok(merged);
+        }
+        let counter = penalty::reads_counter(&request.hints.function);
+        Ok(Box::new(Pairs::read(merged, pair_labels, counter, request.range, limit, context)?))
+    }
+
+    fn label_names(&self, request: &LabelRequest, context: &Context) -> Result<Listed, Error> {
+        let ask = |select: &dyn Select, request: &LabelRequest, context: &Context| {
+            select.label_names(request, context)
+        };
+        let (union, notes, removed) = self.list(request, context, ask)?;
+        let values = union.into_iter().filter(|name| !removed.contains(name)).collect();
+        Ok(Listed { values, notes })
+    }
+
+    fn label_values(&self, name: &str, request: &LabelRequest, context: &Context) -> Result<Listed, Error> {
+        let ask = |select: &dyn Select, request: &LabelRequest, context: &Context| {
+            select.label_values(name, request, context)
+        };
+        let (union, notes, removed) = self.list(request, context, ask)?;
+        let values = if removed.contains(name) { Vec::new() } else { union.into_iter().collect() };
+        Ok(Listed { values, notes })
+    }
+}
+
+enum Opening<'scope> {
+    Done(Result<Box<dyn SeriesSet>, Error>),
+    Running(std::thread::ScopedJoinHandle<'scope, Result<Box<dyn SeriesSet>, Error>>),
+}
+
+impl Opening<'_> {
+    fn wait(self) -> Result<Box<dyn SeriesSet>, Error> {
+        match self {
+            Opening::Done(opened) => opened,
+            Opening::Running(thread) => thread
+                .join()
+                .unwrap_or_else(|_| Err(Error::new(Kind::Internal, "asking an endpoint ended abnormally"))),
+        }
+    }
+}
+
+/// Who has failed so far in one answer.
+struct Outcome {
+    needed: Mutex<Vec<Needed>>,
+    tolerance: Tolerance,
+    context: Context,
+    world: World,
+}
+
+impl Outcome {
+    /// Takes note of a failed endpoint; an error where the answer cannot stand without it, or where the
+    /// failure is none of the endpoint's.
+    fn failed(&self, at: usize, error: Error) -> Result<(), Error> {
+        self.context.cancel.check(self.world.clock.monotonic())?;
+        if error.kind == Kind::Exhausted {
+            // A budget or a limit: the question is too big, whoever answers.
+            return Err(error);
+        }
+        let mut needed = self.needed.lock();
+        tracing::warn!(endpoint = %needed[at].address, %error, "endpoint failed during a query");
+        metrics::counter!("thanos_proxy_store_failures_total").increment(1);
+        needed[at].missing = Some(error.message);
+        match judge(&needed, self.tolerance) {
+            Judgement::Incomplete(message) => Err(Error::new(Kind::Unavailable, message)),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&self, notes: &mut Notes) -> Result<(), Error> {
+        match judge(&self.needed.lock(), self.tolerance) {
+            Judgement::Complete => Ok(()),
+            Judgement::Partial(warnings) => {
+                warnings.into_iter().for_each(|warning| notes.warn(warning));
+                Ok(())
+            }
+            Judgement::Incomplete(message) => Err(Error::new(Kind::Unavailable, message)),
+        }
+    }
+}
+
+/// One endpoint's series; where it breaks off it ends, and the outcome decides what that means.
+struct Guarded {
+    inner: Box<dyn SeriesSet>,
+    at: usize,
+    outcome: Arc<Outcome>,
+    ended: bool,
+}
+
+impl SeriesSet for Guarded {
+    fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        match self.inner.next() {
+            Ok(Some(entry)) => Ok(Some(entry)),
+            Ok(None) => {
+                self.ended = true;
+                Ok(None)
+            }
+            Err(error) => {
+                self.ended = true;
+                self.outcome.failed(self.at, error)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn notes(&mut self) -> Notes {
+        self.inner.notes()
+    }
+}
+
+/// The merged answer, with what is missing in it.
+struct Judged {
+    merged: Merge,
+    outcome: Arc<Outcome>,
+    notes: Notes,
+}
+
+impl SeriesSet for Judged {
+    fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
+        let next = self.merged.next()?;
+        if next.is_none() {
+            self.outcome.finish(&mut self.notes)?;
+        }
+        Ok(next)
+    }
+
+    fn notes(&mut self) -> Notes {
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.absorb(self.merged.notes());
+        notes
+    }
+}

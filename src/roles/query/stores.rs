@@ -1,0 +1,49 @@
+//! `/api/v1/stores`: every endpoint with what it last said, by component.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use model::Timestamp;
+use serde_json::{Value, json};
+use storage::Notes;
+
+use crate::endpoints::{Endpoint, Endpoints};
+
+pub fn router(endpoints: Arc<Endpoints>) -> Router {
+    Router::new().route("/api/v1/stores", get(stores)).with_state(endpoints)
+}
+
+async fn stores(State(endpoints): State<Arc<Endpoints>>) -> Response {
+    let mut by_component: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for endpoint in endpoints.list().iter() {
+        let component = endpoint.state().info.map_or_else(|| "unknown".to_owned(), |info| info.component);
+        by_component.entry(component).or_default().push(describe(endpoint));
+    }
+    let data = json!(by_component).to_string().into_bytes();
+    api::reply::Reply::new(api::reply::Written(data), Notes::default()).into_response()
+}
+
+fn describe(endpoint: &Endpoint) -> Value {
+    let state = endpoint.state();
+    let info = state.info.as_ref();
+    let range = info.and_then(|info| info.store.as_ref()).map(|store| store.range);
+    let sets = info.map_or(&[][..], |info| &info.label_sets);
+    let label_sets: Vec<Value> =
+        sets.iter().map(|set| json!(set.iter().collect::<BTreeMap<_, _>>())).collect();
+    json!({
+        "name": endpoint.address,
+        "lastCheck": time(state.checked_ms),
+        "lastError": state.missing(),
+        "labelSets": label_sets,
+        "minTime": range.map_or(0, |range| range.start),
+        "maxTime": range.map_or(0, |range| range.end),
+    })
+}
+
+fn time(ms: Option<Timestamp>) -> String {
+    ms.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), api::rfc3339)
+}
