@@ -37,6 +37,11 @@ impl Listen {
         self.port
     }
 
+    /// Text for a `bind` that looks names up itself; an empty host is every interface.
+    pub fn bind_text(&self) -> String {
+        if self.host.is_empty() { format!("[::]:{}", self.port) } else { self.to_string() }
+    }
+
     /// The address to bind: an empty host is every interface, IPv6 included where the machine has it. A name
     /// is looked up, which may block; meant for the start of a role.
     pub fn socket_address(&self) -> io::Result<SocketAddr> {
