@@ -270,8 +270,10 @@ pub(crate) fn remove_orphan(
     block::remove(world, &parent, id).map_err(from_block)
 }
 
-/// Chunks as a block wants them: by time, disjoint. Those that overlap are decoded and made anew.
+/// Chunks as a block wants them: whole, by time, disjoint. Those that overlap are decoded and made anew.
 fn disjoint(chunks: &[ChunkData]) -> Result<std::borrow::Cow<'_, [ChunkData]>, Error> {
+    // Once a chunk is in a block it may be all that is left of its samples: a bad one is found now or never.
+    chunks.iter().try_for_each(check_chunk)?;
     if chunks.windows(2).all(|pair| pair[0].range.end < pair[1].range.start) {
         return Ok(chunks.into());
     }
@@ -287,6 +289,27 @@ fn disjoint(chunks: &[ChunkData]) -> Result<std::borrow::Cow<'_, [ChunkData]>, E
     Ok(samples.chunks(usize::from(CHUNK_SAMPLES)).filter_map(encode).collect::<Vec<_>>().into())
 }
 
+/// Decodes a chunk: as many samples as it says, ascending, from its start to its end.
+fn check_chunk(chunk: &ChunkData) -> Result<(), Error> {
+    let corrupt = |what: String| {
+        let text = format!("chunk {}..={} {what}", chunk.range.start, chunk.range.end);
+        Error::new(Kind::Corrupt, text)
+    };
+    let (mut first, mut last) = (None, None);
+    for sample in chunk::xor::Iter::new(&chunk.bytes).map_err(|e| corrupt(e.to_string()))? {
+        let t = sample.map_err(|e| corrupt(e.to_string()))?.timestamp;
+        if last.is_some_and(|last| last >= t) {
+            return Err(corrupt(format!("goes back in time at {t}")));
+        }
+        first.get_or_insert(t);
+        last = Some(t);
+    }
+    match (first, last) {
+        (Some(first), Some(last)) if TimeRange::new(first, last) == chunk.range => Ok(()),
+        _ => Err(corrupt("does not hold the times it says".to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,15 +320,41 @@ mod tests {
         let window =
             |start, last_write| Window { start, first_position: 1, first_write: last_write, last_write };
         let live = [window(0, 2 * H), window(2 * H, 4 * H)];
-        assert_eq!(due(&live, 2 * H, 2 * H, 4 * H - 1, false), []);
+        assert_eq!(due(&live, 2 * H, 2 * H, 4 * H - 1, false), Vec::<i64>::new());
         assert_eq!(due(&live, 2 * H, 2 * H, 4 * H, false), [0]);
         assert_eq!(due(&live, 2 * H, 2 * H, 4 * H, true), [0, 2 * H]);
         // A late window that is being written to waits, but not for ever.
         let now = 100 * H;
-        assert_eq!(due(&[window(0, now - 1)], 2 * H, 2 * H, now, false), []);
+        assert_eq!(due(&[window(0, now - 1)], 2 * H, 2 * H, now, false), Vec::<i64>::new());
         assert_eq!(due(&[window(0, now - LATE_SETTLES)], 2 * H, 2 * H, now, false), [0]);
         // A backfill over many windows: the oldest go.
         let many: Vec<Window> = (0..5).map(|i| window(i * 2 * H, now)).collect();
         assert_eq!(due(&many, 2 * H, 2 * H, now, false), [0, 2 * H]);
+    }
+
+    #[test]
+    fn a_series_too_bad_for_a_block_is_set_aside_and_the_others_are_written() {
+        let disk = testkit::MemDisk::new();
+        let (world, _) = testkit::world(Arc::new(disk), 0, 1);
+        let settings = crate::Settings { dir: "/data".into(), segment_bytes: 64 << 10, ..Default::default() };
+        let tsdb = crate::Tsdb::open(world.clone(), settings).unwrap();
+        let engine = &tsdb.engine;
+        let tenant = engine.tenants.get_or_add(&TenantId::new("t").unwrap());
+        let good =
+            encode(&[Sample { timestamp: 5, value: 1.0 }, Sample { timestamp: 6, value: 2.0 }]).unwrap();
+        let cut_short = ChunkData { bytes: good.bytes.slice(..12), ..good.clone() };
+        let elsewhere = ChunkData { range: TimeRange::new(4, 6), ..good.clone() };
+        let series = [("a", &cut_short), ("b", &good), ("c", &elsewhere)]
+            .map(|(name, chunk)| (Labels::from_pairs([("__name__", name)]).unwrap(), vec![chunk.clone()]));
+        let parent = dir::blocks_dir(&engine.settings.dir).join("t");
+        let id = BlockId::new(&world);
+        let window = TimeRange::new(0, 7_199_999);
+        let open = engine.write_block(&tenant, window, true, id, &parent, series.to_vec()).unwrap().unwrap();
+        assert_eq!(open.local.meta.stats.num_series, 1);
+        let aside =
+            world.disk.read(&dir::quarantine_dir(&engine.settings.dir).join(format!("{id}.json"))).unwrap();
+        let aside = String::from_utf8(aside).unwrap();
+        assert_eq!(aside.lines().count(), 2);
+        assert!(aside.contains("does not hold the times it says"), "{aside}");
     }
 }

@@ -219,6 +219,11 @@ impl Tsdb {
         tenant.blocks.read().iter().map(|b| b.local.clone()).collect()
     }
 
+    /// Whether the block is on the local disk, whoever's it is.
+    pub fn has_local_block(&self, id: block::BlockId) -> bool {
+        self.engine.tenants.all().iter().any(|tenant| tenant.blocks.read().iter().any(|b| b.local.id == id))
+    }
+
     /// Deletes local blocks that are older than the retention and for which `shipped` answers true; returns
     /// how many. Without a bucket, `shipped` is always true.
     pub fn apply_retention(

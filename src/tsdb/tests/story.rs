@@ -1,0 +1,379 @@
+//! Stories of the engine: what is taken, what is refused, what is still there after a kill or a cut.
+
+mod rig;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use model::{Kind, Labels, Matcher, TimeRange, stale_nan};
+use rig::{HOUR, MINUTE, NOON, Rig, Samples, read, settings, tenant};
+use storage::Refusal::{Conflict, InvalidLabels, SeriesLimit, TooFarInFuture, TooOld};
+use storage::Verdict::{Duplicate, Refused, Stored};
+use storage::{Context, LabelRequest, Select, SelectRequest, collect};
+use testkit::MemDisk;
+use tsdb::{Settings, Tsdb};
+
+#[test]
+fn taken_refused_and_doubled() {
+    let rig = Rig::new();
+    let now = NOON;
+    assert_eq!(rig.push("t", "up", &[(now, 1.0), (now + 1, 2.0)]), [Stored, Stored]);
+    assert_eq!(rig.push("t", "up", &[(now, 1.0), (now + 1, 3.0)]), [Duplicate, Refused(Conflict)]);
+    // Out of order within the window, up to its edge.
+    assert_eq!(rig.push("t", "up", &[(now - HOUR, 4.0), (now - 2 * HOUR, 5.0)]), [Stored, Stored]);
+    assert_eq!(rig.push("t", "up", &[(now - HOUR, 4.0), (now - HOUR, 4.5)]), [Duplicate, Refused(Conflict)]);
+    assert_eq!(rig.push("t", "up", &[(now - 2 * HOUR - 1, 6.0)]), [Refused(TooOld)]);
+    // The future: refused by itself, and it narrows nothing.
+    let ahead =
+        rig.push("t", "up", &[(now + 10 * MINUTE, 7.0), (now + 10 * MINUTE + 1, 8.0), (now + 2, 9.0)]);
+    assert_eq!(ahead, [Stored, Refused(TooFarInFuture), Stored]);
+    assert_eq!(rig.push("t", "up", &[(now + 3, stale_nan())]), [Stored]);
+    assert_eq!(
+        rig.push("t", "up", &[(now + 3, stale_nan()), (now + 3, f64::NAN)]),
+        [Duplicate, Refused(Conflict)]
+    );
+    rig.expect(
+        "t",
+        &[(
+            "up",
+            &[
+                (now - 2 * HOUR, 5.0),
+                (now - HOUR, 4.0),
+                (now, 1.0),
+                (now + 1, 2.0),
+                (now + 2, 9.0),
+                (now + 3, stale_nan()),
+                (now + 10 * MINUTE, 7.0),
+            ],
+        )],
+    );
+}
+
+#[test]
+fn a_backlog_in_order_is_taken_however_late_up_to_two_days() {
+    let rig = Rig::new();
+    let old: Vec<(i64, f64)> = (0..100).map(|i| (NOON - 40 * HOUR + i * 10 * MINUTE, i as f64)).collect();
+    assert!(rig.push("t", "backfill", &old).iter().all(|v| *v == Stored));
+    assert!(rig.push("t", "backfill", &old).iter().all(|v| *v == Duplicate));
+    assert_eq!(rig.push("t", "backfill", &[(NOON - 39 * HOUR + 1, 0.0)]), [Refused(TooOld)]);
+    assert_eq!(rig.push("t", "older", &[(NOON - 48 * HOUR - 1, 0.0)]), [Refused(TooOld)]);
+    rig.expect("t", &[("backfill", &old)]);
+    // A series of which nothing was taken does not exist.
+    assert_eq!(rig.tsdb.head_stats().series, 1);
+}
+
+#[test]
+fn tenants_do_not_meet_and_limits_spare_what_exists() {
+    let rig = Rig::with(Settings { max_series_per_tenant: 2, ..settings() });
+    for (of, value) in [("a", 1.0), ("b", 2.0)] {
+        for series in ["x", "y"] {
+            assert_eq!(rig.push(of, series, &[(NOON, value)]), [Stored]);
+        }
+        assert_eq!(rig.push(of, "z", &[(NOON, value)]), [Refused(SeriesLimit)]);
+        assert_eq!(rig.push(of, "x", &[(NOON + 1, value)]), [Stored]);
+    }
+    rig.expect("a", &[("x", &[(NOON, 1.0), (NOON + 1, 1.0)]), ("y", &[(NOON, 1.0)])]);
+    rig.expect("b", &[("x", &[(NOON, 2.0), (NOON + 1, 2.0)]), ("y", &[(NOON, 2.0)])]);
+    assert!(rig.tsdb.tenant(&tenant("c")).is_none());
+    assert_eq!(rig.tsdb.tenants(), [tenant("a"), tenant("b")]);
+}
+
+#[test]
+fn labels_that_are_too_long_are_refused_alone() {
+    let rig = Rig::new();
+    let long = "x".repeat(100_000);
+    let rows: [(&str, &[(i64, f64)]); 3] =
+        [("a", &[(NOON, 1.0)]), (&long, &[(NOON, 1.0)]), ("b", &[(NOON, 1.0)])];
+    assert_eq!(rig.try_push("t", &rows).unwrap(), [Stored, Refused(InvalidLabels), Stored]);
+}
+
+#[test]
+fn a_kill_loses_nothing_and_narrows_nothing() {
+    let mut rig = Rig::new();
+    let mut wanted: Vec<(String, Vec<(i64, f64)>)> = Vec::new();
+    for n in 0..40 {
+        let samples: Vec<(i64, f64)> =
+            (0..n * 5).map(|i| (NOON - HOUR + i * 10_000, (i * n) as f64)).collect();
+        rig.push("t", &format!("s{n:02}"), &samples);
+        if n > 0 {
+            wanted.push((format!("s{n:02}"), samples));
+        }
+    }
+    rig.push("t", "s05", &[(NOON - HOUR - 7, 0.25)]);
+    wanted[4].1.insert(0, (NOON - HOUR - 7, 0.25));
+    let wanted: Vec<(&str, &[(i64, f64)])> = wanted.iter().map(|(n, s)| (&**n, &**s)).collect();
+    for _ in 0..3 {
+        rig.expect("t", &wanted);
+        rig.kill();
+    }
+    rig.expect("t", &wanted);
+    assert_eq!(
+        rig.push("t", "s05", &[(NOON - HOUR - 7, 0.25), (NOON - HOUR - 7, 1.0)]),
+        [Duplicate, Refused(Conflict)]
+    );
+    assert_eq!(rig.push("t", "s39", &[(NOON - 2 * HOUR, 1.0)]), [Stored]);
+    assert_eq!(rig.push("t", "s39", &[(NOON - 2 * HOUR - 1, 1.0)]), [Refused(TooOld)]);
+}
+
+#[test]
+fn a_cut_moves_windows_into_blocks_and_reads_see_one_whole() {
+    let mut rig = Rig::new();
+    let samples: Vec<(i64, f64)> = (0..480).map(|i| (NOON + i * 30_000, i as f64)).collect();
+    for (i, (t, v)) in samples.iter().enumerate() {
+        rig.clock.set(*t);
+        rig.push("t", "up", &[(*t, *v)]);
+        if i % 3 == 0 {
+            rig.push("u", "other", &[(*t, *v)]);
+        }
+    }
+    assert_eq!(rig.tsdb.cut(NOON + 4 * HOUR - 1, false).unwrap().len(), 0);
+    rig.clock.set(NOON + 4 * HOUR + 5 * MINUTE);
+    let cut = rig.tsdb.cut(rig.now(), false).unwrap();
+    assert_eq!(cut.len(), 2);
+    let meta = &cut[0].meta;
+    assert_eq!((meta.min_time, meta.max_time), (NOON, NOON + 2 * HOUR));
+    assert_eq!(meta.stats.num_samples, 240);
+    assert!(meta.compaction.hints.is_empty());
+    let thanos = meta.thanos.as_ref().unwrap();
+    assert_eq!(thanos.source, "receive");
+    assert_eq!(thanos.labels["tenant_id"], "t");
+    assert_eq!(thanos.labels["replica"], "a");
+    assert!(rig.disk_has(&cut[0].dir.join("meta.json")));
+    rig.expect("t", &[("up", &samples)]);
+    assert_eq!(rig.tsdb.head_stats().samples, 240 + 80);
+
+    // The rest by force: clamped to the samples, and the series goes on afterwards.
+    let forced = rig.tsdb.cut(rig.now(), true).unwrap();
+    assert_eq!(forced.len(), 2);
+    assert_eq!((forced[0].meta.min_time, forced[0].meta.max_time), (samples[240].0, samples[479].0 + 1));
+    rig.expect("t", &[("up", &samples)]);
+    let mut more = samples.clone();
+    more.push((rig.now(), 0.5));
+    rig.push("t", "up", &[(rig.now(), 0.5)]);
+    rig.expect("t", &[("up", &more)]);
+    for _ in 0..2 {
+        rig.kill();
+        rig.expect("t", &[("up", &more)]);
+        assert_eq!(rig.tsdb.local_blocks(&tenant("t")).len(), 2);
+        assert_eq!(rig.tsdb.head_stats().samples, 1);
+    }
+
+    // A sample of a window that is in a block already opens a supplementary block.
+    rig.push("t", "up", &[(NOON + 3 * HOUR + 1, 0.75)]);
+    let late = rig.tsdb.cut(rig.now(), true).unwrap();
+    let hints: Vec<bool> = late
+        .iter()
+        .filter(|b| b.tenant == tenant("t"))
+        .map(|b| b.meta.compaction.hints == ["from-out-of-order"])
+        .collect();
+    assert_eq!(hints, [true, false]);
+    let at = more.partition_point(|(t, _)| *t < NOON + 3 * HOUR + 1);
+    more.insert(at, (NOON + 3 * HOUR + 1, 0.75));
+    rig.expect("t", &[("up", &more)]);
+
+    // Retention: only what is shipped and old goes.
+    let month = NOON + 30 * 24 * HOUR;
+    assert_eq!(rig.tsdb.apply_retention(month, &|_| false).unwrap(), 0);
+    assert_eq!(rig.tsdb.apply_retention(NOON + HOUR, &|_| true).unwrap(), 0);
+    let first = late.len() + 4;
+    assert_eq!(rig.tsdb.apply_retention(month, &|_| true).unwrap(), first);
+    assert!(rig.read("t").is_empty());
+    rig.kill();
+    assert!(rig.tsdb.tenants().is_empty());
+}
+
+#[test]
+fn a_backfill_over_many_windows_is_cut_from_the_oldest_on() {
+    let rig = Rig::new();
+    let old: Vec<(i64, f64)> = (0..120).map(|i| (NOON - 20 * HOUR + i * 10 * MINUTE, i as f64)).collect();
+    for part in old.chunks(7) {
+        rig.push("t", "backfill", part);
+        rig.tsdb.cut(rig.now(), false).unwrap();
+    }
+    let blocks = rig.tsdb.local_blocks(&tenant("t"));
+    assert_eq!(blocks.len(), 7, "ten windows, three of them still in the head");
+    rig.expect("t", &[("backfill", &old)]);
+}
+
+#[test]
+fn old_segments_go_and_series_outlive_them() {
+    let mut rig = Rig::new();
+    let mut wanted = Vec::new();
+    for i in 0..600i64 {
+        let t = NOON + i * MINUTE;
+        rig.clock.set(t);
+        rig.push("t", "up", &[(t, i as f64)]);
+        wanted.push((t, i as f64));
+        if i % 3 == 0 {
+            let churn = format!("churn_{}", i / 30);
+            rig.push("t", &churn, &[(t, 1.0)]);
+        }
+        if i % 60 == 0 {
+            rig.tsdb.cut(t, false).unwrap();
+        }
+    }
+    let segments = |rig: &Rig| {
+        let names = rig.world.disk.list(Path::new("/data/wal")).unwrap();
+        names.iter().filter(|n| n.starts_with("segment")).count()
+    };
+    let before = segments(&rig);
+    let read_before = rig.read("t");
+    assert_eq!(read_before["up"], wanted.iter().map(|(t, v)| (*t, v.to_bits())).collect::<Vec<_>>());
+    let names = rig.world.disk.list(Path::new("/data/wal")).unwrap();
+    assert!(names.iter().any(|n| n.starts_with("checkpoint-")), "{names:?}");
+    rig.kill();
+    assert_eq!(rig.read("t"), read_before);
+    assert!(segments(&rig) <= before + 1);
+    // What the checkpoint knew of `up` still holds.
+    rig.push("t", "up", &[(rig.now() + 1, 5.0)]);
+    rig.kill();
+    assert_eq!(rig.read("t")["up"].len(), 601);
+    // Series nobody writes to are forgotten once their samples are in blocks.
+    assert!(rig.tsdb.head_stats().series < 21, "{}", rig.tsdb.head_stats().series);
+}
+
+#[test]
+fn matchers_names_and_values_over_head_and_blocks() {
+    let rig = Rig::new();
+    rig.push("t", "in_block", &[(NOON, 1.0)]);
+    rig.tsdb.cut(rig.now(), true).unwrap();
+    rig.push("t", "in_head", &[(NOON + 1, 2.0)]);
+    let view = rig.tsdb.tenant(&tenant("t")).unwrap();
+    let context = Context::background();
+    let request = |range| LabelRequest { range, matchers: vec![], limit: 0 };
+    let all = request(TimeRange::ALL);
+    assert_eq!(view.label_names(&all, &context).unwrap().values, ["__name__", "job"]);
+    assert_eq!(view.label_values("__name__", &all, &context).unwrap().values, ["in_block", "in_head"]);
+    let old = request(TimeRange::new(0, NOON - 3 * HOUR));
+    assert!(view.label_values("__name__", &old, &context).unwrap().values.is_empty());
+    let some = LabelRequest { matchers: vec![Matcher::equal("__name__", "in_head")], ..all.clone() };
+    assert_eq!(view.label_values("job", &some, &context).unwrap().values, ["test"]);
+    assert_eq!(view.time_range().unwrap(), TimeRange::new(NOON, NOON + 2 * HOUR - 1));
+
+    let names = |samples: Samples| samples.into_keys().collect::<Vec<_>>();
+    let regex = Matcher::new(model::MatchOp::Regex, "__name__", "in_.*").unwrap();
+    assert_eq!(names(read(&rig.tsdb, "t", TimeRange::ALL, vec![regex])), ["in_block", "in_head"]);
+    let mut request = SelectRequest::new(TimeRange::ALL, vec![]);
+    request.limit = 1;
+    request.skip_chunks = true;
+    let (entries, notes) = collect(view.select(&request, &context).unwrap()).unwrap();
+    assert_eq!(entries.len(), 1);
+    assert!(entries[0].chunks.is_empty());
+    assert_eq!(notes.warnings.len(), 1);
+    // A budget that is too small is an error with the figures.
+    let small = Context { budget: storage::Budget::new("--query.max-memory", 10), ..context };
+    let request = SelectRequest::new(TimeRange::ALL, vec![]);
+    assert_eq!(view.select(&request, &small).err().unwrap().kind, Kind::Exhausted);
+}
+
+#[test]
+fn a_damaged_block_is_skipped_and_an_unfinished_one_removed() {
+    let mut rig = Rig::new();
+    rig.push("t", "a", &[(NOON, 1.0)]);
+    let one = rig.tsdb.cut(rig.now(), true).unwrap().remove(0);
+    rig.push("t", "b", &[(NOON + 1, 2.0)]);
+    rig.tsdb.cut(rig.now(), true).unwrap();
+    let index = one.dir.join("index");
+    rig.world.disk.open(&index).unwrap().set_len(30).unwrap();
+    let unfinished = one.dir.with_file_name(format!("{}.tmp-for-creation", one.id));
+    rig.world.disk.create_dir_all(&unfinished).unwrap();
+    rig.kill();
+    rig.expect("t", &[("b", &[(NOON + 1, 2.0)])]);
+    assert!(rig.disk_has(&index));
+    assert!(!rig.disk_has(&unfinished));
+}
+
+#[test]
+fn folders_of_others_and_newer_versions_are_refused_untouched() {
+    let cases: [&[&str]; 5] = [
+        &["/data/wal/00000000", "/data/chunks_head/000001"],
+        &["/data/tenant/wal/00000003"],
+        &["/data/thanos.shipper.json"],
+        &["/data/chunks_head/000001"],
+        &["/data/wal/checkpoint.00000005/00000000"],
+    ];
+    for files in cases {
+        let disk = MemDisk::new();
+        let (world, _) = testkit::world(Arc::new(disk.clone()), NOON, 1);
+        for file in files {
+            let path = Path::new(file);
+            world.disk.create_dir_all(path.parent().unwrap()).unwrap();
+            world.disk.create(path).unwrap();
+        }
+        let before = world.disk.list(Path::new("/data")).unwrap();
+        let error = Tsdb::open(world.clone(), settings()).err().unwrap();
+        assert_eq!(error.kind, Kind::Refused, "{files:?}: {error}");
+        assert!(error.message.contains("Use another folder"), "{error}");
+        assert_eq!(world.disk.list(Path::new("/data")).unwrap(), before);
+    }
+    let rig = Rig::new();
+    let path = Path::new("/data/tributary-tsdb.json");
+    rig.world.disk.write_atomic(path, br#"{"version":2,"shards":2}"#).unwrap();
+    let error = Tsdb::open(rig.world.clone(), settings()).err().unwrap();
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.message.contains("newer version"), "{error}");
+}
+
+#[test]
+fn two_processes_cannot_share_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { dir: dir.path().to_owned(), ..settings() };
+    let first = Tsdb::open(runtime::World::real(), settings.clone()).unwrap();
+    let error = Tsdb::open(runtime::World::real(), settings.clone()).err().unwrap();
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.message.contains("in use by another process"), "{error}");
+    first.close().unwrap();
+    Tsdb::open(runtime::World::real(), settings).unwrap();
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_room_and_keeps_reads() {
+    let rig = Rig::new();
+    rig.push("t", "up", &[(NOON, 1.0)]);
+    rig.disk.set_capacity_limit(Some(1));
+    let value = |i: i64| (NOON + i, i as f64);
+    let mut stored = vec![value(0)];
+    stored[0].1 = 1.0;
+    let mut refused = 0;
+    for i in 1..2000 {
+        match rig.try_push("t", &[("up", &[value(i)])]) {
+            Ok(_) => stored.push(value(i)),
+            Err(error) => {
+                assert!(error.contains("until the disk has room"), "{error}");
+                refused += 1;
+                break;
+            }
+        }
+    }
+    assert_eq!(refused, 1, "the log must meet the limit");
+    assert!(matches!(rig.tsdb.health(), tsdb::Health::ReadOnly(_)));
+    rig.expect("t", &[("up", &stored)]);
+    rig.disk.set_capacity_limit(None);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    rig.push("t", "up", &[value(5000)]);
+    stored.push(value(5000));
+    rig.expect("t", &[("up", &stored)]);
+    assert_eq!(rig.tsdb.health(), tsdb::Health::Good);
+}
+
+#[test]
+fn a_series_without_labels_is_refused() {
+    let rig = Rig::new();
+    let labels = Labels::empty();
+    let t = tenant("t");
+    let mut batch = storage::WriteBatch::default();
+    batch.push(
+        labels.as_bytes(),
+        labels.placement_hash("t"),
+        [model::Sample { timestamp: NOON, value: 1.0 }],
+    );
+    let mut verdicts = [Stored];
+    storage::Append::append(&*rig.tsdb, &t, &batch, &[0], NOON, &mut verdicts).unwrap();
+    assert_eq!(verdicts, [Refused(InvalidLabels)]);
+}
+
+impl Rig {
+    fn disk_has(&self, path: &Path) -> bool {
+        self.world.disk.exists(path)
+    }
+}
