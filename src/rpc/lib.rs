@@ -10,6 +10,7 @@ mod advertised;
 mod channel;
 mod convert;
 mod health;
+mod metrics;
 mod serve;
 mod status;
 pub mod store;

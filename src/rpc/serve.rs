@@ -12,6 +12,7 @@ use wire::pb::thanos::info::info_server::InfoServer;
 use wire::pb::thanos::store_server::StoreServer as PbStoreServer;
 
 use crate::channel::MAX_MESSAGE;
+use crate::metrics::CountCalls;
 use crate::{Health, StoreServer, WriteServer};
 
 /// What is served on one port.
@@ -87,7 +88,8 @@ pub async fn serve(
         server = server.max_connection_age(age);
     }
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = server.add_routes(services.routes).serve_with_incoming_shutdown(incoming, signal);
+    let serving =
+        server.layer(CountCalls).add_routes(services.routes).serve_with_incoming_shutdown(incoming, signal);
     let grace_over = async {
         if begun.wait_for(|begun| *begun).await.is_err() {
             return std::future::pending().await;

@@ -18,13 +18,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use wire::pb::thanos::info::{InfoRequest, info_client::InfoClient};
 use wire::pb::thanos::series_response::Result as Frame;
 use wire::pb::thanos::store_client::StoreClient as PbStoreClient;
 use wire::pb::thanos::{self as pb, PartialResponseStrategy};
 
 use crate::channel::{self, ClientOptions, MAX_MESSAGE};
+use crate::metrics::{self, Method};
 use crate::{PeerInfo, TENANT_METADATA, convert, error_from_status};
 
 /// Series per batch that we ask for, as Thanos's queriers do.
@@ -82,7 +83,7 @@ impl StoreClient {
     pub async fn info(&self) -> Result<PeerInfo, Error> {
         let inner = &self.inner;
         let mut client = InfoClient::new(inner.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-        let answer = inner.within(client.info(inner.request(InfoRequest {}))).await?;
+        let answer = inner.within(metrics::INFO, client.info(inner.request(InfoRequest {}))).await?;
         let info = PeerInfo::from_pb(answer)?;
         if let Some(store) = &info.store {
             inner.strips.store(store.strips_replica_labels, Relaxed);
@@ -117,12 +118,23 @@ impl Inner {
 
     async fn within<T>(
         &self,
+        method: Method,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Error> {
         let answer = match self.options.response_timeout {
-            None => call.await,
-            Some(limit) => tokio::time::timeout(limit, call).await.map_err(|_| self.too_slow(limit))?,
+            None => Ok(call.await),
+            Some(limit) => tokio::time::timeout(limit, call).await.map_err(|_| limit),
         };
+        let code = match &answer {
+            Ok(Ok(_)) => Code::Ok,
+            Ok(Err(status)) => status.code(),
+            Err(_) => Code::DeadlineExceeded,
+        };
+        // A stream that begins well is counted when it ends.
+        if method != metrics::SERIES || code != Code::Ok {
+            metrics::client_handled(method, code);
+        }
+        let answer = answer.map_err(|limit| self.too_slow(limit))?;
         answer.map(tonic::Response::into_inner).map_err(|status| self.failed(&status))
     }
 
@@ -173,7 +185,7 @@ impl Inner {
         out: &mpsc::Sender<Item>,
     ) -> Result<(), Error> {
         let mut client = self.client();
-        let call = self.within(client.series(self.request(request)));
+        let call = self.within(metrics::SERIES, client.series(self.request(request)));
         let mut stream: Streaming<pb::SeriesResponse> = tokio::select! {
             () = out.closed() => return Ok(()),
             stream = self.while_wanted(context, call) => stream?,
@@ -183,7 +195,10 @@ impl Inner {
                 () = out.closed() => return Ok(()),
                 frame = self.while_wanted(context, self.frame(&mut stream)) => frame?,
             };
-            let Some(frame) = frame else { return Ok(()) };
+            let Some(frame) = frame else {
+                metrics::client_handled(metrics::SERIES, Code::Ok);
+                return Ok(());
+            };
             let mut part = Part::default();
             match frame.result {
                 Some(Frame::Series(series)) => part.entries.push(self.entry(series)?),
@@ -208,12 +223,20 @@ impl Inner {
         stream: &mut Streaming<pb::SeriesResponse>,
     ) -> Result<Option<pb::SeriesResponse>, Error> {
         let next = match self.options.response_timeout {
-            None => stream.message().await,
-            Some(limit) => {
-                tokio::time::timeout(limit, stream.message()).await.map_err(|_| self.too_slow(limit))?
-            }
+            None => Ok(stream.message().await),
+            Some(limit) => tokio::time::timeout(limit, stream.message()).await.map_err(|_| limit),
         };
-        next.map_err(|status| self.failed(&status))
+        match next {
+            Ok(Ok(frame)) => Ok(frame),
+            Ok(Err(status)) => {
+                metrics::client_handled(metrics::SERIES, status.code());
+                Err(self.failed(&status))
+            }
+            Err(limit) => {
+                metrics::client_handled(metrics::SERIES, Code::DeadlineExceeded);
+                Err(self.too_slow(limit))
+            }
+        }
     }
 
     fn entry(&self, series: pb::Series) -> Result<SeriesEntry, Error> {
@@ -286,7 +309,9 @@ impl Select for StoreClient {
             ..Default::default()
         };
         let inner = self.inner.clone();
-        let work = async move { inner.within(inner.client().label_names(inner.request(body))).await };
+        let work = async move {
+            inner.within(metrics::LABEL_NAMES, inner.client().label_names(inner.request(body))).await
+        };
         let answer = self.inner.wait(context, work)?;
         Ok(listed(&self.inner.address, answer.names, answer.warnings))
     }
@@ -302,7 +327,9 @@ impl Select for StoreClient {
             ..Default::default()
         };
         let inner = self.inner.clone();
-        let work = async move { inner.within(inner.client().label_values(inner.request(body))).await };
+        let work = async move {
+            inner.within(metrics::LABEL_VALUES, inner.client().label_values(inner.request(body))).await
+        };
         let answer = self.inner.wait(context, work)?;
         Ok(listed(&self.inner.address, answer.values, answer.warnings))
     }

@@ -19,7 +19,7 @@ use super::backoff::Backoff;
 use super::codec::{ClientCodec, PATH};
 use super::{WriteCall, WriteShape, verdicts};
 use crate::channel::{self, ClientOptions, MAX_MESSAGE};
-use crate::error_from_status;
+use crate::{error_from_status, metrics};
 
 /// How a peer is written to. The defaults are Thanos's.
 #[derive(Clone, Debug)]
@@ -119,9 +119,11 @@ impl WriteClient {
         let answer = tokio::time::timeout(inner.options.timeout, inner.send(body)).await;
         let Ok(answer) = answer else {
             inner.backoff.failed(&inner.world);
+            metrics::client_handled(metrics::REMOTE_WRITE, Code::DeadlineExceeded);
             let message = format!("{}: no answer within {:?}", inner.address, inner.options.timeout);
             return Err(inner.error(Kind::Unavailable, WriteFault::TimedOut, message));
         };
+        metrics::client_handled(metrics::REMOTE_WRITE, answer.as_ref().err().map_or(Code::Ok, Status::code));
         match answer {
             Ok(response) => {
                 inner.backoff.succeeded();
