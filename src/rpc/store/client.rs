@@ -273,7 +273,7 @@ impl Select for StoreClient {
         let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
         let reader = self.inner.clone().read(series_request(request, context), context.clone(), sender);
         self.inner.handle.spawn(reader);
-        let mut set = PeerSet {
+        let set = PeerSet {
             inner: self.inner.clone(),
             context: context.clone(),
             parts: receiver,
@@ -286,17 +286,7 @@ impl Select for StoreClient {
         if strips {
             return Ok(Box::new(set));
         }
-        // A peer that leaves the labels in: all of its series are read and sorted anew.
-        let mut held = context.budget.reserve(0)?;
-        let mut entries = Vec::new();
-        while let Some(mut entry) = set.next()? {
-            entry.labels = entry.labels.filter(|name| !without.iter().any(|w| w == name));
-            let chunks: usize = entry.chunks.iter().map(|c| c.bytes.len()).sum();
-            held.grow((entry.labels.as_bytes().len() + chunks) as u64)?;
-            entries.push(entry);
-        }
-        entries.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(Box::new(Resorted { entries: entries.into_iter(), last: None, notes: set.notes(), _held: held }))
+        resort(Box::new(set), without, context)
     }
 
     fn label_names(&self, request: &LabelRequest, context: &Context) -> Result<Listed, Error> {
@@ -442,20 +432,37 @@ impl SeriesSet for PeerSet {
     }
 }
 
-/// A peer's answer of which labels were removed here.
+/// The answer of a peer that leaves labels in: all of its series are read and sorted anew without them.
+fn resort(
+    mut set: Box<dyn SeriesSet>,
+    without: &[String],
+    context: &Context,
+) -> Result<Box<dyn SeriesSet>, Error> {
+    let mut held = context.budget.reserve(0)?;
+    let mut entries = Vec::new();
+    while let Some(mut entry) = set.next()? {
+        entry.labels = entry.labels.filter(|name| !without.iter().any(|w| w == name));
+        let chunks: usize = entry.chunks.iter().map(|c| c.bytes.len()).sum();
+        held.grow((entry.labels.as_bytes().len() + chunks) as u64)?;
+        entries.push(entry);
+    }
+    entries.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(Box::new(Resorted { entries: entries.into_iter(), next: None, notes: set.notes(), _held: held }))
+}
+
 struct Resorted {
     entries: std::vec::IntoIter<SeriesEntry>,
-    last: Option<SeriesEntry>,
+    next: Option<SeriesEntry>,
     notes: Notes,
     _held: Reservation,
 }
 
 impl SeriesSet for Resorted {
     fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
-        let Some(mut entry) = self.last.take().or_else(|| self.entries.next()) else { return Ok(None) };
+        let Some(mut entry) = self.next.take().or_else(|| self.entries.next()) else { return Ok(None) };
         for mut next in self.entries.by_ref() {
             if next.labels != entry.labels {
-                self.last = Some(next);
+                self.next = Some(next);
                 break;
             }
             entry.chunks.append(&mut next.chunks);
@@ -466,5 +473,30 @@ impl SeriesSet for Resorted {
 
     fn notes(&mut self) -> Notes {
         std::mem::take(&mut self.notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::{collect, from_entries};
+
+    use super::*;
+
+    #[test]
+    fn labels_that_a_peer_left_in_are_removed_in_order() {
+        let entry = |pairs: &[(&str, &str)]| SeriesEntry {
+            labels: Labels::from_pairs(pairs.iter().copied()).unwrap(),
+            chunks: Vec::new(),
+        };
+        let set = from_entries(vec![
+            entry(&[("a", "1"), ("b", "9")]),
+            entry(&[("a", "1"), ("r", "x"), ("s", "2")]),
+            entry(&[("a", "1"), ("r", "y"), ("s", "1")]),
+            entry(&[("a", "1"), ("r", "z"), ("s", "2")]),
+        ]);
+        let set = resort(set, &["r".to_owned()], &Context::background()).unwrap();
+        let (entries, _) = collect(set).unwrap();
+        let shown: Vec<_> = entries.iter().map(|e| e.labels.to_string()).collect();
+        assert_eq!(shown, [r#"{a="1", b="9"}"#, r#"{a="1", s="1"}"#, r#"{a="1", s="2"}"#]);
     }
 }

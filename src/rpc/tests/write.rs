@@ -256,7 +256,7 @@ async fn framed_snappy_is_read_and_garbage_is_named() {
         (Some("snappy"), 1, pack(&vec![0; 8 << 20]), Code::ResourceExhausted),
         (Some("brotli"), 1, b"junk".to_vec(), Code::Unimplemented),
         (None, 0, b"\x0a\xff".to_vec(), Code::InvalidArgument),
-        (None, 0, vec![0x0a; 3 << 20], Code::OutOfRange),
+        (None, 0, vec![0x0a; 4 << 20], Code::OutOfRange),
     ] {
         let status = by_hand(&running, encoding, flag, &message).await;
         assert_eq!(status.code(), code, "{status}");
