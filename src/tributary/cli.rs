@@ -7,9 +7,8 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 use settings::{Load, with_flags};
 
-use crate::boot;
 use crate::standalone::{self, StandaloneSettings};
-use crate::tools;
+use crate::{boot, roles, tools};
 
 const ABOUT: &str = "A receive-first home for Prometheus metrics, wire- and format-compatible with Thanos.";
 
@@ -36,6 +35,15 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
         Some(("standalone", matches)) => {
             boot::start("standalone", matches, |s: &StandaloneSettings| &s.log, standalone::run)
         }
+        Some(("receive", matches)) => {
+            boot::start("receive", matches, |s: &receive::Settings| &s.common.log, roles::receive)
+        }
+        Some(("query", matches)) => {
+            boot::start("query", matches, |s: &query::Settings| &s.common.log, roles::query)
+        }
+        Some(("store", matches)) => {
+            boot::start("store", matches, |s: &store::Settings| &s.common.log, roles::store)
+        }
         Some(("tools", matches)) => tools::run(matches),
         // Clap requires one of those that command() lists.
         _ => ExitCode::from(2),
@@ -55,6 +63,9 @@ pub fn command() -> Command {
         .disable_help_subcommand(true)
         .max_term_width(110)
         .subcommand(role::<StandaloneSettings>("standalone"))
+        .subcommand(role::<receive::Settings>("receive"))
+        .subcommand(role::<query::Settings>("query"))
+        .subcommand(role::<store::Settings>("store"))
         .subcommand(tools::command())
 }
 
@@ -69,9 +80,12 @@ fn role<S: Load>(name: &'static str) -> Command {
 pub fn example(role: &str) -> Option<String> {
     match role {
         "standalone" => Some(settings::example::<StandaloneSettings>(role)),
+        "receive" => Some(settings::example::<receive::Settings>(role)),
+        "query" => Some(settings::example::<query::Settings>(role)),
+        "store" => Some(settings::example::<store::Settings>(role)),
         _ => None,
     }
 }
 
 /// Roles that have an example file.
-pub const ROLES: [&str; 1] = ["standalone"];
+pub const ROLES: [&str; 4] = ["standalone", "receive", "query", "store"];

@@ -2,6 +2,7 @@
 
 mod boot;
 mod cli;
+mod roles;
 mod standalone;
 mod tools;
 
