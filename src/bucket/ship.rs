@@ -8,17 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use block::{BlockId, Meta};
+use block::{Block, BlockId, Meta};
 use model::Kind;
 use runtime::World;
 
-use crate::{Bucket, Error, Ledger, RetryPolicy, upload_block};
+use crate::{Bucket, Error, Ledger, RetryPolicy, Uploaded, upload_block};
 
 /// What to ship.
 #[derive(Clone, Copy, Debug)]
 pub struct ShipSettings {
     /// Also blocks that were merged on this machine (level above 1).
     pub upload_compacted: bool,
+    /// Opens each block before it goes up, so that damage found here does not travel.
+    pub verify: bool,
     /// Pauses between failing rounds.
     pub retry: RetryPolicy,
 }
@@ -30,7 +32,7 @@ impl Default for ShipSettings {
             first_pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(300),
         };
-        ShipSettings { upload_compacted: false, retry }
+        ShipSettings { upload_compacted: false, verify: true, retry }
     }
 }
 
@@ -101,7 +103,7 @@ impl Shipper {
             if ledger.contains(meta.ulid) || !wanted(meta, &self.settings) {
                 continue;
             }
-            match upload_block(&self.bucket, &self.world, dir, meta).await {
+            match self.ship_one(dir, meta).await {
                 Ok(done) => {
                     ledger = self.record(ledger, meta.ulid).await?;
                     report.uploaded.push(meta.ulid);
@@ -124,6 +126,21 @@ impl Shipper {
         self.forget(ledger, present).await?;
         report.shipped.retain(|id| blocks.iter().any(|(_, meta)| meta.ulid == *id));
         Ok(())
+    }
+
+    async fn ship_one(&self, dir: &Path, meta: &Meta) -> Result<Uploaded, Error> {
+        if self.settings.verify {
+            let (world, dir) = (self.world.clone(), dir.to_owned());
+            let opened = move || {
+                let broken = |e: block::Error| {
+                    let message = format!("block in {} cannot be uploaded: {}", dir.display(), e.message);
+                    Error::with_source(Kind::Corrupt, message, e)
+                };
+                Block::open(&world, &dir).map(drop).map_err(broken)
+            };
+            off_thread(opened).await?;
+        }
+        upload_block(&self.bucket, &self.world, dir, meta).await
     }
 
     async fn open(&self, folder: &Path) -> Result<Ledger, Error> {

@@ -6,9 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use block::{BlockWriter, MetaSpec, ThanosSpec};
 use bucket::{RetryPolicy, ShipSettings, Shipper, ledger, upload_block};
+use chunk::ChunkData;
 use common::{Faulty, denied, folder, id, unavailable};
-use model::Kind;
+use model::{Kind, Labels, Sample, TimeRange};
 use runtime::{Disk, World};
 use testkit::MemDisk;
 
@@ -16,6 +18,11 @@ fn world() -> (World, MemDisk) {
     let disk = MemDisk::new();
     let (world, _) = testkit::world(Arc::new(disk.clone()), 1_700_000_000_000, 1);
     (world, disk)
+}
+
+/// The folders of these stories are no real blocks.
+fn unverified() -> ShipSettings {
+    ShipSettings { verify: false, ..ShipSettings::default() }
 }
 
 #[tokio::test]
@@ -120,7 +127,7 @@ async fn blocks_ship_oldest_first_and_a_bad_one_stops_nobody() {
     let mut empty = folder(&world, home, id(4), 40, 100);
     empty.1.stats.num_samples = 0;
     let blocks = vec![good, older, broken, unlabelled, merged, empty];
-    let shipper = Shipper::new(store.bucket(&world), &world, ShipSettings::default());
+    let shipper = Shipper::new(store.bucket(&world), &world, unverified());
     let report = shipper.sync("tenant", home, blocks.clone()).await;
     assert_eq!(report.uploaded, [id(6), id(5)]);
     assert_eq!(
@@ -145,7 +152,7 @@ async fn a_bucket_that_fails_is_tried_again_later() {
     let store = Faulty::new();
     let home = Path::new("/data/tenant");
     let blocks = vec![folder(&world, home, id(1), 0, 100), folder(&world, home, id(2), 100, 100)];
-    let shipper = Shipper::new(store.bucket(&world), &world, ShipSettings::default());
+    let shipper = Shipper::new(store.bucket(&world), &world, unverified());
     let second = id(2).to_string();
     store.on_each(move |verb, path| (verb == "put" && path.contains(&second)).then(|| denied(path)));
     let report = shipper.sync("tenant", home, blocks.clone()).await;
@@ -168,4 +175,30 @@ async fn a_bucket_that_fails_is_tried_again_later() {
     let report = shipper.sync("tenant", home, blocks).await;
     assert!(report.error.is_none() && report.retry_in.is_none());
     assert_eq!(report.shipped.len(), 2);
+}
+
+#[tokio::test]
+async fn a_damaged_index_does_not_travel() {
+    let (world, disk) = world();
+    let store = Faulty::new();
+    let home = Path::new("/data/tenant");
+    let labels = Labels::from_pairs([("a", "b")]).unwrap();
+    let bytes = chunk::xor::encode([Sample { timestamp: 5, value: 1.0 }]).unwrap();
+    let chunks =
+        [ChunkData { range: TimeRange::new(5, 5), encoding: chunk::Encoding::Xor, bytes: bytes.into() }];
+    let mut blocks = Vec::new();
+    for n in 1..=2 {
+        let mut writer = BlockWriter::create(&world, home, id(n)).unwrap();
+        writer.add_series(&labels, &chunks).unwrap();
+        let thanos =
+            ThanosSpec { labels: [("r".to_owned(), "a".to_owned())].into(), ..ThanosSpec::default() };
+        let meta = writer.finish(MetaSpec { thanos: Some(thanos), ..MetaSpec::default() }).unwrap().unwrap();
+        blocks.push((home.join(id(n).to_string()), meta));
+    }
+    disk.damage(&blocks[0].0.join("index"), |bytes| bytes[20] ^= 1).unwrap();
+    let shipper = Shipper::new(store.bucket(&world), &world, ShipSettings::default());
+    let report = shipper.sync("tenant", home, blocks).await;
+    assert_eq!(report.uploaded, [id(2)]);
+    assert_eq!(report.skipped.len(), 1);
+    assert_eq!(report.skipped[0].1.kind, Kind::Corrupt);
 }

@@ -314,6 +314,10 @@ pub(crate) type SharedPages = Arc<Pages>;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+    use object_store::throttle::{ThrottleConfig, ThrottledStore};
     use runtime::World;
 
     use super::*;
@@ -328,7 +332,10 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn any_range_is_what_the_file_has_and_is_fetched_once() {
-        let bucket = Bucket::in_memory(&World::real());
+        let slow =
+            ThrottleConfig { wait_get_per_call: Duration::from_millis(30), ..ThrottleConfig::default() };
+        let store = ThrottledStore::new(InMemory::new(), slow);
+        let bucket = Bucket::over(Arc::new(store), "slow", &World::real());
         let id = BlockId::from_parts(1, 1);
         let file: Vec<u8> = (0..300_000u32).map(|n| (n / 7) as u8).collect();
         bucket.put(&FileKind::Index.path(id), file.clone().into()).await.unwrap();
@@ -346,7 +353,7 @@ mod tests {
                     assert_eq!(bytes, file[range.start as usize..end], "{range:?}");
                 }
             }
-            assert_eq!(spent.bytes.load(Relaxed), 5 * PAGE, "fetched once for both");
+            assert_eq!(spent.bytes.load(Relaxed), 7 * PAGE, "fetched once for both");
             assert!(pages.arriving.lock().is_empty());
         }
         let pages = Pages::new(bucket, 0, 0);
