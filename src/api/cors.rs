@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use http::{HeaderValue, header};
 use model::Pattern;
 
 /// The rule for the `Origin` of a request.
@@ -34,15 +33,12 @@ impl Cors {
     }
 }
 
-/// Answers preflights and marks answers.
+/// Marks answers.
 pub async fn apply(State(cors): State<Cors>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = match *request.method() {
-        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
-        _ => next.run(request).await,
-    };
+    let mut response = next.run(request).await;
     if matches!(cors, Cors::Off) {
-        return response.map(Body::new);
+        return response;
     }
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
@@ -58,5 +54,5 @@ pub async fn apply(State(cors): State<Cors>, request: Request, next: Next) -> Re
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         }
     }
-    response.map(Body::new)
+    response
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
-use http::HeaderMap;
+use axum::routing::{MethodRouter, get};
+use http::{HeaderMap, StatusCode};
 use model::{Matcher, Timestamp};
 use runtime::World;
 use storage::{Budget, Cancel, Context, PartialResponse, Select};
@@ -201,29 +201,34 @@ pub const PATHS: [&str; 12] = [
     "/api/v1/status/flags",
 ];
 
+/// A route that also answers a browser's question whether it may be asked.
+fn asked(route: MethodRouter<ApiState>) -> MethodRouter<ApiState> {
+    route.options(|| async { StatusCode::NO_CONTENT })
+}
+
 /// The routes under `/api/v1`.
 pub fn router(state: ApiState) -> Router {
     let cors = state.inner.settings.cors.clone();
     Router::new()
-        .route("/api/v1/query", get(query::instant).post(query::instant))
-        .route("/api/v1/query_range", get(query::range).post(query::range))
-        .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
-        .route("/api/v1/series", get(series::series).post(series::series))
-        .route("/api/v1/labels", get(series::label_names).post(series::label_names))
-        .route("/api/v1/label/{name}/values", get(series::label_values))
-        .route("/api/v1/metadata", get(status::metadata))
-        .route("/api/v1/targets/metadata", get(status::empty_list))
-        .route("/api/v1/targets", get(status::targets))
-        .route("/api/v1/scrape_pools", get(status::scrape_pools))
-        .route("/api/v1/alertmanagers", get(status::alertmanagers))
-        .route("/api/v1/rules", get(status::rules))
-        .route("/api/v1/alerts", get(status::alerts))
-        .route("/api/v1/notifications", get(status::empty_list))
-        .route("/api/v1/status/buildinfo", get(status::buildinfo))
-        .route("/api/v1/status/runtimeinfo", get(status::runtimeinfo))
-        .route("/api/v1/status/flags", get(status::flags))
-        .route("/api/v1/status/config", get(status::config))
-        .route("/api/v1/status/walreplay", get(status::walreplay))
+        .route("/api/v1/query", asked(get(query::instant).post(query::instant)))
+        .route("/api/v1/query_range", asked(get(query::range).post(query::range)))
+        .route("/api/v1/query_exemplars", asked(get(query::exemplars).post(query::exemplars)))
+        .route("/api/v1/series", asked(get(series::series).post(series::series)))
+        .route("/api/v1/labels", asked(get(series::label_names).post(series::label_names)))
+        .route("/api/v1/label/{name}/values", asked(get(series::label_values)))
+        .route("/api/v1/metadata", asked(get(status::metadata)))
+        .route("/api/v1/targets/metadata", asked(get(status::empty_list)))
+        .route("/api/v1/targets", asked(get(status::targets)))
+        .route("/api/v1/scrape_pools", asked(get(status::scrape_pools)))
+        .route("/api/v1/alertmanagers", asked(get(status::alertmanagers)))
+        .route("/api/v1/rules", asked(get(status::rules)))
+        .route("/api/v1/alerts", asked(get(status::alerts)))
+        .route("/api/v1/notifications", asked(get(status::empty_list)))
+        .route("/api/v1/status/buildinfo", asked(get(status::buildinfo)))
+        .route("/api/v1/status/runtimeinfo", asked(get(status::runtimeinfo)))
+        .route("/api/v1/status/flags", asked(get(status::flags)))
+        .route("/api/v1/status/config", asked(get(status::config)))
+        .route("/api/v1/status/walreplay", asked(get(status::walreplay)))
         .with_state(state)
         .layer(axum::middleware::from_fn_with_state(cors, cors::apply))
 }

@@ -1,0 +1,326 @@
+//! The API as clients see it: statuses and bodies, byte for byte.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use api::{ApiSettings, Cors};
+use axum::body::Body;
+use common::{Memory, app, app_over, call, get, memory, post, read};
+use http::Request;
+use model::Kind;
+use storage::{Context, Error, LabelRequest, Listed, Notes, Select, SelectRequest, SeriesSet};
+
+fn bad(error: &str) -> String {
+    let error = serde_json::to_string(error).unwrap();
+    format!(r#"{{"status":"error","errorType":"bad_data","error":{error}}}"#)
+}
+
+#[tokio::test]
+async fn wrong_parameters_are_named() {
+    let app = app();
+    let time = |value: &str| format!("cannot parse {value:?} to a valid timestamp");
+    for (path, error) in [
+        ("query?query=up&time=abc", format!("invalid parameter \"time\": invalid time value for 'time': {}", time("abc"))),
+        ("query?query=up&timeout=x", "invalid parameter \"timeout\": cannot parse \"x\" to a valid duration".into()),
+        ("query?query=up&limit=-1", "invalid parameter \"limit\": limit must be non-negative".into()),
+        ("query?query=up&limit=x", "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax".into()),
+        ("query?query=up&lookback_delta=x", "error parsing lookback delta duration: cannot parse \"x\" to a valid duration".into()),
+        ("query?query=up&dedup=x", "'dedup' parameter: strconv.ParseBool: parsing \"x\": invalid syntax".into()),
+        ("query_range?query=up&end=1&step=1", format!("invalid parameter \"start\": {}", time(""))),
+        ("query_range?query=up&start=1&end=x&step=1", format!("invalid parameter \"end\": {}", time("x"))),
+        ("query_range?query=up&start=2&end=1&step=1", "invalid parameter \"end\": end timestamp must not be before start time".into()),
+        ("query_range?query=up&start=1&end=2", "invalid parameter \"step\": cannot parse \"\" to a valid duration".into()),
+        ("query_range?query=up&start=1&end=2&step=0", "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer".into()),
+        ("query_range?query=up&start=0&end=11001&step=1", "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)".into()),
+        ("series", "no match[] parameter provided".into()),
+        ("labels?start=x", format!("invalid parameter \"start\": invalid time value for 'start': {}", time("x"))),
+        ("rules?type=x", "invalid parameter \"type\": not supported value \"x\"".into()),
+        ("query_exemplars?query=up&start=2&end=1", "end timestamp must not be before start timestamp".into()),
+    ] {
+        let (status, body) = get(&app, &format!("/api/v1/{path}")).await;
+        assert_eq!((status, body), (400, bad(&error)), "{path}");
+    }
+    let (status, body) = get(&app, "/api/v1/query?query=up%7B").await;
+    assert_eq!(status, 400);
+    assert!(body.contains("invalid parameter \\\"query\\\": ") && body.contains("parse error"), "{body}");
+    let (status, body) = get(&app, "/api/v1/series?match[]=%7B%7D").await;
+    assert_eq!(status, 400);
+    assert!(body.contains("match[] must contain at least one non-empty matcher"), "{body}");
+    // 11 001 points are allowed, as in Prometheus.
+    let (status, _) = get(&app, "/api/v1/query_range?query=up&start=0&end=11000&step=1").await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn instant_and_range_values() {
+    let app = app();
+    assert_eq!(
+        get(&app, "/api/v1/query?query=up%7Bjob%3D%22a%22%7D").await,
+        (200, r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"value":[1795220319.380,"1"]}]}}"#.into())
+    );
+    assert_eq!(
+        get(&app, "/api/v1/query?query=1%2B1&time=4").await,
+        (200, r#"{"status":"success","data":{"resultType":"scalar","result":[4,"2"]}}"#.into())
+    );
+    assert_eq!(
+        get(&app, "/api/v1/query?query=absent_metric").await,
+        (200, r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#.into())
+    );
+    let form = "query=requests_total&start=1795220289.38&end=1795220319.38&step=15";
+    assert_eq!(
+        post(&app, "/api/v1/query_range", form).await,
+        (200, r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"requests_total","code":"200"},"values":[[1795220289.380,"570"],[1795220304.380,"585"],[1795220319.380,"600"]]}]}}"#.into())
+    );
+    let (status, body) = get(&app, "/api/v1/query?query=up&limit=1&stats=true").await;
+    assert_eq!(status, 200);
+    assert!(body.contains(r#""stats":{"timings":{"evalTotalTime":"#), "{body}");
+    assert!(body.ends_with(r#""warnings":["results truncated due to limit"]}"#), "{body}");
+}
+
+#[tokio::test]
+async fn listings() {
+    let app = app();
+    let ok = |data: &str| (200, format!(r#"{{"status":"success","data":{data}}}"#));
+    assert_eq!(get(&app, "/api/v1/labels").await, ok(r#"["__name__","code","job"]"#));
+    assert_eq!(post(&app, "/api/v1/labels", "match[]=up").await, ok(r#"["__name__","job"]"#));
+    assert_eq!(get(&app, "/api/v1/label/job/values").await, ok(r#"["a","b"]"#));
+    assert_eq!(get(&app, "/api/v1/label/U______name____/values").await, ok(r#"["requests_total","up"]"#));
+    assert_eq!(get(&app, "/api/v1/label/a-b/values").await, ok("[]"));
+    assert_eq!(get(&app, "/api/v1/label/a%2Fb/values").await, ok("[]"));
+    assert_eq!(get(&app, "/api/v1/label/job/values?start=1&end=2").await, ok("[]"));
+    assert_eq!(
+        get(&app, "/api/v1/series?match[]=up%7Bjob%3D%22b%22%7D&match[]=up").await,
+        ok(r#"[{"__name__":"up","job":"a"},{"__name__":"up","job":"b"}]"#)
+    );
+    let (_, body) = get(&app, "/api/v1/label/__name__/values?limit=1").await;
+    assert_eq!(
+        body,
+        r#"{"status":"success","data":["requests_total"],"warnings":["results truncated due to limit"]}"#
+    );
+    let (_, body) = get(&app, "/api/v1/series?match[]=up&limit=1").await;
+    assert!(body.contains("truncated") && !body.contains(r#""job":"b""#), "{body}");
+}
+
+/// What Grafana asks before and beside its queries.
+#[tokio::test]
+async fn grafana_probes() {
+    let app = app();
+    let (status, body) = post(&app, "/api/v1/query", "query=1%2B1&time=4").await;
+    assert_eq!((status, body.contains(r#"[4,"2"]"#)), (200, true));
+    let (status, body) = get(&app, "/api/v1/status/buildinfo").await;
+    let info: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, 200);
+    assert!(info["data"]["version"].as_str().unwrap().starts_with("3."));
+    assert!(info["data"].get("features").is_none() && info["data"].get("application").is_none());
+    let probe = "query=test&start=1795220319380&end=1795220419380";
+    let empty = (200, r#"{"status":"success","data":[]}"#.to_owned());
+    assert_eq!(post(&app, "/api/v1/query_exemplars", probe).await, empty);
+    assert_eq!(
+        get(&app, "/api/v1/rules").await,
+        (200, r#"{"status":"success","data":{"groups":[]}}"#.to_owned())
+    );
+    assert_eq!(
+        get(&app, "/api/v1/metadata?limit=100").await,
+        (200, r#"{"status":"success","data":{}}"#.to_owned())
+    );
+    for path in ["alerts", "status/flags", "status/runtimeinfo", "status/config", "targets"] {
+        assert_eq!(get(&app, &format!("/api/v1/{path}")).await.0, 200, "{path}");
+    }
+    let (status, body) = get(&app, "/api/v1/rules/namespace/group").await;
+    assert_eq!(status, 404);
+    assert!(
+        body.starts_with(r#"{"status":"error","errorType":"not_found","error":"404 page not found"#),
+        "{body}"
+    );
+    // GET of something that is only asked by GET, with another method.
+    let put = call(&app, Request::put("/api/v1/query").body(Body::empty()).unwrap()).await;
+    assert_eq!(put.status(), 405);
+    let label = call(&app, Request::post("/api/v1/label/job/values").body(Body::empty()).unwrap()).await;
+    assert_eq!(label.status(), 405);
+    // A selector as long as dashboards make them.
+    let long = format!("/api/v1/query?query=up%7Bjob%3D~%22{}%22%7D", "abc%7C".repeat(10_000));
+    assert_eq!(get(&app, &long).await.0, 200);
+}
+
+#[tokio::test]
+async fn common_pages_and_readiness() {
+    let (app, readiness) = app_over(Arc::new(memory()), ApiSettings::default());
+    assert_eq!(get(&app, "/-/healthy").await, (200, "test is Healthy.\n".into()));
+    assert_eq!(get(&app, "/-/ready").await, (200, "test is Ready.\n".into()));
+    assert_eq!(get(&app, "/metrics").await, (200, "up 1\n".into()));
+    let head = call(&app, Request::head("/-/ready").body(Body::empty()).unwrap()).await;
+    assert_eq!(head.status(), 200);
+    readiness.set_not_ready("replaying the log");
+    assert_eq!(get(&app, "/-/ready").await, (503, "test is not ready: replaying the log\n".into()));
+    assert_eq!(
+        get(&app, "/api/v1/query?query=up").await,
+        (
+            503,
+            r#"{"status":"error","errorType":"unavailable","error":"not ready: replaying the log"}"#.into()
+        )
+    );
+    let (status, body) = get(&app, "/query_range").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (404, "404 page not found: /query_range is not served here; did you mean /api/v1/query_range?\n")
+    );
+}
+
+#[tokio::test]
+async fn other_origins() {
+    let ask = |method: &str| {
+        Request::builder()
+            .method(method)
+            .uri("/api/v1/query?query=1")
+            .header("origin", "http://a.example")
+            .body(Body::empty())
+            .unwrap()
+    };
+    let preflight = call(&app(), ask("OPTIONS")).await;
+    assert_eq!(preflight.status(), 204);
+    assert_eq!(preflight.headers()["access-control-allow-origin"], "*");
+    let pattern = Arc::new(model::Pattern::new("http://.*[.]example").unwrap());
+    let settings = ApiSettings { cors: Cors::Matching(pattern), ..ApiSettings::default() };
+    let answer = call(&app_over(Arc::new(memory()), settings).0, ask("GET")).await;
+    assert_eq!(answer.headers()["access-control-allow-origin"], "http://a.example");
+    assert_eq!(answer.headers()["vary"], "Origin");
+    let settings = ApiSettings { cors: Cors::Off, ..ApiSettings::default() };
+    let answer = call(&app_over(Arc::new(memory()), settings).0, ask("GET")).await;
+    assert!(!answer.headers().contains_key("access-control-allow-origin"));
+}
+
+#[tokio::test]
+async fn many_warnings_are_cut() {
+    let notes = Notes { warnings: (0..13).map(|i| format!("w{i:02}")).collect(), infos: vec![] };
+    let memory = Memory { notes, ..memory() };
+    let (app, _) = app_over(Arc::new(memory), ApiSettings::default());
+    let (_, body) = get(&app, "/api/v1/query?query=up").await;
+    assert!(body.contains(r#""w09","3 more warning annotations omitted"]"#), "{body}");
+}
+
+#[tokio::test]
+async fn over_budget_is_422_with_figures() {
+    let settings = ApiSettings { max_memory: 1, ..ApiSettings::default() };
+    let (app, _) = app_over(Arc::new(memory()), settings);
+    let (status, body) = get(&app, "/api/v1/query?query=up").await;
+    assert_eq!(status, 422, "{body}");
+    assert!(body.contains("\"errorType\":\"execution\"") && body.contains("--query.max-memory"), "{body}");
+}
+
+/// Answers with an error, or not at all until the asker has left.
+struct Stubborn {
+    error: Option<(Kind, &'static str)>,
+    asked: Arc<AtomicBool>,
+    released: Arc<AtomicBool>,
+}
+
+impl Stubborn {
+    fn answer<T>(&self, context: &Context) -> Result<T, Error> {
+        self.asked.store(true, SeqCst);
+        if let Some((kind, text)) = self.error {
+            return Err(Error::new(kind, text));
+        }
+        while !context.cancel.is_raised() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.released.store(true, SeqCst);
+        Err(Error::new(Kind::Refused, "query was canceled"))
+    }
+}
+
+impl Select for Stubborn {
+    fn select(&self, _: &SelectRequest, context: &Context) -> Result<Box<dyn SeriesSet>, Error> {
+        self.answer(context)
+    }
+
+    fn label_names(&self, _: &LabelRequest, context: &Context) -> Result<Listed, Error> {
+        self.answer(context)
+    }
+
+    fn label_values(&self, _: &str, _: &LabelRequest, context: &Context) -> Result<Listed, Error> {
+        self.answer(context)
+    }
+}
+
+#[tokio::test]
+async fn kinds_of_failure_have_their_statuses() {
+    for (kind, status, error_type) in [
+        (Kind::Unavailable, 503, "unavailable"),
+        (Kind::Exhausted, 422, "execution"),
+        (Kind::Refused, 422, "execution"),
+        (Kind::Corrupt, 500, "internal"),
+        (Kind::Internal, 500, "internal"),
+    ] {
+        let failing = Stubborn {
+            error: Some((kind, "why <it> failed")),
+            asked: Arc::default(),
+            released: Arc::default(),
+        };
+        let (app, _) = app_over(Arc::new(failing), ApiSettings::default());
+        for path in ["query?query=up", "series?match[]=up", "labels", "label/job/values"] {
+            let (got, body) = get(&app, &format!("/api/v1/{path}")).await;
+            assert_eq!(got, status, "{kind:?} {path} {body}");
+            let error = r#""error":"why \u003cit\u003e failed"}"#;
+            assert!(body.contains(&format!("\"errorType\":\"{error_type}\",{error}")), "{body}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_who_leaves_ends_the_query() {
+    let (asked, released) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let stubborn = Stubborn { error: None, asked: asked.clone(), released: released.clone() };
+    let (app, _) = app_over(Arc::new(stubborn), ApiSettings::default());
+    let server = api::Server::bind("127.0.0.1:0", api::ServerSettings::default()).await.unwrap();
+    let address = server.local_addr();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve(app, async {
+        let _ = stopped.await;
+    }));
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(
+        &mut client,
+        b"GET /api/v1/query?query=up HTTP/1.1\r\nhost: a\r\n\r\n",
+    )
+    .await
+    .unwrap();
+    let wait = async |flag: &AtomicBool| {
+        while !flag.load(SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait(&asked)).await.unwrap();
+    assert!(!released.load(SeqCst));
+    drop(client);
+    tokio::time::timeout(Duration::from_secs(10), wait(&released)).await.unwrap();
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn long_answers_arrive_whole() {
+    let mut memory = Memory::default();
+    for i in 0..300 {
+        memory = memory.with(&[("__name__", "m"), ("i", &format!("{i:04}"))], |t| t as f64 / 7.0);
+    }
+    let (app, _) = app_over(Arc::new(memory), ApiSettings::default());
+    let path = "/api/v1/query_range?query=m&start=1795219719.38&end=1795220319.38&step=15";
+    let response = call(&app, Request::get(path).body(Body::empty()).unwrap()).await;
+    assert!(response.headers().get("content-length").is_none());
+    let (status, body) = read(response).await;
+    assert_eq!(status, 200);
+    let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let series = parsed["data"]["result"].as_array().unwrap();
+    assert_eq!(series.len(), 300);
+    for one in series {
+        let values = one["values"].as_array().unwrap();
+        assert_eq!(values.len(), 41);
+        for (at, point) in values.iter().enumerate() {
+            let v: f64 = point[1].as_str().unwrap().parse().unwrap();
+            assert_eq!(v.to_bits(), (at as f64 / 7.0).to_bits());
+        }
+    }
+}
