@@ -12,19 +12,24 @@ use crate::index::cursor::{Cursor, put_uvarint};
 use crate::index::{ALL_POSTINGS, MAGIC, Toc, VERSION, postings, series};
 use crate::writer::Sink;
 
+type Hash = foldhash::fast::RandomState;
+
 /// Series rows in memory.
 #[derive(Default)]
 pub(crate) struct IndexRows {
-    symbols: HashMap<Box<str>, u32>,
+    symbols: HashMap<Box<str>, u32, Hash>,
     /// Bytes of all symbols with their lengths.
     symbol_bytes: usize,
-    pairs: HashMap<(u32, u32), u32>,
+    pairs: HashMap<(u32, u32), u32, Hash>,
     /// By pair number: name and value symbols, and how many series have the pair.
     pair_rows: Vec<(u32, u32, u32)>,
     /// Per series: `uvarint labels | uvarint pair number.. | uvarint bytes | chunk part of its entry`.
     rows: Vec<u8>,
     count: u32,
     scratch: Vec<u8>,
+    /// The series before and its pairs: neighbours share most of theirs.
+    last: Option<Labels>,
+    last_pairs: Vec<u32>,
 }
 
 impl IndexRows {
@@ -35,12 +40,16 @@ impl IndexRows {
         };
         self.count = self.count.checked_add(1).ok_or_else(|| full("series"))?;
         put_uvarint(&mut self.rows, labels.len() as u64);
-        for (name, value) in labels.iter() {
-            let (name, value) = (self.symbol(name), self.symbol(value));
-            let next = self.pair_rows.len() as u32;
-            let pair = *self.pairs.entry((name, value)).or_insert(next);
-            if pair == next {
-                self.pair_rows.push((name, value, 0));
+        let last = self.last.replace(labels.clone()).unwrap_or_default();
+        let mut before = last.iter();
+        for (at, label) in labels.iter().enumerate() {
+            let pair = match self.last_pairs.get(at) {
+                Some(&pair) if before.next() == Some(label) => pair,
+                _ => self.pair(label),
+            };
+            match self.last_pairs.get_mut(at) {
+                Some(known) => *known = pair,
+                None => self.last_pairs.push(pair),
             }
             self.pair_rows[pair as usize].2 += 1;
             put_uvarint(&mut self.rows, u64::from(pair));
@@ -53,6 +62,16 @@ impl IndexRows {
         put_uvarint(&mut self.rows, self.scratch.len() as u64);
         self.rows.extend_from_slice(&self.scratch);
         Ok(())
+    }
+
+    fn pair(&mut self, (name, value): (&str, &str)) -> u32 {
+        let (name, value) = (self.symbol(name), self.symbol(value));
+        let next = self.pair_rows.len() as u32;
+        let pair = *self.pairs.entry((name, value)).or_insert(next);
+        if pair == next {
+            self.pair_rows.push((name, value, 0));
+        }
+        pair
     }
 
     fn symbol(&mut self, text: &str) -> u32 {
@@ -175,7 +194,7 @@ impl IndexRows {
 /// Writes the symbol section; returns the texts in order, and the place of each number.
 fn write_symbols(
     out: &mut Sink,
-    symbols: HashMap<Box<str>, u32>,
+    symbols: HashMap<Box<str>, u32, Hash>,
 ) -> Result<(Vec<Box<str>>, Vec<u32>), Error> {
     let mut sorted: Vec<(Box<str>, u32)> = symbols.into_iter().collect();
     sorted.sort_unstable();
