@@ -30,7 +30,8 @@ pub(crate) fn build<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<
         | Node::Time
         | Node::ScalarOf(_)
         | Node::ScalarNegate(_)
-        | Node::ScalarBinary { .. } => Box::new(VectorOf(Some(values(node)?))),
+        | Node::ScalarBinary { .. }
+        | Node::ScalarExtreme { .. } => Box::new(VectorOf(Some(values(node)?))),
         Node::Text(_) => return Err(Error::execution("a vector is expected here, got a string")),
         Node::Select(select) => Box::new(SelectOp::open(run, grid, select, false)?),
         Node::SelectTimes(select) => named(run, node, Box::new(SelectOp::open(run, grid, select, true)?)),

@@ -6,7 +6,7 @@ use model::Labels;
 
 use super::aggregate::warn_quantile;
 use super::group::Groups;
-use super::number::almost_equal;
+use super::number::{almost_equal, format_label_float};
 use super::run::{Ready, Rows};
 use super::{ABSENT, Grid, Op, Operator, Row, Run, present, without_name};
 use crate::Error;
@@ -87,15 +87,12 @@ impl<'a> HistogramOp<'a> {
         }
         let mut out = Rows::empty(self.run)?;
         let mut buckets = Vec::new();
-        if let Question::Quantile { q, range } = &self.question
-            && !rows.rows.is_empty()
-        {
-            q.iter().for_each(|q| warn_quantile(self.run, *q, range));
-        }
-        if let Question::Quantiles { qs, .. } = &self.question
-            && !rows.rows.is_empty()
-        {
-            qs.iter().for_each(|(q, range)| q.iter().for_each(|q| warn_quantile(self.run, *q, range)));
+        match &self.question {
+            Question::Quantile { q, range } => q.iter().for_each(|q| warn_quantile(self.run, *q, range)),
+            Question::Quantiles { qs, .. } => {
+                qs.iter().for_each(|(q, range)| q.iter().for_each(|q| warn_quantile(self.run, *q, range)))
+            }
+            Question::Fraction { .. } => {}
         }
         for (group, bounds) in members.iter_mut().enumerate() {
             self.run.check()?;
@@ -133,7 +130,7 @@ impl<'a> HistogramOp<'a> {
                 if let Question::Quantiles { label, qs } = &self.question {
                     let q = qs[at].0.first().copied().unwrap_or(f64::NAN);
                     let mut builder = without_name(&labels).to_builder();
-                    builder.set(label, &super::format_float(q));
+                    builder.set(label, &format_label_float(q));
                     labels = builder
                         .finish()
                         .map_err(|e| Error::execution(format!("labels of a quantile: {e}")))?;

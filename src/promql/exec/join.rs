@@ -46,10 +46,8 @@ impl<'a> JoinOp<'a> {
         let len = self.grid.len;
         let swapped = self.matching.card == Card::OneToMany;
         let (many, one) = if swapped { (&rhs.rows, &lhs.rows) } else { (&lhs.rows, &rhs.rows) };
-        let (fill_many, fill_one) = match swapped {
-            true => (self.matching.fill_right, self.matching.fill_left),
-            false => (self.matching.fill_left, self.matching.fill_right),
-        };
+        // As in Prometheus, the names of the fills follow the sides after the swap.
+        let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
         let mut groups = Groups::default();
         // Rows of each group, by index: those of the "many" side, those of the "one" side.
         let mut members: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
@@ -86,7 +84,7 @@ impl<'a> JoinOp<'a> {
             for &at in of_one {
                 for step in (0..len).filter(|s| live[*s] && present(one[at].values[*s])) {
                     if let Some(other) = holder[step] {
-                        return Err(self.duplicate(&groups.labels[group], &one[at], &one[other]));
+                        return Err(self.duplicate(&groups.labels[group], &one[other], &one[at]));
                     }
                     holder[step] = Some(at);
                 }
@@ -107,6 +105,13 @@ impl<'a> JoinOp<'a> {
                         (None, Some(fill)) => fill,
                         (None, None) => continue,
                     };
+                    // Counted before any filter: a match must be unique even where nothing of it is kept.
+                    if self.matching.card == Card::OneToOne && std::mem::replace(&mut matched[step], true) {
+                        return Err(Error::execution(
+                            "multiple matches for labels: many-to-one matching must be explicit \
+                             (group_left/group_right)",
+                        ));
+                    }
                     let Some(result) = self.apply(swapped, value, other) else { continue };
                     let at = match current {
                         Some((holder_at, at)) if holder_at == holder[step] => at,
@@ -123,16 +128,7 @@ impl<'a> JoinOp<'a> {
                             at
                         }
                     };
-                    let twice = present(rows[at].values[step]);
-                    if self.matching.card == Card::OneToOne {
-                        if matched[step] {
-                            return Err(Error::execution(
-                                "multiple matches for labels: many-to-one matching must be explicit \
-                                 (group_left/group_right)",
-                            ));
-                        }
-                        matched[step] = true;
-                    } else if twice {
+                    if present(rows[at].values[step]) {
                         return Err(Error::execution(
                             "multiple matches for labels: grouping labels must ensure unique matches",
                         ));

@@ -1,7 +1,7 @@
 //! Element-wise work: functions of one value, negation, and operators between a vector and a scalar.
 
 use super::calendar;
-use super::number::{arithmetic, compare};
+use super::number::{arithmetic, compare, max, min};
 use super::{ABSENT, Grid, Op, Operator, Row, present};
 use crate::Error;
 use crate::parse::BinaryOp;
@@ -82,16 +82,6 @@ impl MapOp<'_> {
             }
         }
     }
-}
-
-/// The lesser; NaN if either is.
-fn min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
-}
-
-/// The greater; NaN if either is.
-fn max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }
 
 /// `-v`.

@@ -116,6 +116,16 @@ pub(crate) fn compare(op: BinaryOp, a: f64, b: f64) -> Option<bool> {
     })
 }
 
+/// The lesser; NaN if either is.
+pub(crate) fn min(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+}
+
+/// The greater; NaN if either is.
+pub(crate) fn max(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
 /// The q-quantile of `values`, which are sorted here, NaN first.
 pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || q.is_nan() {
@@ -166,6 +176,15 @@ pub(crate) fn format_float(v: f64) -> String {
         v if v.is_infinite() => if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned(),
         v => format!("{v}"),
     }
+}
+
+/// A float as a label value, as OpenMetrics writes it: integers end in `.0`.
+pub(crate) fn format_label_float(v: f64) -> String {
+    let text = match v.abs() {
+        a if v != 0.0 && !(1e-4..1e21).contains(&a) && v.is_finite() => format!("{v:e}"),
+        _ => format_float(v),
+    };
+    if v.is_finite() && !text.contains(['.', 'e']) { text + ".0" } else { text }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Scalars: one value per step, and vectors made of one.
 
-use super::number::scalar_op;
+use super::number::{max, min, scalar_op};
 use super::{ABSENT, Grid, Op, Operator, Row, Run, build, present};
 use crate::Error;
 use crate::plan::Node;
@@ -19,6 +19,13 @@ pub(crate) fn scalar(node: &Node, grid: Grid, run: &Run<'_>) -> Result<Vec<f64>,
             let mut left = scalar(lhs, grid, run)?;
             let right = scalar(rhs, grid, run)?;
             left.iter_mut().zip(right).for_each(|(a, b)| *a = scalar_op(*op, *a, b));
+            left
+        }
+        Node::ScalarExtreme { greatest, lhs, rhs } => {
+            let mut left = scalar(lhs, grid, run)?;
+            let right = scalar(rhs, grid, run)?;
+            let pick = if *greatest { max } else { min };
+            left.iter_mut().zip(right).for_each(|(a, b)| *a = pick(*a, b));
             left
         }
         Node::Invariant(inner) => {

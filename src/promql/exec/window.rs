@@ -146,6 +146,7 @@ impl Kernel {
                 self.scratch.extend_from_slice(values);
                 quantile(self.params[0][w.step], &mut self.scratch)
             }
+            Mad if values.iter().any(|v| v.is_nan()) => f64::NAN,
             Mad => {
                 self.scratch.clear();
                 self.scratch.extend_from_slice(values);

@@ -117,7 +117,11 @@ impl PlanContext {
             "end" => Node::Number(self.end as f64 / 1000.0),
             "step" => Node::Number(self.step as f64 / 1000.0),
             "range" => Node::Number((self.end - self.start) as f64 / 1000.0),
-            "min_of" | "max_of" => Err(Error::unsupported(format!("function {name}")))?,
+            "min_of" | "max_of" => Node::ScalarExtreme {
+                greatest: name == "max_of",
+                lhs: self.boxed(arg(0)?)?,
+                rhs: self.boxed(arg(1)?)?,
+            },
             "scalar" => Node::ScalarOf(self.boxed(arg(0)?)?),
             "vector" => Node::VectorOf(self.boxed(arg(0)?)?),
             "absent" => {

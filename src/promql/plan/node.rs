@@ -18,6 +18,12 @@ pub enum Node {
     /// `scalar(vector)`.
     ScalarOf(Box<Node>),
     ScalarNegate(Box<Node>),
+    /// `min_of`, `max_of`.
+    ScalarExtreme {
+        greatest: bool,
+        lhs: Box<Node>,
+        rhs: Box<Node>,
+    },
     ScalarBinary {
         op: BinaryOp,
         lhs: Box<Node>,
@@ -336,7 +342,8 @@ impl Node {
             | Node::Time
             | Node::ScalarOf(_)
             | Node::ScalarNegate(_)
-            | Node::ScalarBinary { .. } => true,
+            | Node::ScalarBinary { .. }
+            | Node::ScalarExtreme { .. } => true,
             Node::Invariant(inner) => inner.is_scalar(),
             _ => false,
         }
@@ -354,7 +361,8 @@ impl Node {
             | Node::Absent { input: n, .. }
             | Node::Label { input: n, .. }
             | Node::Sort { input: n, .. } => visit(n),
-            Node::ScalarBinary { lhs, rhs, .. }
+            Node::ScalarExtreme { lhs, rhs, .. }
+            | Node::ScalarBinary { lhs, rhs, .. }
             | Node::Join { lhs, rhs, .. }
             | Node::Set { lhs, rhs, .. } => {
                 visit(lhs);
