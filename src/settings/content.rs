@@ -46,7 +46,7 @@ impl PathOrContent {
     pub fn origin(&self) -> String {
         match self {
             PathOrContent::Path(path) => path.display().to_string(),
-            PathOrContent::Content(_) => "the text given".to_owned(),
+            PathOrContent::Content(_) => "the inline document".to_owned(),
         }
     }
 }

@@ -65,7 +65,7 @@ where
         }
         Err(error) => {
             // The log may be read by a machine; a person at a terminal gets one plain sentence.
-            tracing::error!(role, error = %format!("{error:#}"), "failed");
+            tracing::error!(role, error = chain(&error), "failed");
             eprintln!("error: {}", chain(&error));
             ExitCode::FAILURE
         }

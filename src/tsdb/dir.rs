@@ -77,6 +77,15 @@ pub(crate) fn claim(world: &World, dir: &Path, shards: usize) -> Result<Claim, E
     Ok(Claim { shards: shards as usize, _lock: lock })
 }
 
+/// Whether a folder could be opened as far as its owner goes, without touching it: for those who put something
+/// of their own beside the data.
+pub fn recognise(world: &World, dir: &Path) -> Result<(), Error> {
+    if !world.disk.is_dir(dir) || world.disk.exists(&dir.join(FILE)) {
+        return Ok(());
+    }
+    refuse_foreign(world, dir)
+}
+
 /// Refuses what another program's samples live in.
 fn refuse_foreign(world: &World, dir: &Path) -> Result<(), Error> {
     let disk = &*world.disk;

@@ -21,6 +21,7 @@ mod view;
 
 pub use blocks::LocalBlock;
 pub use cut::CutBlock;
+pub use dir::recognise;
 pub use error::Error;
 pub use settings::{Durability, Settings};
 pub use view::TenantView;

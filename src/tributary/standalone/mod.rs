@@ -9,8 +9,10 @@ mod welcome;
 
 pub use settings::StandaloneSettings;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use api::{ApiSettings, ApiState, Door, QueryPool, Readiness, Server, ServerSettings};
@@ -41,13 +43,14 @@ struct Node {
 pub async fn run(settings: StandaloneSettings, parts: Parts) -> anyhow::Result<()> {
     let Parts { world, shutdown, metrics, flags } = parts;
     let node = Node::build(settings, world).await?;
-    node.welcome();
     let page: api::MetricsPage = Arc::new(move || metrics.render());
     node.run(page, flags, shutdown).await
 }
 
 impl Node {
     async fn build(settings: StandaloneSettings, world: World) -> anyhow::Result<Node> {
+        // Before the bucket makes its folder in there.
+        tsdb::recognise(&world, &settings.data_dir)?;
         let grace = settings.http_grace_period.as_duration();
         let http = settings.http_address.socket_address().context("--http-address")?;
         let http = Server::bind(http, ServerSettings { grace, ..ServerSettings::default() }).await?;
@@ -76,19 +79,16 @@ impl Node {
         Ok(Node { settings, world, readiness, receive, blocks, http, grpc, grpc_address })
     }
 
-    fn welcome(&self) {
-        welcome::show(self.http.local_addr(), self.grpc_address, &self.settings.data_dir);
-    }
-
     async fn run(
         self,
         metrics: api::MetricsPage,
-        flags: std::collections::BTreeMap<String, String>,
+        flags: BTreeMap<String, String>,
         shutdown: Shutdown,
     ) -> anyhow::Result<()> {
         let routes = self.routes(metrics, flags)?;
         let services = self.services();
-        let Node { settings, readiness, receive, blocks, http, grpc, .. } = self;
+        let Node { settings, readiness, receive, blocks, http, grpc, grpc_address, .. } = self;
+        let http_address = http.local_addr();
         let options =
             ServeOptions { grace: settings.grpc_grace_period.as_duration(), ..ServeOptions::default() };
 
@@ -107,20 +107,22 @@ impl Node {
             shutdown.trigger();
             ended
         };
-        let stopping = async {
+        let greeting = async {
+            while !readiness.is_ready() && !shutdown.is_triggered() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if readiness.is_ready() {
+                welcome::show(http_address, grpc_address, &settings.data_dir);
+            }
             shutdown.wait().await;
             readiness.set_stopping();
         };
-        let (served, ended, (), ()) = tokio::join!(doors, behind, blocks.run(stop.clone()), stopping);
+        let (served, ended, (), ()) = tokio::join!(doors, behind, blocks.run(stop.clone()), greeting);
         ended?;
         Ok(served?)
     }
 
-    fn routes(
-        &self,
-        metrics: api::MetricsPage,
-        flags: std::collections::BTreeMap<String, String>,
-    ) -> anyhow::Result<Router> {
+    fn routes(&self, metrics: api::MetricsPage, flags: BTreeMap<String, String>) -> anyhow::Result<Router> {
         let queries = &self.settings.queries;
         let engine = Engine::new(
             EngineSettings {
