@@ -145,6 +145,12 @@ impl Receive {
         lifecycle::router(Arc::clone(&self.lifecycle))
     }
 
+    /// Blocks beyond the retention stay here until `visible` says that they can be read from the bucket in this
+    /// process, so that no query meets a gap.
+    pub fn keep_until(&self, visible: Arc<dyn Fn(block::BlockId) -> bool + Send + Sync>) {
+        self.ship.keep_until(visible);
+    }
+
     /// What this node has, for the StoreAPI and for queries in the same process.
     pub fn store_backend(&self) -> Arc<dyn StoreBackend> {
         self.store_door.clone()

@@ -2,8 +2,8 @@
 //! is old and shipped leaves the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use block::{BlockId, Meta};
@@ -32,7 +32,12 @@ pub struct Ship {
     shipped: Mutex<BTreeMap<TenantId, BTreeSet<BlockId>>>,
     /// One round of uploads at a time.
     shipping: tokio::sync::Mutex<()>,
+    /// Whether those who read the bucket for this process have found a block there.
+    visible: OnceLock<Visible>,
 }
+
+/// Answers for the blocks of the bucket.
+pub type Visible = Arc<dyn Fn(BlockId) -> bool + Send + Sync>;
 
 /// What one round of cutting and shipping came to.
 #[derive(Debug, Default)]
@@ -56,7 +61,13 @@ impl Ship {
             pool,
             shipped: Mutex::default(),
             shipping: tokio::sync::Mutex::new(()),
+            visible: OnceLock::new(),
         })
+    }
+
+    /// From now on a shipped block is deleted here only once `visible` answers true. The first call counts.
+    pub fn keep_until(&self, visible: Visible) {
+        self.visible.get_or_init(|| visible);
     }
 
     pub fn has_bucket(&self) -> bool {
@@ -84,26 +95,8 @@ impl Ship {
         }
         let _one = self.shipping.lock().await;
         for tenant in engine.tenants() {
-            let (lister, of, world) = (Arc::clone(engine), tenant.clone(), self.world.clone());
-            let listed = self.pool.run(move || {
-                let mut left = Vec::new();
-                let metas = lister.local_blocks(&of).into_iter().filter_map(|block| {
-                    let read = meta_of(&world, &block.dir);
-                    read.map_err(|error| left.push(error)).ok().map(|meta| (block.dir, meta))
-                });
-                let metas: Vec<(PathBuf, Meta)> = metas.collect();
-                (metas, left)
-            });
-            let blocks = match listed.await {
-                Ok((blocks, unreadable)) => {
-                    round.left.extend(unreadable);
-                    blocks
-                }
-                Err(error) => {
-                    round.left.push(error.to_string());
-                    continue;
-                }
-            };
+            let blocks: Vec<(PathBuf, Meta)> =
+                engine.local_blocks(&tenant).into_iter().map(|block| (block.dir, block.meta)).collect();
             let Some(folder) = blocks.first().and_then(|(dir, _)| dir.parent()).map(PathBuf::from) else {
                 continue;
             };
@@ -124,7 +117,7 @@ impl Ship {
         let forgotten = self.pool.run(move || {
             keeper.apply_retention(now, &|block| match &shipped {
                 None => true,
-                Some(shipped) => shipped.get(&block.tenant).is_some_and(|ids| holds(ids, &block.dir)),
+                Some(shipped) => shipped.get(&block.tenant).is_some_and(|ids| ids.contains(&block.id)),
             })
         });
         let count = forgotten.await.map_err(pool_error)??;
@@ -145,7 +138,7 @@ impl Ship {
         for tenant in engine.tenants() {
             let blocks = engine.local_blocks(&tenant);
             let known = shipped.get(&tenant);
-            let only_here = blocks.iter().filter(|b| !known.is_some_and(|ids| holds(ids, &b.dir))).count();
+            let only_here = blocks.iter().filter(|b| !known.is_some_and(|ids| ids.contains(&b.id))).count();
             if only_here > 0 {
                 left.push(format!("{only_here} blocks of tenant {tenant} are only here"));
             }
@@ -182,18 +175,6 @@ impl Ship {
             }
         }
     }
-}
-
-fn meta_of(world: &World, dir: &Path) -> Result<Meta, String> {
-    let path = dir.join(block::meta::FILE);
-    let bytes = world.disk.read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Meta::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// Whether the block in `dir`, whose name is its id, is among `ids`.
-fn holds(ids: &BTreeSet<BlockId>, dir: &Path) -> bool {
-    let name = dir.file_name().and_then(|name| name.to_str());
-    name.and_then(BlockId::parse).is_some_and(|id| ids.contains(&id))
 }
 
 fn pool_error(error: runtime::PoolError) -> Error {

@@ -76,6 +76,8 @@ impl Node {
         let local = Arc::clone(&receive);
         let leave_out = Arc::new(move |id| local.tsdb().is_some_and(|engine| engine.has_local_block(id)));
         let blocks = Blocks::new(bucket, &world, blocks_settings(&settings), leave_out);
+        let found = blocks.clone();
+        receive.keep_until(Arc::new(move |id| found.ids().contains(&id)));
         Ok(Node { settings, world, readiness, receive, blocks, http, grpc, grpc_address })
     }
 
