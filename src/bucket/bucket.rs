@@ -144,6 +144,7 @@ impl Bucket {
 
     /// What lies directly in `folder` (empty: the root).
     pub async fn list_level(&self, folder: &str) -> Result<Level, Error> {
+        self.check_folder().await?;
         let at = self.location(folder);
         let listed =
             self.run(Operation::Iter, folder, || self.inner.store.list_with_delimiter(Some(&at))).await?;
@@ -155,11 +156,30 @@ impl Bucket {
 
     /// Everything below `folder` (empty: the whole bucket).
     pub async fn list_all(&self, folder: &str) -> Result<Vec<Object>, Error> {
+        self.check_folder().await?;
         let at = self.location(folder);
         let listed: Vec<ObjectMeta> = self
             .run(Operation::Iter, folder, || self.inner.store.list(Some(&at)).try_collect::<Vec<_>>())
             .await?;
         Ok(listed.iter().map(|o| self.object(o)).collect())
+    }
+
+    /// A folder that is gone would list as an empty bucket, and whoever believed that would forget every block.
+    async fn check_folder(&self) -> Result<(), Error> {
+        if self.inner.provider != Provider::Filesystem {
+            return Ok(());
+        }
+        let (disk, dir) = (self.inner.world.disk.clone(), PathBuf::from(&self.inner.endpoint));
+        match blocking(move || Ok(disk.is_dir(&dir))).await {
+            Ok(true) => Ok(()),
+            _ => Err(Error::new(
+                Kind::Unavailable,
+                format!(
+                    "the folder {} of the bucket is gone; is its file system mounted?",
+                    self.inner.endpoint
+                ),
+            )),
+        }
     }
 
     // === reading ===

@@ -104,8 +104,10 @@ impl Fetcher {
 
     async fn fetch_once(&self) -> Result<Catalogue, Error> {
         let listings = self.list().await?;
-        let found: Vec<Found> = futures::stream::iter(listings.iter())
-            .map(|(id, listing)| self.look(*id, listing))
+        // Owned items: a future over borrowed ones cannot be shown to move between threads.
+        let folders: Vec<(BlockId, Listing)> = listings.iter().map(|(id, l)| (*id, l.clone())).collect();
+        let found: Vec<Found> = futures::stream::iter(folders)
+            .map(|(id, listing)| self.look(id, listing))
             .buffered(self.settings.concurrency.max(1))
             .collect()
             .await;
@@ -154,7 +156,7 @@ impl Fetcher {
         Ok(out)
     }
 
-    async fn look(&self, id: BlockId, listing: &Listing) -> Found {
+    async fn look(&self, id: BlockId, listing: Listing) -> Found {
         let known = match listing.meta {
             None => Known::NoMeta,
             Some(stamp) => match self.meta(id, stamp).await {
@@ -282,5 +284,33 @@ impl Listing {
             layout::DELETION_MARK => self.marked = true,
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ShipSettings, Shipper, upload_block};
+
+    /// Compiles only if every verb can be spawned.
+    #[test]
+    fn verbs_move_between_threads() {
+        fn moves<T: Send>(_: T) {}
+        let world = World::real();
+        let bucket = Bucket::in_memory(&world);
+        let fetcher = Fetcher::new(bucket.clone(), &world, FetchSettings::default());
+        let shipper = Shipper::new(bucket.clone(), &world, ShipSettings::default());
+        moves(fetcher.fetch());
+        moves(bucket.get_ranges("x", &[], 1));
+        moves(bucket.list_blocks());
+        moves(bucket.delete_block(BlockId::from_parts(1, 1)));
+        moves(bucket.put_file("x", std::path::Path::new("x")));
+        moves(shipper.sync("x", std::path::Path::new("x"), Vec::new()));
+        let text = format!(
+            "{{\"ulid\":\"{}\",\"minTime\":0,\"maxTime\":1,\"version\":1}}",
+            BlockId::from_parts(1, 1)
+        );
+        let meta = Meta::parse(text.as_bytes()).unwrap();
+        moves(upload_block(&bucket, &world, std::path::Path::new("x"), &meta));
     }
 }

@@ -11,7 +11,7 @@ use bucket::{RetryPolicy, ShipSettings, Shipper, ledger, upload_block};
 use chunk::ChunkData;
 use common::{Faulty, denied, folder, id, unavailable};
 use model::{Kind, Labels, Sample, TimeRange};
-use runtime::{Disk, World};
+use runtime::World;
 use testkit::MemDisk;
 
 fn world() -> (World, MemDisk) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::{Door, MetricsPage, Readiness, Server, ServerSettings};
 use axum::Router;
 use bucket::{Bucket, FetchSettings};
+use futures::FutureExt;
 use model::{Kind, Matcher, TimeRange};
 use rpc::{
     Advertised, Health, ServeOptions, Services, StoreBackend, StoreOptions, StoreServer, StoreView, serve,
@@ -109,34 +110,36 @@ impl Store {
         let services = Services::new(Health::new(move || ready.is_ready())).store(server);
         let options = ServeOptions { grace: grpc_grace, ..ServeOptions::default() };
         let routes = Door::new("store", readiness.clone(), metrics).open(Router::new());
-        let becoming_ready = async {
-            while !blocks.is_ready() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            readiness.set_ready();
-            shutdown.wait().await;
-            readiness.set_stopping();
-        };
-        let watching = async {
-            tokio::select! {
-                () = becoming_ready => {}
-                () = shutdown.wait() => readiness.set_stopping(),
-            }
-        };
-        let serving = async {
-            let ended = serve(grpc, services, options, shutdown.waiter()).await;
+        let watching = watch(blocks.clone(), readiness, shutdown.clone());
+        let stop = shutdown.clone();
+        let serving = async move {
+            let ended = serve(grpc, services, options, stop.waiter()).await;
             // A listener that failed takes the role down with it.
-            shutdown.trigger();
+            stop.trigger();
             ended
         };
+        let waiter = shutdown.waiter();
+        // Each is boxed: whether the whole can move between threads is too much for the compiler otherwise.
         let (ended, ..) = tokio::join!(
-            serving,
-            http.serve(routes, shutdown.waiter()),
-            blocks.run(shutdown.clone()),
-            watching
+            serving.boxed(),
+            http.serve(routes, waiter).boxed(),
+            blocks.run(shutdown).boxed(),
+            watching.boxed()
         );
         Ok(ended?)
     }
+}
+
+/// Ready once the bucket has been searched, stopping with the shutdown.
+async fn watch(blocks: Blocks, readiness: Readiness, shutdown: Shutdown) {
+    while !blocks.is_ready() && !shutdown.is_triggered() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if blocks.is_ready() {
+        readiness.set_ready();
+    }
+    shutdown.wait().await;
+    readiness.set_stopping();
 }
 
 fn blocks_settings(settings: &Settings, world: &World) -> BlocksSettings {

@@ -208,8 +208,7 @@ fn a_bucket_that_cannot_be_searched_keeps_its_blocks() {
     let blocks = house.blocks(house.settings());
     assert_eq!(all(&*blocks.select(Vec::new())).len(), 1, "from a folder");
     house.world.disk.rename(&dir, &house.home.path().join("elsewhere")).unwrap();
-    let searched = house.rt.block_on(blocks.sync());
-    if searched.is_err() {
-        assert_eq!(blocks.ids().len(), 1);
-    }
+    assert!(house.rt.block_on(blocks.sync()).unwrap_err().message.contains("is gone"));
+    assert_eq!(blocks.ids().len(), 1);
+    assert_eq!(blocks.advertised().range, TimeRange::new(5, 5));
 }
