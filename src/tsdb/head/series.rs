@@ -157,9 +157,11 @@ impl Series {
     fn seal(&mut self, tag: u32) {
         if self.appender.count() > 0 {
             let range = TimeRange::new(self.open_start, self.appender.last_timestamp());
-            self.sealed.push(Sealed { range, bytes: Bytes::copy_from_slice(&self.open), tag });
+            // Gives back what was not used: sealed chunks are most of the memory.
+            let bytes = std::mem::take(&mut self.open).into_boxed_slice().into();
+            self.sealed.reserve_exact(1);
+            self.sealed.push(Sealed { range, bytes, tag });
             self.appender = xor::Appender::default();
-            self.open.clear();
         }
     }
 
@@ -221,9 +223,6 @@ impl Series {
     pub(crate) fn drop_frozen(&mut self, tag: u32) {
         self.sealed.retain(|c| c.tag != tag);
         self.sealed.shrink_to_fit();
-        if self.is_empty() {
-            self.open = Vec::new();
-        }
     }
 
     /// Whether it holds no samples.

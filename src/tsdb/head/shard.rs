@@ -254,6 +254,11 @@ impl ShardState {
         self.table.find(hash, equal).copied()
     }
 
+    /// Whether a slot holds this series.
+    pub(crate) fn is(&self, slot: u32, tenant: u32, labels: &[u8], hash: u64) -> bool {
+        self.get(slot).is_some_and(|s| s.hash == hash && s.tenant == tenant && s.labels.as_bytes() == labels)
+    }
+
     pub(crate) fn get(&self, slot: u32) -> Option<&Series> {
         self.series.get(slot as usize)?.as_deref()
     }
