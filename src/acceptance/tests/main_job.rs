@@ -152,15 +152,16 @@ fn a_prometheus_three_receivers_a_bucket_and_one_loss() {
         Said::Failed(error) => panic!("{failed}: {error}"),
     }
 
+    opens_elsewhere(dir.path(), &cluster, &base);
+
     // Everybody leaves when asked.
     for running in [query, store, scraper.prometheus, back].into_iter().chain(receivers) {
         running.stop();
     }
-    opens_elsewhere(dir.path(), &cluster);
 }
 
 /// promtool and a Prometheus of Debian's open a block of ours and answer as we do.
-fn opens_elsewhere(dir: &Path, cluster: &Cluster) {
+fn opens_elsewhere(dir: &Path, cluster: &Cluster, query_url: &str) {
     let (Some(promtool), Some(prometheus)) = (find_program("promtool"), find_program("prometheus")) else {
         return;
     };
@@ -204,17 +205,14 @@ fn opens_elsewhere(dir: &Path, cluster: &Cluster) {
     let url = format!("http://127.0.0.1:{port}");
     running.wait_ready(&format!("{url}/-/ready"));
     let (min, max) = (meta["minTime"].as_i64().expect("minTime"), meta["maxTime"].as_i64().expect("maxTime"));
-    let samples = format!("sum(count_over_time({{__name__!=\"\"}}[{}ms]))", max - min);
-    match ask(&url, &samples, When::At(max - 1), &[]) {
-        Said::Series(series) => {
-            let read = series.values().next().map_or(0.0, |p| p[0].1);
-            assert_eq!(
-                Some(read as u64),
-                meta["stats"]["numSamples"].as_u64(),
-                "samples read by a Prometheus"
-            );
-        }
-        Said::Failed(error) => panic!("{samples}: {error}"),
+    let everything = format!("{{__name__!=\"\"}}[{}ms]", max - min);
+    let there = ask(&url, &everything, When::At(max - 1), &[]);
+    let Said::Series(series) = &there else { panic!("a Prometheus cannot read our block") };
+    let samples: usize = series.values().map(Vec::len).sum();
+    assert_eq!(Some(samples as u64), meta["stats"]["numSamples"].as_u64(), "samples that a Prometheus reads");
+    let here = ask(query_url, &everything, When::At(max - 1), &ADDED);
+    if let Some(difference) = difference(&there, &here, 0.0) {
+        panic!("a Prometheus on our block and we differ: {difference}");
     }
     running.stop();
     assert!(get(&url).is_err(), "the Prometheus of this test still answers");
