@@ -36,9 +36,7 @@ impl Error {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 (Kind::Exhausted, "; free space on this file system")
             }
-            std::io::ErrorKind::NotFound => {
-                (Kind::Corrupt, "; the block is incomplete: restore or delete it")
-            }
+            std::io::ErrorKind::NotFound => (Kind::Corrupt, "; the block is incomplete"),
             std::io::ErrorKind::PermissionDenied => {
                 (Kind::Unavailable, "; give this process access to the data directory")
             }

@@ -5,8 +5,8 @@
 //! # Cost
 //! Chunks go straight to their segment. Kept until [`BlockWriter::finish`]: each symbol and label pair once, and per
 //! series one encoded row: a pair number (1 to 4 bytes) per label and 8 to 20 bytes per chunk. While the index is
-//! written, 4 bytes more per label of every series (the postings). With 10 labels and 1 chunk that is about 80 bytes
-//! a series at the peak, besides the symbols.
+//! written, 4 bytes more per label of every series (the postings), and the offsets table. Measured with 10 labels, one
+//! of them with a value of its own, and 1 chunk: 113 bytes a series are kept, about 170 at the peak.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -110,7 +110,7 @@ fn we_open_what_promtool_writes() {
         assert_eq!(total, meta.stats.num_samples);
     }
     let mut merged: std::collections::BTreeMap<Labels, Vec<model::Sample>> = Default::default();
-    for (labels, samples) in blocks.iter().flat_map(|b| read(b)) {
+    for (labels, samples) in blocks.iter().flat_map(read) {
         merged.entry(labels).or_default().extend(samples);
     }
     merged.values_mut().for_each(|s| s.sort_by_key(|s| s.timestamp));

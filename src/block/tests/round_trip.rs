@@ -221,7 +221,7 @@ fn memory_per_series_is_as_documented() {
     }
     let per_series = writer.memory() / count;
     println!("block writer: {per_series} bytes per series of 10 labels, one of them its own");
-    assert!(per_series < 300, "{per_series} bytes per series");
+    assert!(per_series < 130, "{per_series} bytes per series");
 }
 
 fn arbitrary_series() -> impl Strategy<Value = Series> {
