@@ -4,11 +4,13 @@
 //! role, no protocol and no settings: levels and formats are handed in, and pages are served by others.
 
 mod buildinfo;
+mod help;
 mod line;
 mod logs;
 mod metric;
 mod process;
 
 pub use buildinfo::{Build, build};
+pub use help::HELP;
 pub use logs::{Format, Level, init_logs};
 pub use metric::{Handle, install_metrics};

@@ -2,10 +2,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use metrics::{describe_gauge, gauge};
+use metrics::gauge;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::{build, process};
+use crate::{build, help, process};
 
 /// The process's metrics. Cheap to clone.
 #[derive(Clone)]
@@ -64,20 +64,15 @@ pub fn install_metrics() -> Result<Handle, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES)?
         .install_recorder()?;
-    process::describe();
-    describe_build();
+    help::describe();
+    show_build();
     let handle = Handle(handle);
     *installed = Some(handle.clone());
     Ok(handle)
 }
 
-fn describe_build() {
+fn show_build() {
     let build = build();
-    describe_gauge!("tributary_build_info", "Always 1; its labels say which build this is.");
-    describe_gauge!(
-        "thanos_build_info",
-        "Always 1; its labels say which build this is, under the name that Thanos's dashboards know."
-    );
     gauge!(
         "tributary_build_info",
         "version" => build.version, "revision" => build.revision, "branch" => build.branch, "rustc" => build.rustc

@@ -5,20 +5,10 @@
 
 use std::fs;
 
-use metrics::{describe_gauge, gauge};
+use metrics::gauge;
 
 /// The kernel shows times in units of 1/100 s on every architecture we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
-
-pub(crate) fn describe() {
-    describe_gauge!("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.");
-    describe_gauge!("process_resident_memory_bytes", "Resident memory size in bytes.");
-    describe_gauge!("process_virtual_memory_bytes", "Virtual memory size in bytes.");
-    describe_gauge!("process_open_fds", "Number of open file descriptors.");
-    describe_gauge!("process_max_fds", "Maximum number of open file descriptors.");
-    describe_gauge!("process_threads", "Number of operating system threads in the process.");
-    describe_gauge!("process_start_time_seconds", "Start time of the process since unix epoch in seconds.");
-}
 
 pub(crate) fn update() {
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default();

@@ -1,0 +1,154 @@
+//! The HELP line of every metric of ours, in one long table: name and text.
+//!
+//! Names are Prometheus's and Thanos's where the meaning is the same, so that their dashboards and alerts work.
+//! A test of the binary compares the table with what the code counts.
+
+/// Name and help of each metric, by name.
+pub const HELP: &[(&str, &str)] = &[
+    ("grpc_server_handled_total", "Calls that the gRPC server answered, by status."),
+    ("grpc_server_started_total", "Calls that the gRPC server began to answer."),
+    ("http_request_duration_seconds", "Time from a request's head to its answer's head."),
+    ("http_requests_total", "HTTP requests answered, by status, route and method."),
+    ("process_cpu_seconds_total", "Total user and system CPU time spent in seconds."),
+    ("process_max_fds", "Maximum number of open file descriptors."),
+    ("process_open_fds", "Number of open file descriptors."),
+    ("process_resident_memory_bytes", "Resident memory size in bytes."),
+    ("process_start_time_seconds", "Start time of the process since unix epoch in seconds."),
+    ("process_threads", "Number of operating system threads in the process."),
+    ("process_virtual_memory_bytes", "Virtual memory size in bytes."),
+    ("prometheus_tsdb_compaction_duration_seconds", "Time that cutting the head into blocks took."),
+    (
+        "prometheus_tsdb_compactions_failed_total",
+        "Cuts of the head that did not succeed and are tried again.",
+    ),
+    ("prometheus_tsdb_compactions_total", "Cuts of the head into blocks."),
+    ("prometheus_tsdb_head_samples_appended_total", "Samples taken into the head."),
+    ("prometheus_tsdb_head_series", "Series in the head."),
+    ("prometheus_tsdb_head_series_created_total", "Series that came into the head."),
+    ("prometheus_tsdb_head_series_removed_total", "Series that left the head after a cut."),
+    (
+        "prometheus_tsdb_time_retentions_total",
+        "Local blocks deleted because they are older than the retention.",
+    ),
+    ("thanos_blocks_meta_sync_duration_seconds", "Time that a search of the bucket for blocks took."),
+    ("thanos_blocks_meta_sync_failures_total", "Searches of the bucket that failed."),
+    ("thanos_blocks_meta_synced", "Blocks found by the last search, by what became of them."),
+    ("thanos_blocks_meta_syncs_total", "Searches of the bucket for blocks."),
+    ("thanos_bucket_store_block_drops_total", "Blocks that are served no longer."),
+    ("thanos_bucket_store_block_loads_total", "Blocks that came to be served."),
+    (
+        "thanos_bucket_store_blocks_last_loaded_timestamp_seconds",
+        "When the bucket was last searched with success.",
+    ),
+    ("thanos_bucket_store_blocks_loaded", "Blocks that are served."),
+    ("thanos_bucket_store_indexheader_lazy_load_total", "Index headers read because a query needed them."),
+    ("thanos_bucket_store_series_blocks_queried", "Blocks asked for one answer."),
+    (
+        "thanos_build_info",
+        "Always 1; its labels say which build this is, under the name that Thanos's dashboards know.",
+    ),
+    (
+        "thanos_file_sd_read_errors_total",
+        "Endpoint files that could not be read; what they said before stands.",
+    ),
+    ("thanos_objstore_bucket_last_successful_upload_time", "When something was last uploaded with success."),
+    (
+        "thanos_objstore_bucket_operation_duration_seconds",
+        "Time that requests to the bucket took, retries included.",
+    ),
+    (
+        "thanos_objstore_bucket_operation_failures_total",
+        "Requests to the bucket that failed after all retries.",
+    ),
+    ("thanos_objstore_bucket_operation_fetched_bytes_total", "Bytes read from the bucket."),
+    ("thanos_objstore_bucket_operation_transferred_bytes_total", "Bytes sent to the bucket."),
+    ("thanos_objstore_bucket_operations_total", "Requests to the bucket, by operation."),
+    ("thanos_proxy_store_failures_total", "Endpoints whose part of an answer was missing."),
+    ("thanos_query_concurrent_gate_duration_seconds", "Time that queries waited for their turn."),
+    ("thanos_query_concurrent_gate_queries_in_flight", "Queries being evaluated."),
+    ("thanos_query_concurrent_gate_queries_max", "Queries evaluated at once at most."),
+    ("thanos_receive_config_hash", "Hash of the ring file in use; receivers of one ring show the same."),
+    (
+        "thanos_receive_config_last_reload_success_timestamp_seconds",
+        "When the ring file was last taken over.",
+    ),
+    (
+        "thanos_receive_config_last_reload_successful",
+        "1 if the last change of the ring file could be taken over, else 0.",
+    ),
+    ("thanos_receive_forward_requests_total", "Writes forwarded to peers, by outcome."),
+    ("thanos_receive_hashring_nodes", "Endpoints of each ring."),
+    ("thanos_receive_hashrings_file_changes_total", "Changes of the ring file that were seen."),
+    ("thanos_receive_hashrings_file_errors_total", "Times the ring file could not be read or made no ring."),
+    ("thanos_receive_hashrings_file_refreshes_total", "Times the ring file was looked at."),
+    ("thanos_receive_replication_factor", "Copies of every sample."),
+    ("thanos_receive_replications_total", "Replications of writes, by outcome."),
+    ("thanos_receive_write_samples", "Samples of one write."),
+    ("thanos_receive_write_timeseries", "Series of one write."),
+    ("thanos_shipper_dir_sync_failures_total", "Rounds of uploads that ended early."),
+    ("thanos_shipper_dir_syncs_total", "Rounds of uploads."),
+    ("thanos_shipper_upload_failures_total", "Blocks whose upload failed."),
+    ("thanos_shipper_uploads_total", "Blocks uploaded."),
+    ("thanos_store_dns_failures_total", "Names of endpoints that could not be looked up."),
+    ("thanos_store_index_cache_hits_total", "Pieces of indexes found in memory."),
+    ("thanos_store_index_cache_requests_total", "Pieces of indexes asked for."),
+    ("thanos_store_nodes_grpc_connections", "Endpoints that answer, by external labels and kind."),
+    ("tributary_build_info", "Always 1; its labels say which build this is."),
+    ("tributary_receive_admission_refused_total", "Writes not let in, by reason."),
+    (
+        "tributary_receive_cut_failures_total",
+        "Rounds of cutting, shipping and deleting that failed and are tried again.",
+    ),
+    ("tributary_receive_inflight_bytes", "Bytes that writes in flight hold."),
+    (
+        "tributary_receive_peer_labels_verified",
+        "1 if the peer's external labels are known and differ from ours, else 0: uploads wait for it.",
+    ),
+    ("tributary_receive_peer_queue_bytes", "Bytes that wait for a peer."),
+    ("tributary_receive_samples_total", "Samples received, by what became of them."),
+    (
+        "tributary_store_block_read_failures_total",
+        "Blocks of the bucket that could not be read for an answer.",
+    ),
+    ("tributary_store_cache_bytes", "Bytes that pieces of blocks hold in memory."),
+    ("tributary_store_index_header_bytes", "Bytes that index headers hold in memory."),
+    ("tributary_tsdb_blocks_skipped_total", "Local blocks left out because they are damaged."),
+    ("tributary_tsdb_replay_seconds", "Time that the replay of the log took at the start."),
+    (
+        "tributary_tsdb_series_quarantined_total",
+        "Series that could not be written into a block and were set aside.",
+    ),
+    ("tributary_wal_fsync_duration_seconds", "Time that one sync of the log took."),
+    (
+        "tributary_wal_poisoned",
+        "1 after the log failed: nothing is acknowledged any more, the process must restart.",
+    ),
+    ("tributary_wal_read_only", "1 while the disk is full and writes are refused."),
+    ("tributary_wal_records_total", "Records written to the log."),
+    ("tributary_wal_refused_total", "Writes refused because the log cannot take them now."),
+    ("tributary_wal_segments", "Segments of the log on disk."),
+    ("tributary_wal_segments_deleted_total", "Segments deleted because blocks hold what they held."),
+    (
+        "tributary_wal_torn_tails_healed_total",
+        "Unfinished records at the log's end that were cut off at a start.",
+    ),
+    ("tributary_wal_written_bytes_total", "Bytes written to the log."),
+];
+
+/// Gives every metric its text. The kind does not matter for that.
+pub(crate) fn describe() {
+    for (name, help) in HELP {
+        metrics::describe_gauge!(*name, *help);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorted_and_unique() {
+        assert!(HELP.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(HELP.iter().all(|(_, help)| help.ends_with('.')));
+    }
+}
