@@ -14,6 +14,7 @@ mod dir;
 mod error;
 mod id;
 pub mod index;
+pub mod merge;
 pub mod meta;
 mod mmap;
 mod read;
