@@ -23,6 +23,8 @@ pub fn status_from_error(error: &Error) -> Status {
 /// What a peer's status means to us; `peer` is named in the message.
 pub fn error_from_status(peer: &str, status: &Status) -> Error {
     let kind = match status.code() {
+        // Not the peer's word: its connection broke, whatever code the library chose for that.
+        _ if std::error::Error::source(status).is_some() => Kind::Unavailable,
         Code::InvalidArgument | Code::OutOfRange => Kind::Invalid,
         Code::FailedPrecondition
         | Code::AlreadyExists
@@ -35,7 +37,7 @@ pub fn error_from_status(peer: &str, status: &Status) -> Error {
         // tonic calls its own timeouts Cancelled.
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => Kind::Unavailable,
         Code::DataLoss => Kind::Corrupt,
-        // A connection that breaks in mid-stream is reported as Unknown.
+        // Also a stream that ends without a status, as behind a proxy that gives up.
         Code::Unknown => Kind::Unavailable,
         Code::Internal | Code::Ok => Kind::Internal,
     };

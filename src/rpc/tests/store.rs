@@ -401,6 +401,34 @@ async fn info_and_readiness() {
 }
 
 #[tokio::test]
+async fn an_answer_cut_short_is_an_error_not_an_end() {
+    // The peer lives on a runtime of its own, which is dropped as a killed process would be.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let endless = Endless { pause: Duration::from_millis(5), ..Endless::default() };
+    let backend = Backend::new(vec![(Labels::empty(), Arc::new(endless) as Arc<dyn Select>)]);
+    let running = runtime.spawn(async move { serve(Arc::new(backend), StoreOptions::default()).await });
+    let running = running.await.unwrap();
+    let client = client(&running);
+    let work = move || {
+        let mut set = client.select(&request(any()), &Context::background()).unwrap();
+        for _ in 0..20 {
+            assert!(set.next().unwrap().is_some());
+        }
+        runtime.shutdown_background();
+        loop {
+            match set.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("half an answer was taken for a whole one"),
+                Err(error) => return error,
+            }
+        }
+    };
+    let error = tokio::task::spawn_blocking(work).await.unwrap();
+    assert_eq!(error.kind, Kind::Unavailable, "{error}");
+    assert!(error.message.contains(&running.address), "{error}");
+}
+
+#[tokio::test]
 async fn nobody_there_is_said_soon() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -304,6 +304,47 @@ async fn a_hanging_or_absent_peer_fails_in_time() {
     assert!(absent.is_backing_off());
 }
 
+#[tokio::test]
+async fn a_peer_that_dies_in_mid_call_and_returns_is_found_again() {
+    // The peer lives on a runtime of its own, which is dropped as a killed process would be.
+    let life = |address: String, slow: bool| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let keeper = Arc::new(Keeper::default());
+        keeper.slow.store(slow, SeqCst);
+        let server = WriteServer::new(keeper.clone(), Limits::default());
+        let running = runtime.spawn(async move { Running::start_at(&address, |s| s.write(server)).await });
+        (runtime, keeper, running)
+    };
+    let (first, keeper, running) = life("127.0.0.1:0".to_owned(), true);
+    let running = running.await.unwrap();
+    let address = running.address.clone();
+    let options = WriteClientOptions { max_backoff: Duration::from_millis(200), ..Default::default() };
+    let client = WriteClient::new(&address, options, World::real(), &Handle::current()).unwrap();
+    let under_way = tokio::spawn({
+        let client = client.clone();
+        async move { client.write(call(&[&[1.0]], &[0])).await }
+    });
+    common::eventually("the call arrives", || keeper.calls.load(SeqCst) == 1).await;
+    first.shutdown_background();
+    let error = under_way.await.unwrap().unwrap_err();
+    assert_eq!((error.fault, error.kind), (WriteFault::Unavailable, Kind::Unavailable), "{error}");
+    assert!(client.is_backing_off());
+
+    let (second, keeper, running) = life(address, false);
+    let _running = running.await.unwrap();
+    let mut result = Err(error);
+    for _ in 0..50 {
+        result = client.write(call(&[&[1.0]], &[0])).await;
+        if result.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(result.unwrap(), [Verdict::Stored]);
+    assert_eq!(keeper.calls.load(SeqCst), 1);
+    second.shutdown_background();
+}
+
 /// A Thanos receiver, which answers without verdicts.
 struct Plain(Option<Code>);
 

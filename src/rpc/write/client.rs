@@ -180,13 +180,12 @@ impl Inner {
                 self.backoff.succeeded();
                 return Ok(vec![Verdict::Refused(Refusal::InvalidLabels); samples]);
             }
-            Code::Unavailable => {
+            code if error.kind == Kind::Unavailable => {
                 self.backoff.failed(&self.world);
-                WriteFault::Unavailable
-            }
-            Code::DeadlineExceeded | Code::Cancelled => {
-                self.backoff.failed(&self.world);
-                WriteFault::TimedOut
+                match code {
+                    Code::DeadlineExceeded | Code::Cancelled => WriteFault::TimedOut,
+                    _ => WriteFault::Unavailable,
+                }
             }
             _ => WriteFault::Failed,
         };

@@ -158,7 +158,11 @@ pub struct Running {
 
 impl Running {
     pub async fn start(add: impl FnOnce(Services) -> Services) -> Running {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Running::start_at("127.0.0.1:0", add).await
+    }
+
+    pub async fn start_at(address: &str, add: impl FnOnce(Services) -> Services) -> Running {
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel();
         let services = add(Services::new(Health::new(|| true)));
