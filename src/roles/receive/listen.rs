@@ -1,6 +1,7 @@
 //! The subcommand: a receiver behind Thanos's three listeners, opened early and closed in order.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use api::{Door, MetricsPage, Readiness, Server, ServerSettings};
 use model::Kind;
@@ -12,7 +13,7 @@ use crate::{Error, PATHS, Receive, Settings};
 
 /// A receiver and the ports it has taken.
 pub struct Bound {
-    receive: Receive,
+    receive: Arc<Receive>,
     http: Server,
     write: Server,
     grpc: TcpListener,
@@ -38,11 +39,11 @@ impl Bound {
         })?;
         warn_if_open(&settings);
         let readiness = Readiness::starting("the log is being replayed");
-        let receive = Receive::build(settings, world, readiness)?;
+        let receive = Arc::new(Receive::build(settings, world, readiness)?);
         Ok(Bound { receive, http, write, grpc, grpc_address })
     }
 
-    pub fn receive(&self) -> &Receive {
+    pub fn receive(&self) -> &Arc<Receive> {
         &self.receive
     }
 

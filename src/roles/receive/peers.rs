@@ -2,7 +2,8 @@
 //!
 //! Copies and blocks are told apart by external labels. Two receivers with equal labels would write blocks that
 //! nobody can tell apart, so with copies and a bucket the start fails if a peer has ours, and nothing is
-//! uploaded until every peer was seen to have others.
+//! uploaded until every peer was seen to have others. Of two twins the later one ends: a receiver that runs
+//! goes on, without uploads.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,12 +54,15 @@ impl Peers {
         self.verified.load(Relaxed)
     }
 
-    /// Asks until the shutdown. An error is a peer with our labels, found before any had been cleared.
+    /// Asks until the shutdown. An error is a peer that had our labels when this node started.
     pub async fn run(&self, writer: Arc<Writer>, shutdown: Shutdown) -> Result<(), Error> {
         let mut cleared: BTreeSet<String> = BTreeSet::new();
         let mut warned = false;
+        let mut twins: BTreeSet<String> = BTreeSet::new();
+        let mut starting = true;
         loop {
-            let all = self.round(writer.ring(), &mut cleared).await?;
+            let all = self.round(writer.ring(), &mut cleared, &mut twins, starting).await?;
+            starting = false;
             if all && !self.verified.swap(true, Relaxed) {
                 tracing::info!("every peer's external labels differ from ours: blocks may be uploaded");
             }
@@ -79,7 +83,13 @@ impl Peers {
     }
 
     /// One question to each peer; true if all of them are cleared.
-    async fn round(&self, ring: &RingHolder, cleared: &mut BTreeSet<String>) -> Result<bool, Error> {
+    async fn round(
+        &self,
+        ring: &RingHolder,
+        cleared: &mut BTreeSet<String>,
+        twins: &mut BTreeSet<String>,
+        starting: bool,
+    ) -> Result<bool, Error> {
         let current = ring.current();
         let asked = current.peers().map(|peer| async move { (peer, self.ask(peer.address()).await) });
         let mut all = true;
@@ -94,13 +104,16 @@ impl Peers {
                             peer.address(),
                             self.labels
                         );
-                        if self.verified.load(Relaxed) {
-                            // The peer came later or changed; it is the one that has to stop.
-                            tracing::error!("{text}");
-                            continue;
+                        if starting {
+                            return Err(Error::new(Kind::Invalid, text));
                         }
-                        return Err(Error::new(Kind::Invalid, text));
+                        if twins.insert(peer.address().to_owned()) {
+                            tracing::error!("{text}");
+                        }
+                        all = false;
+                        continue;
                     }
+                    twins.remove(peer.address());
                     cleared.insert(peer.address().to_owned());
                 }
                 Err(error) => {

@@ -28,10 +28,9 @@ impl StoreDoor {
         self.incarnation.get_or_init(|| incarnation);
     }
 
-    /// External labels of a tenant's series: the ring's for it, under the node's, under its name.
+    /// External labels of a tenant's series, as its blocks have them.
     fn labels_of(&self, tenant: &str) -> Labels {
-        let ring = self.writer.ring().current().rings.external_labels(tenant);
-        let mut labels = ring.overlay(&self.external_labels).to_builder();
+        let mut labels = self.external_labels.to_builder();
         labels.set(&self.settings.tenancy.label, tenant);
         // Both inputs are label sets, and the tenant is a valid value.
         labels.finish().unwrap_or_else(|_| self.external_labels.clone())
