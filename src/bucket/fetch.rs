@@ -13,19 +13,19 @@ use std::time::Duration;
 use block::{BlockId, Meta};
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
-use model::TimeRange;
 use parking_lot::Mutex;
 use runtime::World;
 
 use crate::bucket::{blocking, parse_meta};
 use crate::catalogue::{Catalogue, Found, Known, Rules, State, settle};
-use crate::{Bucket, DeletionMark, Error, layout};
+use crate::{Bucket, DeletionMark, Error, TimeBound, layout};
 
 /// How a bucket is searched.
 #[derive(Clone, Debug)]
 pub struct FetchSettings {
-    /// Blocks that touch this range are loaded.
-    pub range: TimeRange,
+    /// Blocks that touch the time between these, as of each search, are loaded.
+    pub min_time: TimeBound,
+    pub max_time: TimeBound,
     /// Younger blocks are left for later; for stores that do not list at once what was written.
     pub consistency_delay: Duration,
     /// Blocks marked for deletion are read for this long after the mark was set.
@@ -41,7 +41,8 @@ pub struct FetchSettings {
 impl Default for FetchSettings {
     fn default() -> Self {
         FetchSettings {
-            range: TimeRange::ALL,
+            min_time: TimeBound::None,
+            max_time: TimeBound::None,
             consistency_delay: Duration::ZERO,
             ignore_deletion_marks_delay: Duration::from_secs(24 * 3600),
             concurrency: 32,
@@ -118,9 +119,10 @@ impl Fetcher {
             memory.told.retain(|id, _| listings.contains_key(id));
         }
         self.forget_on_disk(listings.keys().copied().collect()).await;
+        let now_ms = self.world.clock.now_ms();
         let rules = Rules {
-            now_ms: self.world.clock.now_ms(),
-            range: self.settings.range,
+            now_ms,
+            range: TimeBound::range(self.settings.min_time, self.settings.max_time, now_ms),
             consistency_delay: self.settings.consistency_delay,
             ignore_deletion_marks_delay: self.settings.ignore_deletion_marks_delay,
         };

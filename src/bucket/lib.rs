@@ -5,6 +5,7 @@
 //! worth reading and fetches their bytes by ranges. The crate does not know what is inside an index or a
 //! chunk, nor who serves it.
 
+mod bounds;
 mod bucket;
 mod catalogue;
 pub mod config;
@@ -19,6 +20,7 @@ mod ship;
 pub mod table;
 mod upload;
 
+pub use bounds::TimeBound;
 pub use bucket::{Bucket, Level, Object};
 pub use catalogue::{Catalogue, State, parse_rfc3339};
 pub use error::{Error, Operation, Provider};

@@ -17,4 +17,4 @@ mod wait;
 pub use blocks::{Blocks, BlocksSettings, LeaveOut};
 pub use error::Error;
 pub use role::Store;
-pub use settings::{Discovery, Limits, Settings, TimeBound};
+pub use settings::{Discovery, Limits, Settings};

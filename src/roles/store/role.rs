@@ -15,7 +15,6 @@ use rpc::{
 use runtime::{Shutdown, World};
 use tokio::net::TcpListener;
 
-use crate::settings::TimeBound;
 use crate::{Blocks, BlocksSettings, Discovery, Error, Settings};
 
 /// Samples that Thanos counts to a chunk.
@@ -52,7 +51,7 @@ impl Store {
         bucket: Bucket,
         metrics: MetricsPage,
     ) -> Result<Store, Error> {
-        let blocks = Blocks::new(bucket, world, blocks_settings(settings, world), Arc::new(|_| false));
+        let blocks = Blocks::new(bucket, world, blocks_settings(settings), Arc::new(|_| false));
         let options = StoreOptions {
             max_concurrent: settings.limits.series_max_concurrency,
             max_series: settings.limits.request_series,
@@ -142,11 +141,12 @@ async fn watch(blocks: Blocks, readiness: Readiness, shutdown: Shutdown) {
     readiness.set_stopping();
 }
 
-fn blocks_settings(settings: &Settings, world: &World) -> BlocksSettings {
+fn blocks_settings(settings: &Settings) -> BlocksSettings {
     let (blocks, limits) = (&settings.blocks, &settings.limits);
     BlocksSettings {
         fetch: FetchSettings {
-            range: TimeBound::range(blocks.min_time, blocks.max_time, world.clock.now_ms()),
+            min_time: blocks.min_time,
+            max_time: blocks.max_time,
             consistency_delay: blocks.consistency_delay.as_duration(),
             ignore_deletion_marks_delay: blocks.ignore_deletion_marks_delay.as_duration(),
             concurrency: blocks.block_meta_fetch_concurrency,
