@@ -122,6 +122,7 @@ impl Endpoint {
 pub struct EndpointOptions {
     pub info_timeout: Duration,
     pub dns_interval: Duration,
+    pub files_interval: Duration,
     pub response_timeout: Option<Duration>,
     pub unhealthy_timeout: Duration,
 }
@@ -283,13 +284,14 @@ impl Endpoints {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let every = |interval: Duration| interval.as_secs().max(1);
         let (info, dns) = (every(self.options.info_timeout), every(self.options.dns_interval));
+        let files = every(self.options.files_interval);
         let mut tick = 0u64;
         loop {
             tokio::select! {
                 _ = ticks.tick() => tick += 1,
                 () = shutdown.wait() => return,
             }
-            let changed = reload();
+            let changed = if tick.is_multiple_of(files) { reload() } else { None };
             let is_new = changed.is_some();
             if let Some(wanted) = changed {
                 self.configure(wanted);

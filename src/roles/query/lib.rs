@@ -91,6 +91,7 @@ impl Query {
         let options = EndpointOptions {
             info_timeout: discovery.info_timeout.as_duration(),
             dns_interval: discovery.dns_interval.as_duration(),
+            files_interval: discovery.sd_interval.as_duration(),
             unhealthy_timeout: discovery.unhealthy_timeout.as_duration(),
             response_timeout: Some(discovery.response_timeout.as_duration()).filter(|limit| !limit.is_zero()),
         };
@@ -141,7 +142,8 @@ impl Query {
         } = self;
         tracing::info!(address = %grpc_address, "listening for grpc");
         let routes = routes(&settings, &endpoints, &readiness, &world, flags);
-        let routes = prefixed(door.clone().open(routes), &settings.route_prefix);
+        // Probes and metrics stay at the root, whatever the prefix of the API.
+        let routes = door.open(prefixed(routes, &settings.route_prefix));
         let backend = backend::Backend {
             endpoints: endpoints.clone(),
             readiness: readiness.clone(),
@@ -230,7 +232,7 @@ fn routes(
     let pool = QueryPool::new(queries.max_concurrent as usize, world.clone());
     let state =
         ApiState::new(Arc::new(queryable), engine, pool, readiness.clone(), world.clone(), api_settings);
-    api::router(state).merge(stores::router(endpoints.clone()))
+    api::router(state).merge(stores::router(endpoints.clone(), world.clone()))
 }
 
 fn prefixed(routes: axum::Router, prefix: &str) -> axum::Router {

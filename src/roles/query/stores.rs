@@ -8,19 +8,28 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use model::Timestamp;
+use runtime::World;
 use serde_json::{Value, json};
 use storage::Notes;
 
+use crate::complete::Seat;
 use crate::endpoints::{Endpoint, Endpoints};
 
-pub fn router(endpoints: Arc<Endpoints>) -> Router {
-    Router::new().route("/api/v1/stores", get(stores)).with_state(endpoints)
+pub fn router(endpoints: Arc<Endpoints>, world: World) -> Router {
+    Router::new().route("/api/v1/stores", get(stores)).with_state((endpoints, world))
 }
 
-async fn stores(State(endpoints): State<Arc<Endpoints>>) -> Response {
+async fn stores(State((endpoints, world)): State<(Arc<Endpoints>, World)>) -> Response {
+    let patience = i64::try_from(endpoints.options().unhealthy_timeout.as_millis()).unwrap_or(i64::MAX);
+    let shown_since = world.clock.now_ms().saturating_sub(patience);
     let mut by_component: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for endpoint in endpoints.list().iter() {
-        let component = endpoint.state().info.map_or_else(|| "unknown".to_owned(), |info| info.component);
+        let state = endpoint.state();
+        let long_away = state.error.is_some() && state.answered_ms.is_some_and(|ms| ms < shown_since);
+        if long_away && state.seat() == Seat::Leaf {
+            continue;
+        }
+        let component = state.info.map_or_else(|| "unknown".to_owned(), |info| info.component);
         by_component.entry(component).or_default().push(describe(endpoint));
     }
     let data = json!(by_component).to_string().into_bytes();

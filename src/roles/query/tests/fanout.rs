@@ -22,6 +22,7 @@ async fn endpoints(nodes: &[&Running]) -> Arc<Endpoints> {
     let options = EndpointOptions {
         info_timeout: Duration::from_secs(5),
         dns_interval: Duration::from_secs(30),
+        files_interval: Duration::from_secs(5),
         response_timeout: None,
         unhealthy_timeout: Duration::from_secs(300),
     };
@@ -159,7 +160,9 @@ async fn two_lost_receivers_are_an_error_unless_asked_for() {
 async fn an_endpoint_that_was_never_reached_is_needed() {
     let [a, b, c] = three().await;
     c.stop();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    while tokio::net::TcpStream::connect(c.address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let endpoints = endpoints(&[&a, &b, &c]).await;
     let error = by_default(&endpoints).await.unwrap_err();
     assert!(error.message.contains("never reached yet"), "{}", error.message);

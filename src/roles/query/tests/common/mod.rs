@@ -1,4 +1,5 @@
 //! Nodes in this process that serve a StoreAPI on a port of their own, and fail when told to.
+#![allow(dead_code)] // Each test file uses its own part of this.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Node {
     pub series: Vec<SeriesEntry>,
     pub range: TimeRange,
     pub ready: AtomicBool,
+    /// Taken down: whatever still arrives over an open connection is refused.
+    pub down: AtomicBool,
     /// The answer breaks off after so many series.
     pub breaks_after: AtomicUsize,
 }
@@ -38,6 +41,7 @@ impl Node {
             series: Vec::new(),
             range: TimeRange::new(START - 1_000_000, i64::MAX),
             ready: AtomicBool::new(true),
+            down: AtomicBool::new(false),
             breaks_after: AtomicUsize::new(usize::MAX),
         }
     }
@@ -111,6 +115,7 @@ pub struct Running {
 
 impl Running {
     pub fn stop(&self) {
+        self.node.down.store(true, SeqCst);
         self.task.abort();
     }
 }
@@ -126,7 +131,7 @@ struct Served(Arc<Node>);
 impl StoreBackend for Served {
     fn advertised(&self) -> Advertised {
         let node = &self.0;
-        let ready = node.ready.load(SeqCst);
+        let ready = node.ready.load(SeqCst) && !node.down.load(SeqCst);
         Advertised {
             component: node.component,
             label_sets: vec![node.external.clone()],
@@ -138,6 +143,9 @@ impl StoreBackend for Served {
     }
 
     fn views(&self, _: TimeRange, _: &[Matcher]) -> Result<Vec<StoreView>, Error> {
+        if self.0.down.load(SeqCst) {
+            return Err(Error::new(Kind::Unavailable, "taken down"));
+        }
         let select = Arc::new(Shelf(self.0.clone()));
         Ok(vec![StoreView { labels: self.0.external.clone(), range: self.0.range, select }])
     }
