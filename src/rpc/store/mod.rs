@@ -1,5 +1,6 @@
 //! The StoreAPI: series out of views as a server, series of a peer as a client.
 
+mod answer;
 mod client;
 mod frames;
 mod labels;
