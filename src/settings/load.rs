@@ -140,23 +140,29 @@ impl Provenance {
         self.0.iter().map(|(name, (origin, texts))| (*name, origin, texts.as_slice()))
     }
 
-    /// Those that somebody set, as `name=value` texts; a document given by content is not repeated, as it
-    /// may hold secrets.
+    /// Name and value of every setting, fit to be shown: a document is not repeated, as it may hold secrets.
+    pub fn shown(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.iter().map(|(name, _, texts)| (name, shown(name, texts)))
+    }
+
+    /// Those that somebody set, as `name=value` texts fit to be shown.
     pub fn given(&self) -> Vec<String> {
         let given = self.iter().filter(|(_, origin, _)| **origin != Origin::Default);
-        given
-            .map(|(name, _, texts)| {
-                let value = texts.join(",");
-                if value.contains('\n') { format!("{name}=<document>") } else { format!("{name}={value}") }
-            })
-            .collect()
+        given.map(|(name, _, texts)| format!("{name}={}", shown(name, texts))).collect()
     }
+}
+
+fn shown(name: &str, texts: &[String]) -> String {
+    let text = texts.join(", ");
+    // Thanos names every setting that takes a whole document `something.config` or `something-config`.
+    let is_document = name.ends_with("config") || text.contains('\n');
+    if is_document && !text.is_empty() { "<document>".to_owned() } else { text }
 }
 
 impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, origin, texts) in self.iter() {
-            writeln!(f, "{name}: {} ({origin})", texts.join(", "))?;
+            writeln!(f, "{name}: {} ({origin})", shown(name, texts))?;
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ where
             // The log may be read by a machine; a person at a terminal gets one plain sentence.
             tracing::error!(role, error = chain(&error), "failed");
             eprintln!("error: {}", chain(&error));
-            ExitCode::FAILURE
+            if is_unusable(&error) { ExitCode::from(UNUSABLE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -87,7 +87,7 @@ where
     );
     install_crypto();
     let metrics = telemetry::install_metrics()?;
-    let flags = loaded.provenance.iter().map(|(name, _, texts)| (name.to_owned(), shown(texts))).collect();
+    let flags = loaded.provenance.shown().map(|(name, value)| (name.to_owned(), value)).collect();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tributary").build()?;
     let outcome = runtime.block_on(async {
@@ -131,10 +131,15 @@ pub fn init_logs(log: &Log) {
     telemetry::init_logs(level, format);
 }
 
-/// A setting's value for the flags page; documents may hold secrets.
-fn shown(texts: &[String]) -> String {
-    let text = texts.join(", ");
-    if text.contains('\n') { "<document>".to_owned() } else { text }
+/// Whether an error is about what the operator gave: a ring file, a bucket's settings.
+fn is_unusable(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        let of_role = cause.downcast_ref::<receive::Error>().map(|e| e.kind);
+        let of_role = of_role.or_else(|| cause.downcast_ref::<query::Error>().map(|e| e.kind));
+        let of_role = of_role.or_else(|| cause.downcast_ref::<store::Error>().map(|e| e.kind));
+        of_role.or_else(|| cause.downcast_ref::<bucket::Error>().map(|e| e.kind))
+    };
+    error.chain().find_map(kind) == Some(model::Kind::Invalid)
 }
 
 /// An error and its causes as one sentence, saying nothing twice: many errors repeat their source.

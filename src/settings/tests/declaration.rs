@@ -28,6 +28,8 @@ settings::settings! {
         ["http-address"] http: Listen = Listen::everywhere(10902);
         /// Document.
         ["objstore.config-file"] objstore: Option<PathBuf> = None;
+        /// Document itself.
+        ["objstore.config"] inline: Option<String> = None;
         /// For tests.
         [hidden "receive-forward-timeout"] forward_timeout: Span = Span::from_secs(5);
         [..] log: Log;
@@ -95,6 +97,16 @@ fn flag_before_file_before_default() {
     assert_eq!(origin("tsdb.path"), "default");
     assert!(loaded.provenance.to_string().contains("tsdb.retention: 1d (flag)\n"));
     assert!(loaded.provenance.given().contains(&"log.format=json".to_owned()));
+}
+
+#[test]
+fn documents_are_not_repeated() {
+    let args = ["--objstore.config={type: S3, config: {secret_key: hunter2}}"];
+    let loaded = read(&args, None).unwrap();
+    assert_eq!(loaded.provenance.given(), ["objstore.config=<document>"]);
+    let page: Vec<_> = loaded.provenance.shown().collect();
+    assert!(page.contains(&("tsdb.retention", "15d".to_owned())));
+    assert!(!format!("{page:?} {}", loaded.provenance).contains("hunter2"));
 }
 
 #[test]
