@@ -110,14 +110,19 @@ impl Ship {
         }
     }
 
-    /// Deletes local blocks beyond the retention; with a bucket only those that are shipped.
+    /// Deletes local blocks beyond the retention; with a bucket only those that are shipped and, where somebody
+    /// in this process reads the bucket, found there.
     async fn forget(&self, engine: &Arc<Tsdb>) -> Result<(), Error> {
         let (keeper, now) = (Arc::clone(engine), self.world.clock.now_ms());
         let shipped = self.shipper.is_some().then(|| self.shipped.lock().clone());
+        let visible = self.visible.get().cloned();
         let forgotten = self.pool.run(move || {
             keeper.apply_retention(now, &|block| match &shipped {
                 None => true,
-                Some(shipped) => shipped.get(&block.tenant).is_some_and(|ids| ids.contains(&block.id)),
+                Some(shipped) => {
+                    shipped.get(&block.tenant).is_some_and(|ids| ids.contains(&block.id))
+                        && visible.as_ref().is_none_or(|visible| visible(block.id))
+                }
             })
         });
         let count = forgotten.await.map_err(pool_error)??;

@@ -2,6 +2,8 @@
 
 mod rig;
 
+use std::time::Duration;
+
 use rig::{Node, body, now, request, series, single};
 
 async fn node(dir: &tempfile::TempDir) -> Node {
@@ -169,9 +171,12 @@ async fn a_cut_goes_to_the_bucket_and_the_node_may_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_data_folder_is_refused() {
     let dir = tempfile::tempdir().unwrap();
+    let disk = runtime::World::real().disk;
     let foreign = dir.path().join("data/default-tenant/wal");
-    runtime::World::real().disk.create_dir_all(&foreign).unwrap();
+    disk.create_dir_all(&foreign).unwrap();
+    disk.create(&foreign.join("00000000")).unwrap();
     let node = Node::start(single(dir.path())).await;
-    let error = node.ended().await.unwrap_err();
-    assert!(error.message.contains("data"), "{error}");
+    let error = tokio::time::timeout(Duration::from_secs(10), node.ended()).await.unwrap().unwrap_err();
+    assert!(error.message.contains("written by Thanos Receive"), "{error}");
+    assert!(!dir.path().join("data/incarnation").exists(), "nothing was touched");
 }
