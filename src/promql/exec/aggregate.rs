@@ -55,7 +55,7 @@ impl<'a> AggregateAll<'a> {
             }
             cells.add(group * len, &row.values);
         }
-        if self.op == AggregateOp::Quantile && groups.len() > 0 {
+        if self.op == AggregateOp::Quantile {
             for q in &self.param {
                 warn_quantile(self.run, *q, &self.param_range);
             }
@@ -77,7 +77,7 @@ pub(crate) fn warn_quantile(run: &Run<'_>, q: f64, range: &Range<usize>) {
     if !(0.0..=1.0).contains(&q) {
         run.warn(
             range,
-            format_args!("quantile value should be between 0 and 1, got {}", super::format_float(q)),
+            format_args!("quantile value should be between 0 and 1, got {}", super::number::format_general(q)),
         );
     }
 }

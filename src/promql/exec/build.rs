@@ -2,7 +2,7 @@
 
 use model::{Labels, METRIC_NAME, MatchOp};
 
-use super::aggregate::{AggregateAll, warn_quantile};
+use super::aggregate::AggregateAll;
 use super::distinct::{Distinct, DropName};
 use super::group::Grouping;
 use super::histogram::{HistogramOp, Question};
@@ -20,7 +20,7 @@ use super::sort::SortOp;
 use super::{Grid, Op, Run};
 use crate::Error;
 use crate::parse::AggregateOp;
-use crate::plan::{Node, RangeFn, Select, Source};
+use crate::plan::{Node, Select, Source};
 
 /// The operator that computes `node` at the steps of `grid`.
 pub(crate) fn build<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<'a>, Error> {
@@ -37,12 +37,7 @@ pub(crate) fn build<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<
         Node::SelectTimes(select) => named(run, node, Box::new(SelectOp::open(run, grid, select, true)?)),
         Node::Range { function, source, params, range, param_range } => {
             let params = params.iter().map(values).collect::<Result<Vec<_>, _>>()?;
-            if *function == RangeFn::Quantile
-                && let Some(qs) = params.first()
-            {
-                qs.iter().for_each(|q| warn_quantile(run, *q, param_range));
-            }
-            let op = RangeOp::open(run, grid, *function, source, params, range.clone())?;
+            let op = RangeOp::open(run, grid, *function, source, params, range, param_range)?;
             if function.keeps_name() { Box::new(op) } else { named(run, node, Box::new(op)) }
         }
         Node::Map { function, input, params } => {

@@ -53,8 +53,4 @@ impl Groups {
     pub(crate) fn find(&self, key: &Labels) -> Option<usize> {
         self.ids.get(key).map(|id| *id as usize)
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.labels.len()
-    }
 }

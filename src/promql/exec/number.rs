@@ -178,12 +178,27 @@ pub(crate) fn format_float(v: f64) -> String {
     }
 }
 
+/// A float as Go's `%v` writes it: with an exponent where it is far from 1.
+pub(crate) fn format_general(v: f64) -> String {
+    if v == 0.0 || !v.is_finite() || (1e-4..1e21).contains(&v.abs()) {
+        return format_float(v);
+    }
+    let text = format!("{v:e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) => {
+            let (sign, number) = match exponent.strip_prefix('-') {
+                Some(number) => ('-', number),
+                None => ('+', exponent),
+            };
+            format!("{digits}e{sign}{number:0>2}")
+        }
+        None => text,
+    }
+}
+
 /// A float as a label value, as OpenMetrics writes it: integers end in `.0`.
 pub(crate) fn format_label_float(v: f64) -> String {
-    let text = match v.abs() {
-        a if v != 0.0 && !(1e-4..1e21).contains(&a) && v.is_finite() => format!("{v:e}"),
-        _ => format_float(v),
-    };
+    let text = format_general(v);
     if v.is_finite() && !text.contains(['.', 'e']) { text + ".0" } else { text }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use model::Timestamp;
 use storage::Columns;
 
+use super::aggregate::warn_quantile;
 use super::select::window_end;
 use super::subquery::Samples;
 use super::window::{Kernel, Window};
@@ -21,6 +22,10 @@ pub(crate) struct RangeOp<'a> {
     function: RangeFn,
     /// Where the range vector stands.
     place: Range<usize>,
+    /// Where the scalar argument stands.
+    param_place: Range<usize>,
+    /// Quantiles that have not been checked yet.
+    quantiles: Vec<f64>,
     window: i64,
     at: Option<Timestamp>,
     offset: i64,
@@ -35,16 +40,20 @@ impl<'a> RangeOp<'a> {
         function: RangeFn,
         source: &Source,
         params: Vec<Vec<f64>>,
-        place: Range<usize>,
+        place: &Range<usize>,
+        param_place: &Range<usize>,
     ) -> Result<RangeOp<'a>, Error> {
         let (window, at, offset) = source.window();
+        let quantiles = if function == RangeFn::Quantile { params[0].clone() } else { Vec::new() };
         Ok(RangeOp {
             run,
             grid,
             samples: Samples::open(run, &grid, source)?,
             kernel: Kernel::new(function, params, window)?,
             function,
-            place,
+            place: place.clone(),
+            param_place: param_place.clone(),
+            quantiles,
             window,
             at,
             offset,
@@ -105,6 +114,9 @@ impl Operator for RangeOp<'_> {
             drop(held);
             if found {
                 self.note_counter(labels.metric_name());
+                for q in std::mem::take(&mut self.quantiles) {
+                    warn_quantile(self.run, q, &self.param_place);
+                }
                 row.labels = labels;
                 row.drop_name = drop_name || !self.function.keeps_name();
                 return Ok(true);

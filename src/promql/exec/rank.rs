@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use model::Labels;
 
 use super::group::{Grouping, Groups};
+use super::number::format_general;
 use super::run::{Ready, Rows};
 use super::{ABSENT, Grid, Op, Operator, Row, Run, format_float, present};
 use crate::Error;
@@ -49,7 +50,7 @@ impl<'a> RankOp<'a> {
                 return Err(Error::execution("Parameter value is NaN"));
             }
             if k.abs() >= i64::MAX as f64 {
-                return Err(Error::execution(format!("Scalar value {} overflows int64", format_float(*k))));
+                return Err(Error::execution(format!("Scalar value {} overflows int64", format_general(*k))));
             }
         }
         Ok(self.param.clone())
@@ -65,8 +66,8 @@ impl<'a> RankOp<'a> {
                 &self.param_range,
                 format_args!(
                     "ratio value should be between -1 and 1, got {}, capping to {}",
-                    format_float(ratio),
-                    format_float(capped)
+                    format_general(ratio),
+                    format_general(capped)
                 ),
             );
         }
@@ -193,7 +194,8 @@ impl<W: Fn(usize, usize) -> bool> Heap<W> {
 
 /// Whether a label set belongs to a ratio: by its hash, so that r and r - 1 complete one another.
 fn in_ratio(labels: &Labels, ratio: f64) -> bool {
-    let offset = labels.stable_hash() as f64 / u64::MAX as f64;
+    // The hash of the length-prefixed bytes is also what Prometheus takes, as long as they are short.
+    let offset = xxhash_rust::xxh64::xxh64(labels.as_bytes(), 0) as f64 / u64::MAX as f64;
     if ratio >= 0.0 { offset < ratio } else { offset >= 1.0 + ratio }
 }
 

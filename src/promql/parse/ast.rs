@@ -217,6 +217,7 @@ impl AggregateOp {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Binary {
     pub op: BinaryOp,
+    pub op_range: Range<usize>,
     /// Comparison answers 0 or 1 instead of filtering.
     pub returns_bool: bool,
     pub lhs: Expr,

@@ -72,7 +72,7 @@ impl Checker<'_> {
 
     fn binary(&self, expr: &Expr, binary: &Binary) -> Result<(), ParseError> {
         let (left, right) = (self.check(&binary.lhs)?, self.check(&binary.rhs)?);
-        let op_range = binary.lhs.range.end..binary.rhs.range.start;
+        let op_range = binary.op_range.clone();
         let matching = &binary.matching;
         if binary.returns_bool && !binary.op.is_comparison() {
             return self.fail(&op_range, "bool modifier can only be used on comparison operators");
@@ -167,6 +167,20 @@ impl Expr {
                 let scalar = |e: &Expr| e.type_of() == Type::Scalar;
                 if scalar(&binary.lhs) && scalar(&binary.rhs) { Type::Scalar } else { Type::Vector }
             }
+        }
+    }
+
+    /// Number of nodes on the longest way from here down.
+    pub fn height(&self) -> usize {
+        1 + match &self.kind {
+            ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => inner.height(),
+            ExprKind::Subquery(subquery) => subquery.expr.height(),
+            ExprKind::Call { args, .. } => args.iter().map(Expr::height).max().unwrap_or(0),
+            ExprKind::Binary(binary) => binary.lhs.height().max(binary.rhs.height()),
+            ExprKind::Aggregate(aggregate) => {
+                aggregate.param.as_ref().map_or(0, Expr::height).max(aggregate.expr.height())
+            }
+            _ => 0,
         }
     }
 

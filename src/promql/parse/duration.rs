@@ -18,7 +18,10 @@ impl Parser<'_> {
         let text = self.slice(token);
         match model::parse_duration(text) {
             Ok(ms) => Ok(ms as f64 / 1000.0),
-            Err(e) => Err(self.fail(token.range(), e.to_string())),
+            Err(model::DurationError::Range(_)) => Err(self.fail(token.range(), "duration out of range")),
+            Err(_) => {
+                Err(self.fail(token.range(), format!("bad number or duration syntax: {text:?}")))
+            }
         }
     }
 
@@ -84,6 +87,11 @@ impl Parser<'_> {
         if op.is_some() {
             self.next();
         }
+        if !matches!(self.peek(), Tok::Duration | Tok::Number | Tok::LeftParen)
+            && !self.word().is_some_and(|word| is_duration_function(word))
+        {
+            return Err(self.unexpected(" in offset, expected number or duration"));
+        }
         let expr = self.duration_primary()?;
         let Some(op) = op else { return Ok(expr) };
         let range = token.start..expr.range.end;
@@ -121,7 +129,7 @@ impl Parser<'_> {
 
     fn duration_call(&mut self, token: Token) -> Parsed {
         let name = self.slice(token).to_ascii_lowercase();
-        if !matches!(name.as_str(), "step" | "range" | "min_of" | "max_of") {
+        if !is_duration_function(&name) {
             return Err(self.unexpected(", expected duration"));
         }
         let place = " in duration expression";
@@ -153,6 +161,10 @@ impl Parser<'_> {
             _ => Ok(()),
         }
     }
+}
+
+fn is_duration_function(name: &str) -> bool {
+    ["step", "range", "min_of", "max_of"].iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 impl Duration {

@@ -7,11 +7,13 @@ use super::unquote::unquote;
 use super::*;
 
 /// Tallest tree: later passes walk it by recursion.
-const MAX_HEIGHT: usize = 512;
+const MAX_HEIGHT: usize = 256;
 
 pub(super) struct Parser<'a> {
     pub(super) text: &'a str,
     tokens: Vec<Token>,
+    /// What is still open at the end of the text.
+    open: Option<Tok>,
     at: usize,
     depth: usize,
     /// Height of the tree that was built last.
@@ -20,6 +22,10 @@ pub(super) struct Parser<'a> {
     pub(super) duration_ops: usize,
     limits: Limits,
 }
+
+/// Words that are no names where an expression begins.
+const KEYWORDS: [&str; 8] =
+    ["bool", "on", "ignoring", "group_left", "group_right", "by", "without", "offset"];
 
 type Parsed<T = Expr> = Result<T, ParseError>;
 
@@ -32,7 +38,8 @@ impl<'a> Parser<'a> {
                 format!("query is {} bytes long; at most {} are allowed", text.len(), limits.bytes),
             ));
         }
-        Ok(Parser { text, tokens: lex(text)?, at: 0, depth: 0, height: 0, duration_ops: 0, limits })
+        let (tokens, open) = lex(text)?;
+        Ok(Parser { text, tokens, open, at: 0, depth: 0, height: 0, duration_ops: 0, limits })
     }
 
     /// The one expression that the text consists of.
@@ -65,11 +72,6 @@ impl<'a> Parser<'a> {
         let token = self.token();
         self.at = (self.at + 1).min(self.tokens.len() - 1);
         token
-    }
-
-    /// Takes the last token back.
-    pub(super) fn back(&mut self) {
-        self.at = self.at.saturating_sub(1);
     }
 
     pub(super) fn slice(&self, token: Token) -> &'a str {
@@ -109,13 +111,30 @@ impl<'a> Parser<'a> {
     /// The next token does not belong here; `place` is empty or like ` in aggregation`.
     pub(super) fn unexpected(&self, place: &str) -> ParseError {
         let token = self.token();
+        let text = self.slice(token);
         let what = match token.tok {
-            Tok::End => "end of input".to_owned(),
-            Tok::Word => format!("identifier {:?}", self.slice(token)),
-            Tok::Number => format!("number {:?}", self.slice(token)),
-            Tok::Duration => format!("duration {:?}", self.slice(token)),
-            Tok::Text => format!("string {}", self.slice(token)),
-            _ => format!("{:?}", self.slice(token)),
+            Tok::End => match self.open {
+                Some(Tok::LeftParen) => return self.fail(token.range(), "unclosed left parenthesis"),
+                Some(Tok::LeftBracket) => return self.fail(token.range(), "unclosed left bracket"),
+                Some(_) => return self.fail(token.range(), "unexpected end of input inside braces"),
+                None => "end of input".to_owned(),
+            },
+            Tok::Word if AggregateOp::from_name(text).is_some() => format!("<aggr:{text}>"),
+            Tok::Word if KEYWORDS.iter().any(|word| word.eq_ignore_ascii_case(text)) => format!("<{text}>"),
+            Tok::Word => format!("identifier {text:?}"),
+            Tok::Number => format!("number {text:?}"),
+            Tok::Duration => format!("duration {text:?}"),
+            Tok::Text => format!("string {text}"),
+            Tok::RightParen if place.is_empty() => "right parenthesis ')'".to_owned(),
+            Tok::LeftParen
+            | Tok::RightParen
+            | Tok::LeftBrace
+            | Tok::RightBrace
+            | Tok::LeftBracket
+            | Tok::RightBracket
+            | Tok::Comma
+            | Tok::Colon => format!("{text:?}"),
+            _ => format!("<op:{text}>"),
         };
         self.fail(token.range(), format!("unexpected {what}{place}"))
     }
@@ -156,14 +175,14 @@ impl<'a> Parser<'a> {
             if precedence < min_precedence {
                 break;
             }
-            self.next();
+            let op_range = self.next().range();
             let (returns_bool, matching) = self.binary_modifiers()?;
             // `^` associates to the right, all others to the left.
             let rhs = self.expr(if op == BinaryOp::Pow { precedence } else { precedence + 1 })?;
             height = height.max(self.height) + 1;
             self.grown(height)?;
             let range = lhs.range.start..rhs.range.end;
-            let binary = Binary { op, returns_bool, lhs, rhs, matching };
+            let binary = Binary { op, op_range, returns_bool, lhs, rhs, matching };
             lhs = Expr { kind: ExprKind::Binary(Box::new(binary)), range };
         }
         self.shallower();
@@ -398,7 +417,7 @@ impl<'a> Parser<'a> {
             let label = match token.tok {
                 Tok::Word if !self.slice(token).contains(':') => self.slice(token).to_owned(),
                 Tok::Text => unquote(self.slice(token)).map_err(|m| self.fail(token.range(), m))?,
-                _ => return Err(self.unexpected(", expected label in grouping opts")),
+                _ => return Err(self.unexpected(" in grouping opts, expected label")),
             };
             if label.is_empty() {
                 return Err(self.fail(token.range(), "label name in grouping opts is empty"));

@@ -64,13 +64,14 @@ impl Token {
     }
 }
 
-/// All tokens of `text`, ended by [`Tok::End`].
-pub(crate) fn lex(text: &str) -> Result<Vec<Token>, ParseError> {
-    let mut lexer = Lexer { text, bytes: text.as_bytes(), at: 0, brackets: 0, out: Vec::new() };
+/// All tokens of `text`, ended by [`Tok::End`], and the innermost bracket that is still open there.
+pub(crate) fn lex(text: &str) -> Result<(Vec<Token>, Option<Tok>), ParseError> {
+    let mut lexer =
+        Lexer { text, bytes: text.as_bytes(), at: 0, brackets: 0, open: Vec::new(), out: Vec::new() };
     while lexer.step()? {}
     let end = text.len();
     lexer.out.push(Token { tok: Tok::End, start: end, end });
-    Ok(lexer.out)
+    Ok((lexer.out, lexer.open.pop()))
 }
 
 struct Lexer<'a> {
@@ -78,6 +79,7 @@ struct Lexer<'a> {
     bytes: &'a [u8],
     at: usize,
     brackets: u32,
+    open: Vec<Tok>,
     out: Vec<Token>,
 }
 
@@ -87,6 +89,13 @@ impl Lexer<'_> {
     }
 
     fn push(&mut self, tok: Tok, len: usize) {
+        match tok {
+            Tok::LeftParen | Tok::LeftBrace | Tok::LeftBracket => self.open.push(tok),
+            Tok::RightParen | Tok::RightBrace | Tok::RightBracket => {
+                self.open.pop();
+            }
+            _ => {}
+        }
         self.out.push(Token { tok, start: self.at, end: self.at + len });
         self.at += len;
     }
@@ -231,10 +240,8 @@ pub(crate) fn read_number(text: &str) -> Option<f64> {
         }
         lower.chars().filter(|c| *c != '_').collect()
     };
-    for (prefix, radix) in [("0x", 16), ("0b", 2), ("0o", 8)] {
-        if let Some(rest) = digits.strip_prefix(prefix) {
-            return i64::from_str_radix(rest, radix).ok().map(|v| v as f64);
-        }
+    if let Some(rest) = digits.strip_prefix("0x") {
+        return i64::from_str_radix(rest, 16).ok().map(|v| v as f64);
     }
     match digits.as_str() {
         "inf" => return Some(f64::INFINITY),
@@ -281,7 +288,7 @@ mod tests {
 
     #[test]
     fn brackets_split_colons() {
-        let kinds = |text| lex(text).unwrap().iter().map(|t| t.tok).collect::<Vec<_>>();
+        let kinds = |text| lex(text).unwrap().0.iter().map(|t| t.tok).collect::<Vec<_>>();
         assert_eq!(kinds("a:b"), [Tok::Word, Tok::End]);
         assert_eq!(
             kinds("[5m:1m]"),

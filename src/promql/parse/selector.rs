@@ -43,16 +43,14 @@ impl Parser<'_> {
         let place = " in label matching";
         self.expect(Tok::LeftBrace, place)?;
         while self.peek() != Tok::RightBrace {
-            let token = self.next();
+            let token = self.token();
             let quoted = token.tok == Tok::Text;
             let label = match token.tok {
                 Tok::Word if !self.slice(token).contains(':') => self.slice(token).to_owned(),
                 Tok::Text => unquote(self.slice(token)).map_err(|m| self.fail(token.range(), m))?,
-                _ => {
-                    self.back();
-                    return Err(self.unexpected(&format!("{place}, expected identifier or \"}}\"")));
-                }
+                _ => return Err(self.unexpected(&format!("{place}, expected identifier or \"}}\""))),
             };
+            self.next();
             let op = match self.peek() {
                 Tok::Assign => MatchOp::Equal,
                 Tok::NotEqual => MatchOp::NotEqual,
@@ -145,11 +143,12 @@ impl Parser<'_> {
     }
 
     pub(super) fn offset_modifier(&mut self, mut expr: Expr) -> Parsed {
-        let token = self.next();
+        self.next();
+        let whole = expr.range.clone();
         let offset = self.offset_duration()?;
         let modifiers = self.modifiers(&mut expr, "offset modifier")?;
         if modifiers.offset.is_some() {
-            return Err(self.fail(token.range(), "offset may not be set multiple times"));
+            return Err(self.fail(whole, "offset may not be set multiple times"));
         }
         modifiers.offset = Some(offset);
         expr.range.end = self.last_end();
@@ -157,7 +156,8 @@ impl Parser<'_> {
     }
 
     pub(super) fn at_modifier(&mut self, mut expr: Expr) -> Parsed {
-        let token = self.next();
+        self.next();
+        let whole = expr.range.clone();
         let at = match self.word().map(str::to_ascii_lowercase).as_deref() {
             Some(word @ ("start" | "end")) => {
                 self.next();
@@ -180,7 +180,7 @@ impl Parser<'_> {
         };
         let modifiers = self.modifiers(&mut expr, "@ modifier")?;
         if modifiers.at.is_some() {
-            return Err(self.fail(token.range(), "@ <timestamp> may not be set multiple times"));
+            return Err(self.fail(whole, "@ <timestamp> may not be set multiple times"));
         }
         modifiers.at = Some(at);
         expr.range.end = self.last_end();
