@@ -228,7 +228,8 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 pub fn parse_duration(text: &str) -> Result<i64, String> {
     if let Ok(seconds) = text.parse::<f64>() {
         let nanos = seconds * 1e9;
-        if !(nanos.abs() < 9.223_372_036_854_775_8e18) {
+        // Also refuses NaN, which lies in no range.
+        if !(i64::MIN as f64..i64::MAX as f64).contains(&nanos) {
             return Err(format!("cannot parse {text:?} to a valid duration. It overflows int64"));
         }
         return Ok(nanos as i64);

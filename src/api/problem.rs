@@ -121,7 +121,9 @@ impl IntoResponse for Problem {
         body.extend_from_slice(b"\",\"error\":");
         json::text(&mut body, &self.message);
         body.push(b'}');
-        (self.error_type.status(), [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        // No cache may keep what the next attempt can change.
+        let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+        (self.error_type.status(), headers, body).into_response()
     }
 }
 

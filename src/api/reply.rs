@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header;
+use http::{HeaderValue, header};
 use model::Labels;
 use storage::Notes;
 
@@ -91,6 +91,8 @@ impl<D: Data> Reply<D> {
 
 impl<D: Data> IntoResponse for Reply<D> {
     fn into_response(self) -> Response {
+        // Partial answers must not be cached; what PromQL itself remarks would be remarked again.
+        let passing = self.notes.warnings.iter().any(|text| !text.starts_with("PromQL"));
         let mut pieces = Pieces { data: self.data, notes: self.notes, state: State::Head };
         let first = pieces.next().unwrap_or_default();
         let body = match pieces.state {
@@ -101,7 +103,11 @@ impl<D: Data> IntoResponse for Reply<D> {
                 Body::from_stream(futures::stream::iter(all))
             }
         };
-        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+        let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if passing {
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        response
     }
 }
 

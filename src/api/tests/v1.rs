@@ -11,6 +11,7 @@ use axum::body::Body;
 use common::{Memory, app, app_over, call, get, memory, post, read};
 use http::Request;
 use model::Kind;
+use runtime::{Clock, SystemClock};
 use storage::{Context, Error, LabelRequest, Listed, Notes, Select, SelectRequest, SeriesSet};
 
 fn bad(error: &str) -> String {
@@ -223,11 +224,13 @@ impl Stubborn {
         if let Some((kind, text)) = self.error {
             return Err(Error::new(kind, text));
         }
-        while !context.cancel.is_raised() {
+        loop {
+            if let Err(error) = context.cancel.check(SystemClock.monotonic()) {
+                self.released.store(true, SeqCst);
+                return Err(error);
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.released.store(true, SeqCst);
-        Err(Error::new(Kind::Refused, "query was canceled"))
     }
 }
 
@@ -266,6 +269,17 @@ async fn kinds_of_failure_have_their_statuses() {
             let error = r#""error":"why \u003cit\u003e failed"}"#;
             assert!(body.contains(&format!("\"errorType\":\"{error_type}\",{error}")), "{body}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_query_ends_at_its_deadline() {
+    let stubborn = Stubborn { error: None, asked: Arc::default(), released: Arc::default() };
+    let (app, _) = app_over(Arc::new(stubborn), ApiSettings::default());
+    for path in ["query?query=up&timeout=20ms", "labels?timeout=0.02"] {
+        let (status, body) = get(&app, &format!("/api/v1/{path}")).await;
+        assert_eq!(status, 503, "{body}");
+        assert!(body.contains("\"errorType\":\"timeout\",\"error\":\"query timed out"), "{body}");
     }
 }
 

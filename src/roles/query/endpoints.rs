@@ -39,6 +39,8 @@ pub struct State {
     pub strict: bool,
     /// False once its name no longer leads to this address.
     pub listed: bool,
+    /// What led to this address last.
+    pub sources: BTreeSet<Target>,
 }
 
 impl State {
@@ -194,16 +196,17 @@ impl Endpoints {
 
     fn update(&self) {
         let targets = self.targets.lock();
-        let mut wanted: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut wanted: BTreeMap<&str, (bool, BTreeSet<Target>)> = BTreeMap::new();
         for (one, addresses) in targets.iter() {
             for address in addresses {
-                *wanted.entry(address).or_default() |= one.strict;
+                let (strict, sources) = wanted.entry(address).or_default();
+                *strict |= one.strict;
+                sources.insert(one.target.clone());
             }
         }
-        let looked_up = targets.keys().any(|one| !matches!(one.target, Target::Fixed(_)));
         let before = self.list();
         let mut after: Vec<Arc<Endpoint>> = Vec::with_capacity(wanted.len());
-        for (address, strict) in &wanted {
+        for (address, (strict, sources)) in &wanted {
             let known = before.iter().find(|e| e.address == *address).cloned();
             let endpoint = match known {
                 Some(endpoint) => endpoint,
@@ -219,15 +222,19 @@ impl Endpoints {
                 let mut state = endpoint.state.write();
                 state.strict = *strict;
                 state.listed = true;
+                state.sources.clone_from(sources);
             }
             after.push(endpoint);
         }
         // An orchestrator takes a pod that is not ready out of its name's addresses; a receiver's samples are
-        // still needed then. Fixed addresses leave only by the operator's hand.
+        // still needed then, for as long as the name is configured. A fixed address leaves by the operator's hand.
+        let names: BTreeSet<&Target> =
+            targets.keys().map(|one| &one.target).filter(|t| !matches!(t, Target::Fixed(_))).collect();
         let present: Vec<PeerInfo> = after.iter().filter_map(|e| e.state.read().info.clone()).collect();
-        for endpoint in before.iter().filter(|e| looked_up && !wanted.contains_key(e.address.as_str())) {
+        for endpoint in before.iter().filter(|e| !wanted.contains_key(e.address.as_str())) {
             let mut state = endpoint.state.write();
             let still_needed = matches!(state.seat(), Seat::Receiver { .. })
+                && state.sources.iter().any(|source| names.contains(source))
                 && state
                     .info
                     .as_ref()

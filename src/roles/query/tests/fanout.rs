@@ -264,3 +264,64 @@ async fn pairs_that_are_not_ours_are_never_interleaved() {
     let (entries, _) = by_default(&endpoints).await.unwrap();
     assert_eq!(entries.len(), 2);
 }
+
+/// A name whose addresses a test changes.
+#[derive(Default)]
+struct Names(parking_lot::Mutex<BTreeSet<String>>);
+
+impl query::Resolve for Names {
+    fn resolve(&self, target: Target) -> query::Resolved {
+        let found = match target {
+            Target::Fixed(address) => BTreeSet::from([address]),
+            _ => self.0.lock().clone(),
+        };
+        Box::pin(std::future::ready(Ok(found)))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_leaves_its_name_stays_needed() {
+    let [a, b, c] = three().await;
+    let names = Arc::new(Names::default());
+    let point_to = |nodes: &[&Running]| {
+        *names.0.lock() = nodes.iter().map(|node| node.address.to_string()).collect();
+    };
+    let fixed = Endpoints::new(
+        EndpointOptions {
+            info_timeout: Duration::from_secs(5),
+            dns_interval: Duration::from_secs(30),
+            files_interval: Duration::from_secs(5),
+            response_timeout: None,
+            unhealthy_timeout: Duration::from_secs(300),
+        },
+        names.clone(),
+        World::real(),
+    );
+    let wanted = |targets: &[&str]| {
+        let read = |text: &&str| Wanted { target: Target::parse(text).unwrap(), strict: false };
+        targets.iter().map(read).collect::<BTreeSet<_>>()
+    };
+    point_to(&[&a, &b, &c]);
+    fixed.configure(wanted(&["dns+receive:10901"]));
+    fixed.discover().await;
+    fixed.poll_all().await;
+    // Two pods are not ready and leave the name: their copies are missing, not forgotten.
+    point_to(&[&a]);
+    fixed.discover().await;
+    assert_eq!(fixed.list().len(), 3);
+    let error = by_default(&fixed).await.unwrap_err();
+    assert!(error.message.contains("its name no longer leads to this address"), "{}", error.message);
+    // One of them comes back under another address: the same log, the same node.
+    let moved = Node::receiver(1, 3, SERIES).serve().await;
+    point_to(&[&a, &moved]);
+    fixed.discover().await;
+    fixed.poll_all().await;
+    fixed.discover().await;
+    assert_eq!(fixed.list().len(), 3);
+    assert_exact(&by_default(&fixed).await.unwrap().0);
+    // Once the operator names others, what the old name led to is gone.
+    let address = a.address.to_string();
+    fixed.configure(wanted(&[&address]));
+    fixed.discover().await;
+    assert_eq!(fixed.list().len(), 1);
+}
