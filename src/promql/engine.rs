@@ -13,6 +13,7 @@ use storage::{Context, Select};
 use crate::exec::{Grid, Root, Run};
 use crate::parse::{self, Limits, Type};
 use crate::plan::PlanContext;
+use crate::room::with_room;
 use crate::{EngineSettings, Error, QueryResult, Stats};
 
 /// A query at one time.
@@ -119,9 +120,9 @@ impl Engine {
         let lookback = lookback.filter(|ms| *ms > 0).unwrap_or(self.settings.lookback_ms);
         let run = Run::new(select, context, &self.settings, &self.world, text, lookback, instant);
         let grid = Grid::new(times.start, times.end, times.step);
-        let root = with_room(expr.height(), || Root::plan(&expr, &plan_context))?;
+        let root = with_room(expr.height(), Error::exhausted, || Root::plan(&expr, &plan_context))?;
         let prepared = clock.monotonic();
-        let answer = with_room(expr.height(), || root.evaluate(grid, &run))?;
+        let answer = with_room(expr.height(), Error::exhausted, || root.evaluate(grid, &run))?;
         let evaluated = clock.monotonic();
         let value = answer.into_value(grid, instant);
         let stats = Stats {
@@ -134,30 +135,6 @@ impl Engine {
         };
         Ok(QueryResult { value, notes: run.take_notes(), stats })
     }
-}
-
-/// Trees up to this height are evaluated on the caller's stack.
-const USUAL_HEIGHT: usize = 48;
-
-/// Stack for the highest tree that the parser lets through.
-const TALL_STACK: usize = 64 << 20;
-
-/// Plans and operators recurse over the tree: a tall one gets a thread with room for it.
-fn with_room<T: Send>(
-    height: usize,
-    work: impl FnOnce() -> Result<T, Error> + Send,
-) -> Result<T, Error> {
-    if height <= USUAL_HEIGHT {
-        return work();
-    }
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("promql-tall".to_owned())
-            .stack_size(TALL_STACK)
-            .spawn_scoped(scope, work)
-            .map_err(|e| Error::exhausted(format!("no thread for a query this deeply nested: {e}")))?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 struct Times {

@@ -12,6 +12,7 @@ mod error;
 mod exec;
 pub mod parse;
 pub mod plan;
+mod room;
 mod settings;
 pub mod testing;
 mod value;

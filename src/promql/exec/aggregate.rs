@@ -77,7 +77,10 @@ pub(crate) fn warn_quantile(run: &Run<'_>, q: f64, range: &Range<usize>) {
     if !(0.0..=1.0).contains(&q) {
         run.warn(
             range,
-            format_args!("quantile value should be between 0 and 1, got {}", super::number::format_general(q)),
+            format_args!(
+                "quantile value should be between 0 and 1, got {}",
+                super::number::format_general(q)
+            ),
         );
     }
 }

@@ -19,9 +19,7 @@ impl Parser<'_> {
         match model::parse_duration(text) {
             Ok(ms) => Ok(ms as f64 / 1000.0),
             Err(model::DurationError::Range(_)) => Err(self.fail(token.range(), "duration out of range")),
-            Err(_) => {
-                Err(self.fail(token.range(), format!("bad number or duration syntax: {text:?}")))
-            }
+            Err(_) => Err(self.fail(token.range(), format!("bad number or duration syntax: {text:?}"))),
         }
     }
 

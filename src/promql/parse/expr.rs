@@ -42,6 +42,17 @@ impl<'a> Parser<'a> {
         Ok(Parser { text, tokens, open, at: 0, depth: 0, height: 0, duration_ops: 0, limits })
     }
 
+    /// Number of tokens that can make the tree higher; more than its height.
+    pub(super) fn operators(&self) -> usize {
+        let flat = |t: &&Token| {
+            matches!(
+                t.tok,
+                Tok::Number | Tok::Duration | Tok::Text | Tok::Comma | Tok::RightParen | Tok::Assign
+            )
+        };
+        self.tokens.len() - self.tokens.iter().filter(flat).count()
+    }
+
     /// The one expression that the text consists of.
     pub(super) fn whole(&mut self) -> Parsed {
         if self.peek() == Tok::End {

@@ -19,6 +19,7 @@ pub use ast::*;
 pub use error::{ParseError, line_column};
 use model::Matcher;
 
+use crate::room::with_room;
 pub(crate) use unquote::unquote;
 
 /// How much text and nesting is read.
@@ -44,9 +45,14 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
 /// [`parse`] with limits of one's own.
 pub fn parse_within(text: &str, limits: Limits) -> Result<Expr, ParseError> {
     let mut parser = expr::Parser::new(text, limits)?;
-    let expr = parser.whole()?;
-    check::check(text, &expr)?;
-    Ok(expr)
+    // Only parentheses make the parser go deep, and operators in a row make its tree high.
+    let operators = parser.operators();
+    let refuse = |message| ParseError::new(text, 0..text.len(), message);
+    with_room(operators / 3, refuse, || {
+        let expr = parser.whole()?;
+        check::check(text, &expr)?;
+        Ok(expr)
+    })
 }
 
 /// Reads the labels of one series, `name{label="value", ...}`: only `=` is allowed.
