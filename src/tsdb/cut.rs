@@ -31,6 +31,8 @@ const LATE_AT_MOST: i64 = 60 * 60_000;
 const MARK_WAIT: Duration = Duration::from_secs(60);
 /// Series without samples are forgotten when their newest one is this much older than the window.
 const IDLE: i64 = 60 * 60_000;
+/// They are looked for after a cut, and this often otherwise.
+const FORGET_EVERY: i64 = 10 * 60_000;
 
 /// A block that has just been cut from the head and is open for reading.
 #[derive(Clone)]
@@ -86,11 +88,13 @@ impl Engine {
                 }
             }
         }
-        let before = now.saturating_sub(self.settings.out_of_order_window).saturating_sub(IDLE);
-        let forgotten = self.head.forget_idle(before, &self.tenants);
-        if forgotten > 0 {
+        if !cut.is_empty() || now.saturating_sub(self.last_forgot.load(Relaxed)) >= FORGET_EVERY {
+            self.last_forgot.store(now, Relaxed);
+            let before = now.saturating_sub(window).saturating_sub(IDLE);
+            let forgotten = self.head.forget_idle(before, &self.tenants);
             metrics::counter!("prometheus_tsdb_head_series_removed_total").increment(forgotten as u64);
         }
+        self.report();
         if let Err(error) = self.checkpoint() {
             tracing::error!(error = %error, "old log segments stay until the next cut");
         }
@@ -110,8 +114,10 @@ impl Engine {
         let id = BlockId::new(&self.world);
         let parent = dir::blocks_dir(&self.settings.dir).join(tenant.id.as_str());
         let mut frozen = self.head.freeze(&self.log, tenant, window, &id.to_string())?;
-        let series = std::mem::take(&mut frozen.series);
-        let marked = self.write_block(tenant, window, aligned, id, &parent, series).and_then(|open| {
+        let mut series = self.head.frozen_series(&mut frozen);
+        let written = self.write_block(tenant, window, aligned, id, &parent, &mut series);
+        drop(series);
+        let marked = written.and_then(|open| {
             Ok((open, self.log.append(payload::CUT, &payload::cut(&tenant.id, &id.to_string()))?))
         });
         let (open, position) = match marked {
@@ -164,18 +170,18 @@ impl Engine {
         aligned: bool,
         id: BlockId,
         parent: &std::path::Path,
-        mut series: Vec<(Labels, Vec<ChunkData>)>,
+        series: &mut dyn Iterator<Item = (Labels, Vec<ChunkData>)>,
     ) -> Result<Option<Arc<OpenBlock>>, Error> {
-        if series.is_empty() {
+        let mut series = series.peekable();
+        if series.peek().is_none() {
             return Ok(None);
         }
-        series.sort_by(|a, b| a.0.cmp(&b.0));
         self.world.disk.create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
         let mut writer = BlockWriter::create(&self.world, parent, id).map_err(from_block)?;
         let mut bad = Vec::new();
-        for (labels, chunks) in &series {
+        for (labels, chunks) in series {
             let written =
-                disjoint(chunks).and_then(|chunks| writer.add_series(labels, &chunks).map_err(from_block));
+                disjoint(&chunks).and_then(|chunks| writer.add_series(&labels, &chunks).map_err(from_block));
             match written {
                 Ok(()) => {}
                 // What is wrong with the series must not keep the others; what is wrong with the disk must.
@@ -212,7 +218,7 @@ impl Engine {
         &self,
         tenant: &Tenant,
         id: BlockId,
-        bad: &[(&Labels, &Vec<ChunkData>, Error)],
+        bad: &[(Labels, Vec<ChunkData>, Error)],
     ) -> Result<(), Error> {
         let mut text = String::new();
         for (labels, chunks, error) in bad {
@@ -238,6 +244,20 @@ impl Engine {
         disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
         let path = dir.join(format!("{id}.json"));
         disk.write_atomic(&path, text.as_bytes()).map_err(|e| Error::io("write", &path, e))
+    }
+
+    /// Gauges that are cheap enough to set once a minute.
+    fn report(&self) {
+        let mut head = TimeRange::EMPTY;
+        for tenant in self.tenants.all() {
+            head = head.cover(&self.head.window_range(tenant.index));
+            metrics::gauge!("prometheus_tsdb_blocks_loaded", "tenant" => tenant.id.as_str().to_owned())
+                .set(tenant.blocks.read().len() as f64);
+        }
+        if !head.is_empty() {
+            metrics::gauge!("prometheus_tsdb_head_min_time").set(head.start as f64);
+            metrics::gauge!("prometheus_tsdb_head_max_time").set(head.end as f64);
+        }
     }
 
     /// Lets log segments go whose samples are all in blocks.
@@ -349,7 +369,8 @@ mod tests {
         let parent = dir::blocks_dir(&engine.settings.dir).join("t");
         let id = BlockId::new(&world);
         let window = TimeRange::new(0, 7_199_999);
-        let open = engine.write_block(&tenant, window, true, id, &parent, series.to_vec()).unwrap().unwrap();
+        let open =
+            engine.write_block(&tenant, window, true, id, &parent, &mut series.into_iter()).unwrap().unwrap();
         assert_eq!(open.local.meta.stats.num_series, 1);
         let aside =
             world.disk.read(&dir::quarantine_dir(&engine.settings.dir).join(format!("{id}.json"))).unwrap();

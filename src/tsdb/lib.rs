@@ -27,6 +27,7 @@ pub use settings::{Durability, Settings};
 pub use view::TenantView;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use model::{Kind, TenantId, TimeRange, Timestamp};
@@ -54,6 +55,8 @@ pub(crate) struct Engine {
     pub log: Log,
     pub tenants: Tenants,
     pub cutting: Mutex<()>,
+    /// When series were last looked through for idle ones, by the caller's clock.
+    pub last_forgot: AtomicI64,
     /// Samples of one series per part of a batch.
     pub row_samples: u32,
     claim: Mutex<Option<dir::Claim>>,
@@ -162,6 +165,7 @@ impl Tsdb {
             log,
             tenants,
             cutting: Mutex::new(()),
+            last_forgot: AtomicI64::new(i64::MIN),
             claim: Mutex::new(Some(claim)),
         };
         Ok(Arc::new(Tsdb { engine: Arc::new(engine) }))

@@ -54,7 +54,7 @@ impl CheckpointWriter {
 
 impl Log {
     /// Writes a checkpoint by `fill` and, once it is durable, deletes all segments before `keep_from`. A
-    /// no-op where there are none. A failure leaves the log as it was.
+    /// no-op where that would free less than the last checkpoint took. A failure leaves the log as it was.
     pub fn checkpoint<E: From<Error>>(
         &self,
         keep_from: u64,
@@ -70,7 +70,17 @@ impl Log {
         };
         let names = disk.list(dir).map_err(|e| Error::io("list log folder", dir, e))?;
         let old = |name: &str, prefix| segment::index_of(name, prefix).filter(|index| *index < keep_from);
-        if !names.iter().any(|name| old(name, "segment-").is_some()) {
+        // What it costs to write is what the last one cost: it must free at least as much.
+        let size = |prefix| -> Result<u64, Error> {
+            let mut sum = 0;
+            for name in names.iter().filter(|name| old(name, prefix).is_some()) {
+                let path = dir.join(name);
+                sum += disk.len(&path).map_err(|e| Error::io("size of log file", &path, e))?;
+            }
+            Ok(sum)
+        };
+        let freed = size("segment-")?;
+        if freed == 0 || freed < size(PREFIX)? {
             return Ok(0);
         }
         let path = checkpoint_path(dir, keep_from);

@@ -363,3 +363,53 @@ impl<'a> Scan<'a> {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::log::{Log, Mode};
+    use crate::record;
+
+    /// A group of three was being written when the machine stopped; the first did not reach the disk whole.
+    #[test]
+    fn what_follows_a_torn_record_is_never_read_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = World::real();
+        let settings = Settings {
+            dir: dir.path().join("wal"),
+            segment_bytes: 4096,
+            queue_bytes: 4096,
+            mode: Mode::Durable,
+            known_kinds: &[1],
+        };
+        let open = || {
+            let mut seen = Vec::new();
+            let (log, report) = Log::open::<Error>(&world, settings.clone(), &mut |entry| {
+                seen.push(entry.payload.to_vec());
+                Ok(())
+            })
+            .unwrap();
+            (log, report, seen)
+        };
+        drop(open());
+        let mut group = Vec::new();
+        for (seq, payload) in [(1, b"one"), (2, b"two"), (3, b"thr")] {
+            record::put(&mut group, 1, seq, &[payload]);
+        }
+        record::seal(&mut group, 0);
+        group[HEADER_BYTES] ^= 1;
+        let path = segment::segment_path(&settings.dir, 1);
+        world.disk.open(&path).unwrap().write_all_at(&group, SEGMENT_HEADER_BYTES).unwrap();
+
+        let (log, report, seen) = open();
+        assert_eq!(seen, Vec::<Vec<u8>>::new());
+        assert!(report.healed_bytes > 0);
+        let position = log.append(1, b"new").unwrap();
+        log.wait(position, Duration::from_secs(20)).unwrap();
+        drop(log);
+        let (_, _, seen) = open();
+        assert_eq!(seen, [b"new".to_vec()]);
+    }
+}

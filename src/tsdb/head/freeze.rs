@@ -16,8 +16,15 @@ use crate::tenants::Tenant;
 pub(crate) struct Frozen {
     tenant: u32,
     parts: Vec<Part>,
-    /// Labels and chunks of every series, in no order; chunks by time, possibly overlapping.
-    pub series: Vec<(Labels, Vec<ChunkData>)>,
+    /// Every series, in no order.
+    series: Vec<FrozenSeries>,
+}
+
+/// A series that has frozen chunks; it keeps its slot as long as it has them.
+struct FrozenSeries {
+    labels: Labels,
+    part: u32,
+    slot: u32,
 }
 
 struct Part {
@@ -71,10 +78,9 @@ impl Head {
                 let Some(series) = state.get_mut(slot).filter(|s| s.tenant == tenant.index) else { continue };
                 if series.freeze(window, self.settings.block_range, tag) {
                     ids.push(series.id);
-                    frozen.series.push((series.labels.clone(), series.frozen(tag)));
-                    if let Some(part) = frozen.parts.last_mut() {
-                        part.slots.push(slot);
-                    }
+                    let part = frozen.parts.len() as u32 - 1;
+                    frozen.series.push(FrozenSeries { labels: series.labels.clone(), part, slot });
+                    frozen.parts[part as usize].slots.push(slot);
                 }
             }
             if !ids.is_empty() {
@@ -83,6 +89,22 @@ impl Head {
             }
         }
         Ok(())
+    }
+
+    /// The frozen series by labels, each with its chunks by time, possibly overlapping. Chunks are looked up one
+    /// series at a time, so that a cut takes little memory.
+    pub(crate) fn frozen_series<'a>(
+        &'a self,
+        frozen: &'a mut Frozen,
+    ) -> impl Iterator<Item = (Labels, Vec<ChunkData>)> + 'a {
+        frozen.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let parts = &frozen.parts;
+        frozen.series.drain(..).map(move |one| {
+            let part = &parts[one.part as usize];
+            let state = self.shards[part.shard].state.lock();
+            let chunks = state.get(one.slot).map(|series| series.frozen(part.tag)).unwrap_or_default();
+            (one.labels, chunks)
+        })
     }
 
     /// Makes frozen samples ordinary ones again.

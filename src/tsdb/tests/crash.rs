@@ -174,3 +174,37 @@ fn flipped_bits_of_the_log_are_refused_or_cost_only_its_unacknowledged_end() {
     }
     assert!(refused > 0 && read_on > 0, "{refused} refused, {read_on} read on");
 }
+
+#[test]
+fn a_block_that_was_returned_may_be_shipped_and_survives_any_crash() {
+    for seed in 0..8 {
+        let mut rig = Rig::new();
+        rig.push("t", "a", &[(NOON, 1.0)]);
+        let cut = rig.tsdb.cut(NOON, true).unwrap();
+        crash(&mut rig, seed);
+        let after: Vec<_> = rig.tsdb.local_blocks(&tenant("t")).iter().map(|b| b.id).collect();
+        assert_eq!(after, [cut[0].id], "seed {seed}");
+        assert_eq!(rig.tsdb.head_stats().samples, 0, "seed {seed}");
+        rig.expect("t", &[("a", &[(NOON, 1.0)])]);
+    }
+}
+
+#[test]
+fn what_is_not_durable_is_not_shown() {
+    let mut rig = Rig::new();
+    rig.push("t", "a", &[(NOON, 1.0)]);
+    rig.disk.fail_after(0);
+    rig.try_push("t", &[("a", &[(NOON + 1, 2.0)])]).unwrap_err();
+    assert!(matches!(rig.tsdb.health(), tsdb::Health::Poisoned(_)));
+    // The sample is in the head, its record is not on the disk: a read says so instead of showing it.
+    let view = rig.tsdb.tenant(&tenant("t")).unwrap();
+    let all = storage::SelectRequest::new(model::TimeRange::ALL, vec![]);
+    let error = storage::Select::select(&*view, &all, &storage::Context::background()).err().unwrap();
+    assert_eq!(error.kind, model::Kind::Unavailable);
+    assert!(error.message.contains("the log has failed"), "{error}");
+    drop(view);
+    let again = rig.try_push("t", &[("a", &[(NOON + 2, 2.0)])]).unwrap_err();
+    assert!(again.contains("the log has failed"), "{again}");
+    crash(&mut rig, 0);
+    rig.expect("t", &[("a", &[(NOON, 1.0)])]);
+}
