@@ -82,8 +82,7 @@ pub struct Decoder {
 /// A symbol's text as it stands in canonical label bytes, with its length before it.
 #[derive(Clone, Default)]
 struct Known {
-    /// The number plus one; 0 for none.
-    number: u32,
+    number: Option<u32>,
     text: Vec<u8>,
 }
 
@@ -117,16 +116,16 @@ impl Decoder {
             self.known.resize(KNOWN, Known::default());
         }
         let slot = &mut self.known[number as usize % KNOWN];
-        if slot.number != number.wrapping_add(1) {
+        if slot.number != Some(number) {
             let text = symbols.get(number)?;
             slot.text.clear();
             put_uvarint(&mut slot.text, text.len() as u64);
             slot.text.extend_from_slice(text.as_bytes());
-            slot.number = number.wrapping_add(1);
+            slot.number = Some(number);
         }
         self.canonical.extend_from_slice(&slot.text);
         // An empty text is its length byte alone.
-        Ok(slot.text.len() - 1)
+        Ok(slot.text.len().saturating_sub(1))
     }
 }
 

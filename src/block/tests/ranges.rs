@@ -111,6 +111,16 @@ fn section(body: &[u8]) -> Bytes {
     Bytes::from([&(body.len() as u32).to_be_bytes()[..], body, &sum.to_be_bytes()].concat())
 }
 
+/// Found by fuzzing: the greatest symbol number was taken for one that is cached.
+#[test]
+fn the_greatest_symbol_number_does_not_exist() {
+    let symbols = Symbols::parse(&section(b"\0\0\0\x01\x01a")).unwrap();
+    let body = b"\x01\x00\xff\xff\xff\xff\x0f\x00";
+    let entry = [&[body.len() as u8][..], body, &crc32c::crc32c(body).to_be_bytes()].concat();
+    let error = decode_series(&entry, &symbols).unwrap_err();
+    assert!(error.message.contains("symbol 4294967295"), "{error}");
+}
+
 fn small_counts() -> impl Strategy<Value = Vec<u8>> {
     (0u32..6, prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..60))
         .prop_map(|(count, rest)| [&count.to_be_bytes()[..], &rest].concat())
