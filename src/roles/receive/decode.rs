@@ -51,36 +51,38 @@ struct Scratch {
     body: Vec<u8>,
     columns: DecodedV1,
     labels: Vec<u8>,
+    decoded: Decoded,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Decodes a snappy-compressed `prometheus.WriteRequest`.
-pub fn decode_v1(tenant: &TenantId, body: &[u8], limits: &Limits) -> Result<Decoded, Denial> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let decoded = decode_with(tenant, body, limits, scratch);
-        if scratch.body.capacity() > KEEP_BYTES {
-            scratch.body = Vec::new();
-        }
-        if scratch.columns.capacity_bytes() > KEEP_BYTES {
-            scratch.columns = DecodedV1::default();
-        }
-        decoded
-    })
-}
-
-fn decode_with(
+/// Decodes a snappy-compressed `prometheus.WriteRequest` and hands it to `then`, which may take the batch out;
+/// what it leaves is used again for the thread's next request.
+pub fn decode_v1<R>(
     tenant: &TenantId,
     body: &[u8],
     limits: &Limits,
-    scratch: &mut Scratch,
-) -> Result<Decoded, Denial> {
-    let Scratch { body: space, columns, labels } = scratch;
+    then: impl FnOnce(&mut Decoded) -> R,
+) -> Result<R, Denial> {
+    // Taken out while it is in use, so that a panic costs only the buffers.
+    let mut scratch = SCRATCH.take();
+    decode_with(tenant, body, limits, &mut scratch)?;
+    let answer = then(&mut scratch.decoded);
+    let large = scratch.body.capacity() + scratch.columns.capacity_bytes() > KEEP_BYTES;
+    if !large {
+        SCRATCH.set(scratch);
+    }
+    Ok(answer)
+}
+
+fn decode_with(tenant: &TenantId, body: &[u8], limits: &Limits, scratch: &mut Scratch) -> Result<(), Denial> {
+    let Scratch { body: space, columns, labels, decoded } = scratch;
+    decoded.batch.clear();
+    decoded.aside = Aside::default();
     let plain = remote_write::decompress(body, limits, space).map_err(deny)?;
     remote_write::decode_v1(plain, limits, columns).map_err(deny)?;
-    let mut decoded = Decoded::default();
     for series in columns.series() {
         let samples = columns.samples_of(series);
         let kinds = samples.len() as u64 + u64::from(series.histograms);
@@ -117,7 +119,7 @@ fn decode_with(
             decoded.batch.push(labels, hash, samples.iter().copied());
         }
     }
-    Ok(decoded)
+    Ok(())
 }
 
 fn deny(error: wire::WireError) -> Denial {
@@ -247,7 +249,7 @@ mod tests {
     }
 
     fn decode(series: &[(&[(&[u8], &[u8])], &[(f64, i64)])]) -> Decoded {
-        decode_v1(&tenant(), &message(series), &Limits::default()).unwrap()
+        decode_v1(&tenant(), &message(series), &Limits::default(), std::mem::take).unwrap()
     }
 
     #[test]
@@ -301,8 +303,8 @@ mod tests {
         #[test]
         fn arbitrary_bodies_never_panic(plain in proptest::collection::vec(any::<u8>(), 0..300)) {
             let body = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
-            let _ = decode_v1(&tenant(), &body, &Limits::default());
-            let _ = decode_v1(&tenant(), &plain, &Limits::default());
+            let _ = decode_v1(&tenant(), &body, &Limits::default(), |_| ());
+            let _ = decode_v1(&tenant(), &plain, &Limits::default(), |_| ());
         }
     }
 }

@@ -50,14 +50,13 @@ impl PeerDoor {
         let labels: usize = batch.series().iter().map(|series| batch.label_bytes(series).len()).sum();
         let bytes = labels + 32 * batch.series().len() + 16 * batch.samples().len();
         let _permit = self.admission.hold(bytes as u64).await.map_err(refuse)?;
-        let batch = Arc::new(batch);
-        let collected = match here {
-            true => self.writer.store(&tenant, batch, judged_at).await,
-            false => {
-                let plan = self.writer.plan(&tenant, &batch).map_err(refuse)?;
-                self.writer.send(plan, &tenant, batch, judged_at).await
-            }
-        };
+        if here {
+            let written =
+                self.writer.local().write_all(tenant, batch, judged_at, self.writer.timeout()).await;
+            return written.map_err(|why| Error::new(Kind::Unavailable, why));
+        }
+        let plan = self.writer.plan(&tenant, &batch).map_err(refuse)?;
+        let collected = self.writer.send(plan, &tenant, Arc::new(batch), judged_at).await;
         Ok(collected.outcomes.into_iter().map(|outcome| outcome.verdict()).collect())
     }
 }

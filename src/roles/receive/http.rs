@@ -3,23 +3,22 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::{HeaderValue, StatusCode, header};
-use model::TenantId;
+use model::{TenantId, Timestamp};
 use runtime::{Pool, World};
-use storage::{Refusal, WriteBatch};
+use storage::{Refusal, Verdict, WriteBatch};
 
 use crate::admit::{self, Admission};
-use crate::decode::{self, Aside};
+use crate::decode::{self, Aside, Decoded};
 use crate::pending::Collected;
 use crate::quorum::Outcome;
 use crate::rate::Rates;
 use crate::settings::{Settings, Tenancy};
 use crate::status::{self, Denial, Example, Reply, Summary};
-use crate::write::Writer;
+use crate::write::{Plan, Writer};
 
 /// Paths at which remote write is served.
 pub const WRITE_PATHS: [&str; 3] = ["/api/v1/receive", "/api/v1/write", "/api/v1/push"];
@@ -30,7 +29,7 @@ pub const OTLP_PATHS: [&str; 2] = ["/api/v1/otlp", "/api/v1/otlp/v1/metrics"];
 pub struct WriteDoor {
     pub writer: Arc<Writer>,
     pub admission: Admission,
-    pub rates: Rates,
+    pub rates: Arc<Rates>,
     pub pool: Pool,
     pub world: World,
     pub tenancy: Tenancy,
@@ -49,7 +48,7 @@ impl WriteDoor {
         WriteDoor {
             writer,
             admission,
-            rates: Rates::new(settings.admission.samples_per_second),
+            rates: Arc::new(Rates::new(settings.admission.samples_per_second)),
             pool,
             world: world.clone(),
             tenancy: settings.tenancy.clone(),
@@ -97,6 +96,21 @@ fn answer(reply: Reply) -> Response {
     response
 }
 
+/// A request on its way, after what could be done at once.
+struct Stage {
+    summary: Summary,
+    samples: usize,
+    series: usize,
+    next: Next,
+}
+
+enum Next {
+    Nothing,
+    /// Appended here; the answer waits for the log.
+    Durable(u64),
+    Replicate(Plan, Arc<WriteBatch>),
+}
+
 impl WriteDoor {
     async fn take(&self, request: Request) -> Result<Summary, Denial> {
         let judged_at = self.world.clock.now_ms();
@@ -110,49 +124,62 @@ impl WriteDoor {
                 self.replica_header, self.replication_factor
             )));
         }
-        let (summary, samples, series) = self.judge(&tenant, replica, &head.headers, body, judged_at).await?;
-        self.count(&tenant, &summary, samples, series);
+        let admitted = self.admission.read(&head.headers, body).await?;
+        let here = self.writer.stores_here(replica);
+        let stage = self.stage(tenant.clone(), admitted.body, here, judged_at).await?;
+        let mut summary = stage.summary;
+        match stage.next {
+            Next::Nothing => {}
+            Next::Durable(position) => {
+                if let Err(trouble) = self.writer.local().durable(position, self.writer.timeout()).await {
+                    summary = unstored(stage.samples, trouble);
+                }
+            }
+            Next::Replicate(plan, batch) => {
+                let collected = self.writer.send(plan, &tenant, Arc::clone(&batch), judged_at).await;
+                sum_up(&mut summary, &batch, collected);
+            }
+        }
+        drop(admitted.permit);
+        self.count(&tenant, &summary, stage.samples, stage.series);
         Ok(summary)
     }
 
-    async fn judge(
+    /// What can be done at once, on a thread that may compute: decoding, then appending here or placing.
+    async fn stage(
         &self,
-        tenant: &TenantId,
-        replica: u32,
-        headers: &http::HeaderMap,
-        body: Body,
-        judged_at: i64,
-    ) -> Result<(Summary, usize, usize), Denial> {
-        let admitted = self.admission.read(headers, body).await?;
-        let here = self.writer.stores_here(replica);
-        let (batch, aside, plan) = {
-            let (writer, tenant, limits) =
-                (Arc::clone(&self.writer), tenant.clone(), *self.admission.limits());
-            let body = admitted.body;
-            let decoded = self.pool.run(move || {
-                let decoded = decode::decode_v1(&tenant, &body, &limits)?;
-                let plan = match here || decoded.batch.is_empty() {
-                    true => None,
-                    false => Some(writer.plan(&tenant, &decoded.batch)?),
+        tenant: TenantId,
+        body: Vec<u8>,
+        here: bool,
+        judged_at: Timestamp,
+    ) -> Result<Stage, Denial> {
+        let (writer, limits) = (Arc::clone(&self.writer), *self.admission.limits());
+        let (rates, now) = (Arc::clone(&self.rates), self.world.clock.monotonic());
+        let staged = self.pool.run(move || {
+            decode::decode_v1(&tenant, &body, &limits, |Decoded { batch, aside }| {
+                let (samples, series) = (batch.samples().len(), batch.series().len());
+                rates.take(&tenant, samples as u64, now)?;
+                let mut summary = Summary::default();
+                set_aside(&mut summary, std::mem::take(aside));
+                let next = if batch.is_empty() {
+                    Next::Nothing
+                } else if here {
+                    let judge = |verdicts: &[Verdict]| add_verdicts(&mut summary, batch, verdicts);
+                    match writer.local().append(&tenant, batch, judged_at, judge) {
+                        Ok((position, ())) => Next::Durable(position),
+                        Err(trouble) => {
+                            summary = unstored(samples, trouble);
+                            Next::Nothing
+                        }
+                    }
+                } else {
+                    let plan = writer.plan(&tenant, batch)?;
+                    Next::Replicate(plan, Arc::new(std::mem::take(batch)))
                 };
-                Ok::<_, Denial>((decoded.batch, decoded.aside, plan))
-            });
-            decoded.await.map_err(|error| Denial::Busy(error.to_string()))??
-        };
-        let (samples, series) = (batch.samples().len(), batch.series().len());
-        self.rates.take(tenant, samples as u64, self.world.clock.monotonic())?;
-        let mut summary = Summary::default();
-        set_aside(&mut summary, aside);
-        if !batch.is_empty() {
-            let batch = Arc::new(batch);
-            let collected = match plan {
-                Some(plan) => self.writer.send(plan, tenant, Arc::clone(&batch), judged_at).await,
-                None => self.writer.store(tenant, Arc::clone(&batch), judged_at).await,
-            };
-            sum_up(&mut summary, &batch, collected);
-        }
-        drop(admitted.permit);
-        Ok((summary, samples, series))
+                Ok(Stage { summary, samples, series, next })
+            })
+        });
+        staged.await.map_err(|error| Denial::Busy(error.to_string()))??
     }
 
     fn count(&self, tenant: &TenantId, summary: &Summary, samples: usize, series: usize) {
@@ -177,6 +204,27 @@ fn set_aside(summary: &mut Summary, aside: Aside) {
     summary.refuse(Refusal::InvalidLabels, aside.invalid_labels);
     summary.refuse(Refusal::Unsupported, aside.unsupported);
     summary.example = aside.example;
+}
+
+/// Nothing of a request is known to be stored.
+fn unstored(samples: usize, trouble: String) -> Summary {
+    Summary { retryable: samples as u64, trouble: Some(trouble), ..Summary::default() }
+}
+
+/// Verdicts of this node alone.
+fn add_verdicts(summary: &mut Summary, batch: &WriteBatch, verdicts: &[Verdict]) {
+    for (sample, verdict) in verdicts.iter().enumerate() {
+        match verdict {
+            Verdict::Stored | Verdict::Duplicate => summary.accepted += 1,
+            Verdict::Unavailable => summary.retryable += 1,
+            Verdict::Refused(reason) => {
+                summary.refuse(*reason, 1);
+                if summary.example.is_none() {
+                    summary.example = example(batch, sample, *reason);
+                }
+            }
+        }
+    }
 }
 
 fn sum_up(summary: &mut Summary, batch: &WriteBatch, collected: Collected) {

@@ -1,6 +1,8 @@
 //! The copy that this node keeps itself: appended on a bounded pool, answered when its log is durable.
 
+use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use model::{TenantId, Timestamp};
 use runtime::{Pool, PoolError};
@@ -8,6 +10,15 @@ use storage::{Append, Verdict, WriteBatch};
 use tsdb::Tsdb;
 
 use crate::Error;
+
+thread_local! {
+    /// Rows and verdicts of a batch, used again.
+    static SCRATCH: RefCell<(Vec<u32>, Vec<Verdict>)> = RefCell::default();
+}
+
+fn starting() -> String {
+    "this receiver is starting: its log is being replayed".to_owned()
+}
 
 /// The engine, once it is open, and the threads that work for it.
 pub struct Local {
@@ -31,30 +42,73 @@ impl Local {
         self.engine.set(engine).map_err(twice)
     }
 
-    /// Stores the series `rows` (all of them if none are named), and answers when that is durable: a verdict
-    /// for every sample of the batch, of which those of the rows count. An error is the reason why nothing
-    /// can be said to be stored; a retry can help.
+    /// Appends all of a batch on the calling thread, which may compute and take locks, and shows the verdicts to
+    /// `judge`. They may leave this node only when the log is durable up to the position that is returned.
+    pub fn append<R>(
+        &self,
+        tenant: &TenantId,
+        batch: &WriteBatch,
+        judged_at: Timestamp,
+        judge: impl FnOnce(&[Verdict]) -> R,
+    ) -> Result<(u64, R), String> {
+        let engine = self.engine.get().ok_or_else(starting)?;
+        let (mut rows, mut verdicts) = SCRATCH.take();
+        rows.clear();
+        rows.extend(0..batch.series().len() as u32);
+        verdicts.clear();
+        verdicts.resize(batch.samples().len(), Verdict::Unavailable);
+        let appended = engine.append(tenant, batch, &rows, judged_at, &mut verdicts);
+        let outcome = appended.map_err(|error| error.message)?;
+        let judged = judge(&verdicts);
+        SCRATCH.set((rows, verdicts));
+        Ok((outcome.log_position, judged))
+    }
+
+    /// Returns once the log is durable up to `position`; the error says why it is not.
+    pub async fn durable(&self, position: u64, limit: Duration) -> Result<(), String> {
+        let engine = self.engine.get().ok_or_else(starting)?;
+        match tokio::time::timeout(limit, engine.wait_durable(position)).await {
+            Ok(waited) => waited.map_err(|error| error.message),
+            Err(_) => Err(format!("the disk did not confirm the log within {limit:?}")),
+        }
+    }
+
+    /// Stores a whole batch on a thread of the pool and answers when that is durable.
+    pub async fn write_all(
+        self: &Arc<Local>,
+        tenant: TenantId,
+        batch: WriteBatch,
+        judged_at: Timestamp,
+        limit: Duration,
+    ) -> Result<Vec<Verdict>, String> {
+        let local = Arc::clone(self);
+        let appended = self.pool.run(move || local.append(&tenant, &batch, judged_at, <[Verdict]>::to_vec));
+        let (position, verdicts) = appended.await.map_err(|e: PoolError| e.to_string())??;
+        self.durable(position, limit).await?;
+        Ok(verdicts)
+    }
+
+    /// Stores the series `rows` of a batch that others store as well, and answers when that is durable: a
+    /// verdict for every sample of the batch, of which those of the rows count. An error is the reason why
+    /// nothing can be said to be stored; a retry can help.
     pub async fn write(
         &self,
         tenant: TenantId,
         batch: Arc<WriteBatch>,
-        rows: Option<Vec<u32>>,
+        rows: Vec<u32>,
         judged_at: Timestamp,
     ) -> Result<Vec<Verdict>, String> {
-        let Some(engine) = self.engine.get().cloned() else {
-            return Err("this receiver is starting: its log is being replayed".to_owned());
-        };
+        let engine = Arc::clone(self.engine.get().ok_or_else(starting)?);
         let appender = Arc::clone(&engine);
         let appended = self.pool.run(move || {
-            let rows = rows.unwrap_or_else(|| (0..batch.series().len() as u32).collect());
             let mut verdicts = vec![Verdict::Unavailable; batch.samples().len()];
             appender
                 .append(&tenant, &batch, &rows, judged_at, &mut verdicts)
                 .map(|outcome| (outcome.log_position, verdicts))
         });
-        let (position, verdicts) =
-            appended.await.map_err(|e: PoolError| e.to_string())?.map_err(|e| e.message)?;
-        engine.wait_durable(position).await.map_err(|e| e.message)?;
+        let appended = appended.await.map_err(|e: PoolError| e.to_string())?;
+        let (position, verdicts) = appended.map_err(|error| error.message)?;
+        engine.wait_durable(position).await.map_err(|error| error.message)?;
         Ok(verdicts)
     }
 }

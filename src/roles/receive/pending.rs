@@ -51,10 +51,6 @@ impl Pending {
         Arc::new(Pending { batch, state, settled: Notify::new() })
     }
 
-    pub fn batch(&self) -> &Arc<WriteBatch> {
-        &self.batch
-    }
-
     /// A replica's share of this write.
     pub fn part(self: &Arc<Pending>, rows: Vec<u32>) -> Part {
         Part { pending: Arc::clone(self), rows, answered: false }

@@ -65,6 +65,11 @@ impl Writer {
         }
     }
 
+    /// How long a write waits for its copies.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Places a batch. Asks the ring once per series; for a thread that may compute.
     pub fn plan(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<Plan, Denial> {
         let current = self.ring.current();
@@ -107,18 +112,10 @@ impl Writer {
         metrics::counter!("thanos_receive_replications_total", "result" => result).increment(1);
         collected
     }
-
-    /// Stores a whole batch here and nowhere else.
-    pub async fn store(&self, tenant: &TenantId, batch: Arc<WriteBatch>, judged_at: Timestamp) -> Collected {
-        let pending = Pending::new(batch, 1, 1);
-        let rows = (0..pending.batch().series().len() as u32).collect();
-        tokio::spawn(store(Arc::clone(&self.local), tenant.clone(), pending.part(rows), judged_at));
-        pending.collect(self.timeout).await
-    }
 }
 
 async fn store(local: Arc<Local>, tenant: TenantId, part: Part, judged_at: Timestamp) {
-    let rows = Some(part.rows().to_vec());
+    let rows = part.rows().to_vec();
     match local.write(tenant, Arc::clone(part.batch()), rows, judged_at).await {
         Ok(verdicts) => part.answer(Answer::ByIndex(verdicts)),
         Err(why) => part.answer(Answer::Unavailable(why)),

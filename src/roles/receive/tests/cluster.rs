@@ -166,3 +166,64 @@ async fn equal_labels_end_the_start_and_blocks_wait_until_they_are_seen_to_diffe
     first.stop().await.unwrap();
     second.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ring_file_is_reloaded_and_a_broken_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = runtime::World::real().disk;
+    let mut settings = cluster(dir.path(), 2, 1);
+    let path = dir.path().join("ring.json");
+    let [first, second] = [0, 1].map(|n| settings[n].replication.local_endpoint.clone().unwrap());
+    disk.write_atomic(&path, format!("[{{\"endpoints\": [\"{first}\"]}}]").as_bytes()).unwrap();
+    for node in &mut settings {
+        node.replication.hashrings = None;
+        node.replication.hashrings_file = Some(path.clone());
+    }
+    let nodes = start(&settings).await;
+    let t = now();
+    assert_eq!(nodes[0].post(&many(t, 40)).await.status, 204);
+    assert!(nodes[1].samples("default-tenant", "m1").is_empty());
+
+    disk.write_atomic(&path, b"[\n{\"endpoints\": [\"a\"]}]").unwrap();
+    let reload = rig::request(nodes[0].http, "POST", "/-/reload", &[], Vec::new()).await;
+    assert_eq!(reload.status, 500, "{reload:?}");
+    assert!(reload.body.contains("line 2") && reload.body.contains("stays in use"), "{reload:?}");
+    assert_eq!(nodes[0].post(&many(t + 1, 40)).await.status, 204);
+
+    // The change is seen without being told of, too.
+    disk.write_atomic(&path, format!("[{{\"endpoints\": [\"{first}\", \"{second}\"]}}]").as_bytes()).unwrap();
+    let mut step = 2;
+    let moved = |nodes: &[Node]| {
+        (0..40).filter(|n| !nodes[1].samples("default-tenant", &format!("m{n}")).is_empty()).count()
+    };
+    while moved(&nodes) == 0 && step < 100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(nodes[0].post(&many(t + step, 40)).await.status, 204);
+        step += 1;
+    }
+    let moved = moved(&nodes);
+    assert!((5..35).contains(&moved), "{moved} of 40 series moved to the newcomer");
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hangs_costs_its_own_copy_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = cluster(dir.path(), 3, 3);
+    // The third endpoint takes connections and never answers.
+    let silent = settings[2].replication.local_endpoint.clone().unwrap();
+    let _silent = tokio::net::TcpListener::bind(&silent).await.unwrap();
+    let nodes = start(&settings[..2]).await;
+    let t = now();
+    for step in 0..20 {
+        let began = std::time::Duration::from_millis(now() as u64);
+        assert_eq!(nodes[step % 2].post(&many(t + step as i64, 20)).await.status, 204);
+        let took = std::time::Duration::from_millis(now() as u64) - began;
+        assert!(took < Duration::from_secs(2), "write {step} took {took:?}");
+    }
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+}
