@@ -53,7 +53,25 @@ pub(crate) fn claim(world: &World, dir: &Path, shards: usize) -> Result<Claim, E
         disk.write_atomic(&path, content.as_bytes()).map_err(|e| Error::io("write", &path, e))?;
         return Ok(Claim { shards, _lock: lock });
     }
-    let content = disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
+    Ok(Claim { shards: read_layout(world, dir)?, _lock: lock })
+}
+
+/// Whether `dir` may be used as a data folder: new, or ours in a version that this build knows. Changes nothing;
+/// for those who put more into it than the engine does, before they do.
+pub fn recognise(world: &World, dir: &Path) -> Result<(), Error> {
+    if !world.disk.exists(dir) {
+        return Ok(());
+    }
+    if world.disk.exists(&dir.join(FILE)) {
+        return read_layout(world, dir).map(|_| ());
+    }
+    refuse_foreign(world, dir)
+}
+
+/// Checks the version and returns the number of shards.
+fn read_layout(world: &World, dir: &Path) -> Result<usize, Error> {
+    let path = dir.join(FILE);
+    let content = world.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
     let corrupt = || {
         let text = format!("{} is damaged; restore it or move the data folder away", path.display());
         Error::new(Kind::Corrupt, text)
@@ -74,16 +92,7 @@ pub(crate) fn claim(world: &World, dir: &Path, shards: usize) -> Result<Claim, E
     if !shards.is_power_of_two() || shards > 1024 {
         return Err(corrupt());
     }
-    Ok(Claim { shards: shards as usize, _lock: lock })
-}
-
-/// Whether a folder could be opened as far as its owner goes, without touching it: for those who put something
-/// of their own beside the data.
-pub fn recognise(world: &World, dir: &Path) -> Result<(), Error> {
-    if !world.disk.is_dir(dir) || world.disk.exists(&dir.join(FILE)) {
-        return Ok(());
-    }
-    refuse_foreign(world, dir)
+    Ok(shards as usize)
 }
 
 /// Refuses what another program's samples live in.

@@ -301,12 +301,15 @@ fn folders_of_others_and_newer_versions_are_refused_untouched() {
             world.disk.create(path).unwrap();
         }
         let before = world.disk.list(Path::new("/data")).unwrap();
+        assert_eq!(tsdb::recognise(&world, Path::new("/data")).unwrap_err().kind, Kind::Refused);
         let error = Tsdb::open(world.clone(), settings()).err().unwrap();
         assert_eq!(error.kind, Kind::Refused, "{files:?}: {error}");
         assert!(error.message.contains("Use another folder"), "{error}");
         assert_eq!(world.disk.list(Path::new("/data")).unwrap(), before);
     }
     let rig = Rig::new();
+    tsdb::recognise(&rig.world, Path::new("/data")).unwrap();
+    tsdb::recognise(&rig.world, Path::new("/not/there")).unwrap();
     let path = Path::new("/data/tributary-tsdb.json");
     rig.world.disk.write_atomic(path, br#"{"version":2,"shards":2}"#).unwrap();
     let error = Tsdb::open(rig.world.clone(), settings()).err().unwrap();
