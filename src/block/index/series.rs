@@ -66,7 +66,7 @@ pub fn decode_series(bytes: &[u8], symbols: &Symbols) -> Result<(Labels, Vec<Chu
     Ok((labels, decoder.chunks))
 }
 
-/// Reads many entries with buffers of its own.
+/// Reads many entries of one index with buffers of its own: never hand it two symbol tables.
 ///
 /// # Cost
 /// One allocation per series, for its labels. Places of symbols are remembered in a small direct-mapped cache,
