@@ -245,6 +245,7 @@ impl Receive {
                 DurabilityName::Fast => tsdb::Durability::Fast,
             },
             max_series_per_tenant: storage.max_series_per_tenant,
+            segment_bytes: storage.segment_bytes.bytes(),
             ..tsdb::Settings::default()
         }
     }

@@ -29,6 +29,8 @@ settings! {
         /// When a write is answered: durable, after fdatasync of its log, or fast, from the page cache, as
         /// Thanos does it. With fast, a crash of the machine loses up to a second of acknowledged samples.
         ["receive.durability"] durability: DurabilityName = DurabilityName::Durable;
+        /// Size of one segment of the log. Two of them are preallocated.
+        [hidden "tsdb.wal-segment-size"] segment_bytes: ByteSize = ByteSize::from_mib(128);
         /// Length of a block.
         [hidden "tsdb.min-block-duration"] block_duration: Span = Span::from_hours(2);
     }

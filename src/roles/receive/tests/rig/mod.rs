@@ -138,6 +138,7 @@ pub async fn request(
 /// Settings of a node without a ring.
 pub fn single(dir: &Path) -> Settings {
     let mut settings = Settings { data_dir: dir.join("data"), ..Settings::default() };
+    settings.storage.segment_bytes = settings::ByteSize::from_mib(4);
     settings.common.http_address = Listen::loopback(0);
     settings.remote_write_address = Listen::loopback(0);
     settings.grpc.grpc_address = Listen::loopback(0);
