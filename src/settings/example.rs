@@ -14,8 +14,11 @@ pub fn example<S: Load>(role: &str) -> String {
          the command line wins. Each key below shows its default: remove the # to change it."
     );
     comment(&mut out, &intro);
-    let mut heading = String::new();
-    for setting in S::all().iter().filter(|s| !s.hidden) {
+    let mut settings: Vec<Setting> = S::all().into_iter().filter(|s| !s.hidden).collect();
+    // What is the role's own comes first, groups follow in their order.
+    settings.sort_by_key(|s| s.heading != Setting::OWN);
+    let mut heading = Setting::OWN.to_owned();
+    for setting in &settings {
         if setting.heading != heading {
             heading.clone_from(&setting.heading);
             let _ = write!(out, "\n# --- {heading} ---\n");

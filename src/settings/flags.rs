@@ -70,7 +70,7 @@ fn args(setting: &Setting) -> Vec<Arg> {
 /// The help text with its default, which stands after `gap`.
 fn help(setting: &Setting, gap: &str) -> String {
     let mut help = setting.help.clone();
-    if setting.repeatable {
+    if setting.repeatable && !help.contains("several times") {
         help.push_str(" May be given several times.");
     }
     let default = setting.default.join(", ");

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
+use runtime::World;
 use settings::{Load, with_flags};
 
 use crate::standalone::{self, StandaloneSettings};
@@ -84,6 +85,27 @@ pub fn example(role: &str) -> Option<String> {
         "query" => Some(settings::example::<query::Settings>(role)),
         "store" => Some(settings::example::<store::Settings>(role)),
         _ => None,
+    }
+}
+
+/// Reads a settings file as a role would: every value and its origin, or the exit code after saying what is
+/// wrong.
+pub fn check(role: &str, file: &str) -> Result<Option<String>, ExitCode> {
+    fn settled<S: Load>(file: &str) -> Result<Option<String>, ExitCode> {
+        let args = [format!("--{}={file}", settings::CONFIG_FILE)];
+        let command = with_flags::<S>(Command::new("check").no_binary_name(true));
+        let matches = command.try_get_matches_from(args).map_err(|error| {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        })?;
+        Ok(Some(boot::settle::<S>(&matches, &World::real())?.provenance.to_string()))
+    }
+    match role {
+        "standalone" => settled::<StandaloneSettings>(file),
+        "receive" => settled::<receive::Settings>(file),
+        "query" => settled::<query::Settings>(file),
+        "store" => settled::<store::Settings>(file),
+        _ => Ok(None),
     }
 }
 

@@ -11,9 +11,13 @@ use clap::{Arg, ArgMatches, Command};
 use crate::{boot, cli};
 
 pub fn command() -> Command {
-    let config = Command::new("config")
-        .about("Print the example settings file of a role: every key with its help and default.")
-        .arg(Arg::new("role").required(true).value_parser(cli::ROLES).help("The role."));
+    let config =
+        Command::new("config")
+            .about("Print the example settings file of a role: every key with its help and default.")
+            .arg(Arg::new("role").required(true).value_parser(cli::ROLES).help("The role."))
+            .arg(Arg::new("check").long("check").value_name("FILE").help(
+                "Instead, read a settings file as the role would, and print where each value comes from.",
+            ));
     group("tools", "Tools for operators.")
         .subcommand(bucket::command())
         .subcommand(wal::command())
@@ -40,10 +44,15 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 fn config(matches: &ArgMatches) -> ExitCode {
-    match matches.get_one::<String>("role").and_then(|role| cli::example(role)) {
-        Some(text) => print(&text),
-        None => ExitCode::from(2),
-    }
+    let Some(role) = matches.get_one::<String>("role") else { return ExitCode::from(2) };
+    let text = match matches.get_one::<String>("check") {
+        None => cli::example(role),
+        Some(file) => match cli::check(role, file) {
+            Ok(text) => text,
+            Err(code) => return code,
+        },
+    };
+    text.map_or(ExitCode::from(2), |text| print(&text))
 }
 
 /// Writes a tool's answer. A reader who has seen enough (`| head`) is no error.
