@@ -1,7 +1,7 @@
 //! From head to block: which windows are due, and the steps that lose and double nothing wherever they stop.
 //!
 //! ```text
-//! freeze ──► write block ──► open it ──► CUT in the log, durable ──► list it ──► drop from the head
+//! freeze, durable ──► write block ──► open it ──► CUT in the log, durable ──► list it ──► drop from the head
 //!        └─ any failure: thaw, remove the block          └─ a crash before: the block is removed at start
 //! ```
 
@@ -114,6 +114,10 @@ impl Engine {
         let id = BlockId::new(&self.world);
         let parent = dir::blocks_dir(&self.settings.dir).join(tenant.id.as_str());
         let mut frozen = self.head.freeze(&self.log, tenant, window, &id.to_string())?;
+        if let Err(error) = self.log.wait_synced(frozen.position, MARK_WAIT) {
+            self.head.thaw(&frozen);
+            return Err(error.into());
+        }
         let mut series = self.head.frozen_series(&mut frozen);
         let written = self.write_block(tenant, window, aligned, id, &parent, &mut series);
         drop(series);
@@ -132,7 +136,7 @@ impl Engine {
                 return Err(error);
             }
         };
-        if let Err(error) = self.log.wait(position, MARK_WAIT) {
+        if let Err(error) = self.log.wait_synced(position, MARK_WAIT) {
             // The mark may or may not be in the log; only a restart can tell. Until then the block must stay, and
             // nothing may be built on either.
             self.log.poison(&format!("mark of block {id} is not known to be durable: {error}"));

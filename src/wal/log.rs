@@ -67,7 +67,10 @@ pub struct Report {
 /// How far the log is, and whether it failed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
+    /// Acknowledged up to here: synced, or in fast mode written.
     pub durable: u64,
+    /// Synced up to here.
+    pub synced: u64,
     pub poisoned: Option<Arc<str>>,
     pub ended: bool,
 }
@@ -107,7 +110,8 @@ impl Log {
         replay: &mut dyn FnMut(Entry<'_>) -> Result<(), E>,
     ) -> Result<(Log, Report), E> {
         let opened = reader::open(world, &settings, replay)?;
-        let state = State { durable: opened.staging.next_seq - 1, ..State::default() };
+        let tail = opened.staging.next_seq - 1;
+        let state = State { durable: tail, synced: tail, ..State::default() };
         let shared = Arc::new(Shared {
             world: world.clone(),
             settings,
@@ -231,19 +235,33 @@ impl Log {
 
     /// Blocks until `position` is durable.
     pub fn wait(&self, position: u64, timeout: Duration) -> Result<(), Error> {
-        if reached(&self.shared.state.borrow(), position)? {
+        self.wait_until(position, timeout, |state| state.durable)
+    }
+
+    /// Blocks until `position` is synced, in fast mode as well: for records that something outside of the log
+    /// must not outlive.
+    pub fn wait_synced(&self, position: u64, timeout: Duration) -> Result<(), Error> {
+        {
+            let mut staging = self.shared.staging.lock();
+            staging.sync_wanted = staging.sync_wanted.max(position);
+            self.shared.work.notify_all();
+        }
+        self.wait_until(position, timeout, |state| state.synced)
+    }
+
+    fn wait_until(&self, position: u64, timeout: Duration, of: fn(&State) -> u64) -> Result<(), Error> {
+        let reached = || reached(&self.shared.state.borrow(), position, of);
+        if reached()? {
             return Ok(());
         }
         let deadline = self.shared.world.clock.monotonic() + timeout;
         let mut turn = self.shared.turn.lock();
         loop {
             // The writer changes the state before it takes `turn`, so a change is never slept through.
-            if reached(&self.shared.state.borrow(), position)? {
+            if reached()? {
                 return Ok(());
             }
-            if self.shared.turned.wait_until(&mut turn, deadline).timed_out()
-                && !reached(&self.shared.state.borrow(), position)?
-            {
+            if self.shared.turned.wait_until(&mut turn, deadline).timed_out() && !reached()? {
                 return Err(Error::new(
                     Kind::Unavailable,
                     format!("the log was not durable up to record {position} within {timeout:?}"),
@@ -256,7 +274,7 @@ impl Log {
     pub async fn wait_async(&self, position: u64) -> Result<(), Error> {
         let mut state = self.shared.state.subscribe();
         loop {
-            if reached(&state.borrow_and_update(), position)? {
+            if reached(&state.borrow_and_update(), position, |state| state.durable)? {
                 return Ok(());
             }
             if state.changed().await.is_err() {
@@ -347,9 +365,9 @@ impl Drop for Permit<'_> {
 }
 
 /// Whether a position is durable; an error where it never will be.
-fn reached(state: &State, position: u64) -> Result<bool, Error> {
+fn reached(state: &State, position: u64, of: fn(&State) -> u64) -> Result<bool, Error> {
     match &state.poisoned {
-        _ if state.durable >= position => Ok(true),
+        _ if of(state) >= position => Ok(true),
         Some(reason) => Err(Error::new(Kind::Unavailable, format!("the log has failed: {reason}"))),
         None if state.ended => Err(Error::new(Kind::Unavailable, "the log is closed")),
         None => Ok(false),

@@ -162,6 +162,7 @@ pub(crate) fn open<E: From<Error>>(
         reserved: 0,
         firsts,
         read_only: None,
+        sync_wanted: 0,
         closed: false,
         abandoned: false,
     };

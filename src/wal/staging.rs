@@ -36,6 +36,8 @@ pub(crate) struct Staging {
     pub firsts: Vec<(u64, u64)>,
     /// Why there is no spare segment, once an attempt to make one has failed.
     pub read_only: Option<Arc<str>>,
+    /// Somebody waits for a sync up to here, whatever the mode.
+    pub sync_wanted: u64,
     /// No more records are taken.
     pub closed: bool,
     /// The writer is to stop without writing.

@@ -48,7 +48,8 @@ fn write(shared: &Shared) {
             while staging.buf.is_empty() && !staging.closed && !staging.abandoned && group.dirty.is_none() {
                 shared.work.wait(&mut staging);
             }
-            if staging.buf.is_empty() && !staging.closed && !staging.abandoned {
+            let sync_now = staging.sync_wanted > group.synced;
+            if staging.buf.is_empty() && !staging.closed && !staging.abandoned && !sync_now {
                 // Fast mode with something unsynced: wait for more, but not for long.
                 shared.work.wait_for(&mut staging, FAST_SYNC);
             }
@@ -108,15 +109,18 @@ impl Group {
         let due = match shared.settings.mode {
             Mode::Durable => true,
             Mode::Fast => {
-                publish(shared, tail);
-                let closed = shared.staging.lock().closed;
+                publish(shared, tail, self.synced);
+                let asked = {
+                    let staging = shared.staging.lock();
+                    staging.closed || staging.sync_wanted > self.synced
+                };
                 let now = shared.world.clock.monotonic();
-                closed || self.dirty.as_ref().is_some_and(|d| now.duration_since(d.1) >= FAST_SYNC)
+                asked || self.dirty.as_ref().is_some_and(|d| now.duration_since(d.1) >= FAST_SYNC)
             }
         };
         if due {
             self.sync(shared)?;
-            publish(shared, self.synced);
+            publish(shared, self.synced, self.synced);
         }
         Ok(())
     }
@@ -135,8 +139,11 @@ impl Group {
     }
 }
 
-fn publish(shared: &Shared, durable: u64) {
-    shared.state.send_modify(|state: &mut State| state.durable = state.durable.max(durable));
+fn publish(shared: &Shared, durable: u64, synced: u64) {
+    shared.state.send_modify(|state: &mut State| {
+        state.durable = state.durable.max(durable);
+        state.synced = state.synced.max(synced);
+    });
     wake(shared);
 }
 

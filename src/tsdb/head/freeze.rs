@@ -16,6 +16,9 @@ use crate::tenants::Tenant;
 pub(crate) struct Frozen {
     tenant: u32,
     parts: Vec<Part>,
+    /// The log says what is frozen for which block once it is durable up to here. Only then may the block get its
+    /// name: a crash must find the one with the other.
+    pub position: u64,
     /// Every series, in no order.
     series: Vec<FrozenSeries>,
 }
@@ -42,7 +45,7 @@ impl Head {
         window: TimeRange,
         block: &str,
     ) -> Result<Frozen, Error> {
-        let mut frozen = Frozen { tenant: tenant.index, parts: Vec::new(), series: Vec::new() };
+        let mut frozen = Frozen { tenant: tenant.index, parts: Vec::new(), position: 0, series: Vec::new() };
         for at in 0..self.shards.len() {
             if let Err(error) = self.freeze_shard(at, log, tenant, window, block, &mut frozen) {
                 self.thaw(&frozen);
@@ -86,6 +89,7 @@ impl Head {
             if !ids.is_empty() {
                 let record = payload::freeze(shard.index, &tenant.id, block, window, &ids);
                 state.last_position = permit.enqueue(payload::FREEZE, &[&record])?;
+                frozen.position = state.last_position;
             }
         }
         Ok(())
