@@ -107,8 +107,8 @@ where
             () = shutdown.wait_now() => Err(anyhow::anyhow!("cut off by a second stop signal")),
         }
     });
-    // Blocking work that nobody waits for any more must not hold the process.
-    runtime.shutdown_timeout(Duration::from_secs(2));
+    // The role has ended what matters; blocking work that nobody waits for must not hold the process.
+    runtime.shutdown_background();
     outcome
 }
 
