@@ -11,34 +11,32 @@ use std::sync::Arc;
 
 use block::{BlockId, Meta};
 use bytes::Bytes;
-use futures::stream::{FuturesUnordered, StreamExt, TryStreamExt};
+use futures::stream::{StreamExt, TryStreamExt};
 use model::Kind;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use runtime::World;
 
 use crate::connect::{self, Connected};
 use crate::error::{Place, explain};
+use crate::parts::blocking;
 use crate::{DeletionMark, Error, Operation, Provider, RetryPolicy, config, layout};
-
-/// Parts of one file on their way at once; with the part size this bounds an upload's memory.
-const PARTS_IN_FLIGHT: usize = 3;
 
 /// A bucket. Cheap to clone.
 #[derive(Clone)]
 pub struct Bucket {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    store: Arc<dyn ObjectStore>,
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn ObjectStore>,
     provider: Provider,
     name: String,
     endpoint: String,
     prefix: String,
-    part_size: usize,
-    retry: RetryPolicy,
-    world: World,
+    pub(crate) part_size: usize,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) world: World,
 }
 
 /// An object as a listing shows it.
@@ -274,77 +272,6 @@ impl Bucket {
         Ok(())
     }
 
-    /// Uploads a file of this machine, in parts where it is large; answers its size. Memory: a few parts.
-    pub async fn put_file(&self, path: &str, file: &FsPath) -> Result<u64, Error> {
-        let source = LocalFile::open(&self.inner.world, file).await?;
-        if source.len <= self.inner.part_size as u64 {
-            let content = source.read(0, source.len as usize).await?;
-            self.put(path, content).await?;
-            return Ok(source.len);
-        }
-        let started = self.inner.world.clock.monotonic();
-        let mut made = 0;
-        let outcome = loop {
-            made += 1;
-            match self.put_parts(path, &source).await {
-                Err(error) => match self.inner.retry.pause(made, error.kind, self.dice()) {
-                    Some(pause) => {
-                        tracing::debug!(path, %error, attempt = made, "upload in parts starts again");
-                        tokio::time::sleep(pause).await;
-                    }
-                    None => break Err(error),
-                },
-                done => break done,
-            }
-        };
-        self.observe(Operation::Upload, started, outcome.as_ref().err());
-        outcome?;
-        self.count_uploaded(source.len);
-        Ok(source.len)
-    }
-
-    async fn put_parts(&self, path: &str, source: &LocalFile) -> Result<(), Error> {
-        let at = self.location(path);
-        let told = |e| self.explain(Operation::Upload, path, e);
-        let mut upload = self.inner.store.put_multipart(&at).await.map_err(told)?;
-        match self.send_parts(path, source, &mut upload).await {
-            Ok(()) => upload.complete().await.map(drop).map_err(told),
-            Err(error) => {
-                // Parts that stay behind cost money and are invisible; the first error is the one to report.
-                if let Err(abort) = upload.abort().await {
-                    tracing::warn!(path, error = %abort, "parts of a failed upload stay in the bucket");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn send_parts(
-        &self,
-        path: &str,
-        source: &LocalFile,
-        upload: &mut Box<dyn MultipartUpload>,
-    ) -> Result<(), Error> {
-        let told = |e| self.explain(Operation::Upload, path, e);
-        let mut in_flight = FuturesUnordered::new();
-        let mut at = 0;
-        while at < source.len {
-            let want = (source.len - at).min(self.inner.part_size as u64);
-            let part = source.read(at, want as usize).await?;
-            in_flight.push(upload.put_part(PutPayload::from_bytes(part)));
-            at += want;
-            if in_flight.len() >= PARTS_IN_FLIGHT
-                && let Some(done) = in_flight.next().await
-            {
-                done.map_err(told)?;
-            }
-        }
-        while let Some(done) = in_flight.next().await {
-            done.map_err(told)?;
-        }
-        Ok(())
-    }
-
     /// Deletes an object; one that is not there is no error.
     pub async fn delete(&self, path: &str) -> Result<(), Error> {
         let at = self.location(path);
@@ -396,18 +323,18 @@ impl Bucket {
         outcome
     }
 
-    fn explain(&self, operation: Operation, path: &str, error: object_store::Error) -> Error {
+    pub(crate) fn explain(&self, operation: Operation, path: &str, error: object_store::Error) -> Error {
         let inner = &*self.inner;
         let place = Place { provider: inner.provider, bucket: &inner.name, endpoint: &inner.endpoint };
         explain(&place, operation, path, error)
     }
 
-    fn dice(&self) -> u64 {
+    pub(crate) fn dice(&self) -> u64 {
         RetryPolicy::roll(&self.inner.world)
     }
 
     /// A missing object is an answer, not a failure.
-    fn observe(&self, operation: Operation, started: std::time::Instant, error: Option<&Error>) {
+    pub(crate) fn observe(&self, operation: Operation, started: std::time::Instant, error: Option<&Error>) {
         let labels = [("bucket", self.inner.name.clone()), ("operation", operation.as_str().to_owned())];
         metrics::counter!("thanos_objstore_bucket_operations_total", &labels).increment(1);
         match error {
@@ -428,7 +355,7 @@ impl Bucket {
             .increment(bytes as u64);
     }
 
-    fn count_uploaded(&self, bytes: u64) {
+    pub(crate) fn count_uploaded(&self, bytes: u64) {
         let labels = [("bucket", self.inner.name.clone()), ("operation", "upload".to_owned())];
         metrics::counter!("thanos_objstore_bucket_operation_transferred_bytes_total", &labels)
             .increment(bytes);
@@ -436,7 +363,7 @@ impl Bucket {
             .set(self.inner.world.clock.now_ms() as f64 / 1000.0);
     }
 
-    fn location(&self, path: &str) -> Path {
+    pub(crate) fn location(&self, path: &str) -> Path {
         // `from` splits at slashes and drops empty parts, so that prefix and path may each be empty.
         Path::from(format!("{}/{path}", self.inner.prefix))
     }
@@ -469,51 +396,4 @@ pub(crate) fn parse_meta(id: BlockId, bytes: &[u8]) -> Result<Meta, Error> {
         ));
     }
     Ok(meta)
-}
-
-/// A file of this machine, read in pieces off the async threads.
-struct LocalFile {
-    path: PathBuf,
-    file: Arc<dyn runtime::File>,
-    len: u64,
-}
-
-impl LocalFile {
-    async fn open(world: &World, path: &FsPath) -> Result<LocalFile, Error> {
-        let (disk, owned) = (world.disk.clone(), path.to_owned());
-        let opened = blocking(move || {
-            let file = disk.open_read(&owned)?;
-            let len = file.len()?;
-            Ok((file, len))
-        })
-        .await;
-        let (file, len) = opened.map_err(|e| local(path, e))?;
-        Ok(LocalFile { path: path.to_owned(), file, len })
-    }
-
-    async fn read(&self, at: u64, len: usize) -> Result<Bytes, Error> {
-        let file = self.file.clone();
-        let read = blocking(move || {
-            let mut buf = vec![0; len];
-            file.read_exact_at(&mut buf, at)?;
-            Ok(Bytes::from(buf))
-        });
-        read.await.map_err(|e| local(&self.path, e))
-    }
-}
-
-/// Trouble with the block on this machine, not with the bucket: a retry does not help.
-fn local(path: &FsPath, error: std::io::Error) -> Error {
-    Error::with_source(
-        Kind::Corrupt,
-        format!("cannot read {}: {error}; the block on this machine is incomplete", path.display()),
-        error,
-    )
-}
-
-/// Runs file work where it may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }

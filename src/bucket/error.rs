@@ -143,11 +143,14 @@ pub(crate) fn explain(
     let facts = Facts::of(&error);
     let (kind, advice) = judge(place, operation, path, &error, &facts);
     let missing = kind == Kind::Invalid && matches!(error, object_store::Error::NotFound { .. });
-    let missing = missing && facts.code.as_deref() != Some("NoSuchBucket");
+    let no_bucket = ["NoSuchBucket", "ContainerNotFound", GCS_NO_BUCKET];
+    let missing = missing && !facts.code.as_deref().is_some_and(|code| no_bucket.contains(&code));
     let target = if path.is_empty() { String::new() } else { format!(" {path:?}") };
     let message = format!("{} of{target} in bucket {:?} failed: {advice}", operation.as_str(), place.bucket);
     Error { kind, message, missing, source: Some(Box::new(error)) }
 }
+
+const GCS_NO_BUCKET: &str = "The specified bucket does not exist";
 
 /// What can be read off an error of the library, whatever it is wrapped in.
 struct Facts {
@@ -172,7 +175,10 @@ impl Facts {
             .split_once("status code: ")
             .and_then(|(_, rest)| rest.get(..3))
             .and_then(|digits| digits.parse().ok());
-        let code = between(&text, "<Code>", "</Code>");
+        // GCS answers some requests in JSON, without a code that tells a bucket from an object.
+        let no_bucket =
+            text.contains("The specified bucket does not exist").then(|| GCS_NO_BUCKET.to_owned());
+        let code = between(&text, "<Code>", "</Code>").or(no_bucket);
         Facts { text, status, code, http, io }
     }
 
@@ -211,7 +217,7 @@ fn judge(
     let Place { provider, bucket, endpoint } = place;
     let words = facts.words();
     match facts.code.as_deref() {
-        Some("NoSuchBucket" | "ContainerNotFound") => {
+        Some("NoSuchBucket" | "ContainerNotFound" | GCS_NO_BUCKET) => {
             return (
                 Kind::Invalid,
                 format!("the bucket does not exist at {endpoint}; create it or correct `bucket`"),

@@ -16,8 +16,9 @@ use futures::stream::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use runtime::World;
 
-use crate::bucket::{blocking, parse_meta};
+use crate::bucket::parse_meta;
 use crate::catalogue::{Catalogue, Found, Known, Rules, State, settle};
+use crate::parts::blocking;
 use crate::{Bucket, DeletionMark, Error, TimeBound, layout};
 
 /// How a bucket is searched.

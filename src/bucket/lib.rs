@@ -15,6 +15,7 @@ mod fetch;
 pub mod layout;
 pub mod ledger;
 mod marks;
+mod parts;
 mod retry;
 mod ship;
 pub mod table;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use model::Kind;
 use runtime::World;
 
-use crate::bucket::blocking;
+use crate::parts::blocking;
 use crate::{Bucket, Error, layout};
 
 /// What an upload did.

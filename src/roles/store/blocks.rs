@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use block::BlockId;
 use bucket::{Bucket, Catalogue, FetchSettings, Fetcher};
 use model::{Labels, Matcher, TimeRange};
-use rpc::{Advertised, StoreView, TsdbInfo, component};
+use rpc::{Advertised, StoreBackend, StoreView, TsdbInfo, component};
 use runtime::{Shutdown, World};
 use storage::{Context, LabelRequest, Listed, Merge, Notes, Select, SelectRequest, SeriesEntry, SeriesSet};
 use tokio::runtime::Handle;
@@ -246,6 +246,16 @@ impl Blocks {
             }
         }
         out
+    }
+}
+
+impl StoreBackend for Blocks {
+    fn advertised(&self) -> Advertised {
+        Blocks::advertised(self)
+    }
+
+    fn views(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Vec<StoreView>, storage::Error> {
+        Ok(Blocks::views(self, range, matchers))
     }
 }
 

@@ -28,8 +28,9 @@ const MOST_SERIES: usize = 2048;
 const SERIES_GUESS: u64 = 4096;
 /// Likewise of a chunk; those that are longer are fetched again.
 const CHUNK_GUESS: u64 = 4096;
-/// What a block may claim for its largest chunk before the guess is taken instead.
-const CHUNK_SANE: u64 = 1 << 20;
+/// Blocks say how large their largest entry and chunk are. Where that is more, one giant does not set the measure for
+/// all: it is fetched again by itself.
+const GIANT: u64 = 16 << 10;
 
 /// No series entry or chunk is larger; a length that says so is damage.
 const MOST_BYTES: u64 = 64 << 20;
@@ -198,12 +199,12 @@ impl RemoteBlock {
 
     fn series_len(&self) -> u64 {
         let told = self.meta.thanos.as_ref().map_or(0, |t| t.index_stats.series_max_size);
-        if told == 0 { SERIES_GUESS } else { told.min(CHUNK_SANE) }
+        if told == 0 || told > GIANT { SERIES_GUESS } else { told }
     }
 
     fn chunk_len(&self) -> u64 {
         let told = self.meta.thanos.as_ref().map_or(0, |t| t.index_stats.chunk_max_size);
-        if told == 0 || told > CHUNK_SANE { CHUNK_GUESS } else { told }
+        if told == 0 || told > GIANT { CHUNK_GUESS } else { told }
     }
 }
 

@@ -8,10 +8,8 @@ use api::{Door, MetricsPage, Readiness, Server, ServerSettings};
 use axum::Router;
 use bucket::{Bucket, FetchSettings};
 use futures::FutureExt;
-use model::{Kind, Matcher, TimeRange};
-use rpc::{
-    Advertised, Health, ServeOptions, Services, StoreBackend, StoreOptions, StoreServer, StoreView, serve,
-};
+use model::Kind;
+use rpc::{Health, ServeOptions, Services, StoreOptions, StoreServer, serve};
 use runtime::{Shutdown, World};
 use tokio::net::TcpListener;
 
@@ -51,6 +49,9 @@ impl Store {
         bucket: Bucket,
         metrics: MetricsPage,
     ) -> Result<Store, Error> {
+        for flag in settings.unused.given() {
+            tracing::warn!(flag, "flag of Thanos has no effect here");
+        }
         let blocks = Blocks::new(bucket, world, blocks_settings(settings), Arc::new(|_| false));
         let options = StoreOptions {
             max_concurrent: settings.limits.series_max_concurrency,
@@ -58,7 +59,7 @@ impl Store {
             max_chunks: settings.limits.request_samples.div_ceil(SAMPLES_PER_CHUNK),
             ..StoreOptions::default()
         };
-        let server = StoreServer::new(Arc::new(Backend(blocks.clone())), options, world.clone());
+        let server = StoreServer::new(Arc::new(blocks.clone()), options, world.clone());
         let common = &settings.common;
         let http_settings =
             ServerSettings { grace: common.http_grace_period.as_duration(), ..ServerSettings::default() };
@@ -160,17 +161,5 @@ fn blocks_settings(settings: &Settings) -> BlocksSettings {
         header_memory: limits.index_header_memory.bytes(),
         read_concurrency: blocks.block_sync_concurrency,
         downloaded_limit: limits.downloaded_bytes_limit.bytes(),
-    }
-}
-
-struct Backend(Blocks);
-
-impl StoreBackend for Backend {
-    fn advertised(&self) -> Advertised {
-        self.0.advertised()
-    }
-
-    fn views(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Vec<StoreView>, storage::Error> {
-        Ok(self.0.views(range, matchers))
     }
 }

@@ -20,6 +20,7 @@ settings! {
         [hidden "selector.relabel-config"] relabel_config: Option<String> = None;
         /// Not supported, as above.
         [hidden "selector.relabel-config-file"] relabel_config_file: Option<PathBuf> = None;
+        [..] unused: Unused;
     }
 }
 
@@ -68,6 +69,47 @@ settings! {
         ["store.limits.request-series"] request_series: u64 = 0;
         /// Most samples that one call may answer with, at 120 to a chunk; 0 is no limit.
         ["store.limits.request-samples"] request_samples: u64 = 0;
+    }
+}
+
+settings! {
+    /// Flags of Thanos without effect.
+    pub struct Unused {
+        /// Index headers are always kept on disk.
+        [hidden "cache-index-header"] cache_index_header: Option<bool> = None;
+        /// The index cache is in memory; see index-cache-size.
+        [hidden "index-cache.config"] index_cache: Option<String> = None;
+        /// As above.
+        [hidden "index-cache.config-file"] index_cache_file: Option<PathBuf> = None;
+        /// Pages of chunks are cached in memory; see chunk-pool-size.
+        [hidden "store.caching-bucket.config"] caching_bucket: Option<String> = None;
+        /// As above.
+        [hidden "store.caching-bucket.config-file"] caching_bucket_file: Option<PathBuf> = None;
+        /// Index headers are always read when first needed.
+        [hidden "store.enable-index-header-lazy-reader"] lazy_reader: Option<bool> = None;
+        /// Index headers leave memory by store.index-header-memory.
+        [hidden "store.index-header-lazy-reader-idle-timeout"] lazy_reader_idle: Option<Span> = None;
+        /// Index headers are always fetched when first needed.
+        [hidden "store.index-header-lazy-download-strategy"] lazy_download: Option<String> = None;
+        /// Long postings lists are always left unread where labels decide as well.
+        [hidden "store.enable-lazy-expanded-postings"] lazy_postings: Option<bool> = None;
+        /// There is no block viewer.
+        [hidden "web.disable"] web_disable: Option<bool> = None;
+        /// There is no block viewer.
+        [hidden "bucket-web-label"] web_label: Option<String> = None;
+        /// There are no administrative operations.
+        [hidden "disable-admin-operations"] disable_admin: Option<bool> = None;
+    }
+}
+
+impl Unused {
+    /// Names of those that were given.
+    pub fn given(&self) -> Vec<&'static str> {
+        let texts = |setting: &settings::Setting| {
+            settings::Load::texts(self, setting.name).is_some_and(|texts| !texts.is_empty())
+        };
+        let all = <Unused as settings::Load>::all();
+        all.iter().filter(|setting| texts(setting)).map(|setting| setting.name).collect()
     }
 }
 
@@ -123,6 +165,9 @@ mod tests {
         assert!(settings.validate().unwrap_err().contains("--objstore.config-file"));
         settings.objstore.config = Some("type: FILESYSTEM".to_owned());
         assert_eq!(settings.validate(), Ok(()));
+        assert!(settings.unused.given().is_empty());
+        settings.unused.cache_index_header = Some(true);
+        assert_eq!(settings.unused.given(), ["cache-index-header"]);
         settings.relabel_config = Some(String::new());
         assert!(settings.validate().unwrap_err().contains("not supported"));
     }

@@ -59,7 +59,7 @@ fn a_store_gateway_serves_a_bucket() {
     settings.objstore.config = Some(yaml);
     settings.data_dir = house.home.path().join("data");
     settings.blocks.sync_block_duration = Span::from_ms(100);
-    let page = Arc::new(|| String::new());
+    let page = Arc::new(String::new);
     let store = house.rt.block_on(Store::build(&settings, &house.world, page)).unwrap();
     let (http, grpc) = (store.http_address(), store.grpc_address());
     let shutdown = Shutdown::new();
@@ -111,7 +111,7 @@ fn a_port_in_use_or_a_wrong_bucket_ends_the_start() {
     settings.common.http_address = Listen::loopback(0);
     settings.grpc.grpc_address = Listen::loopback(taken.local_addr().unwrap().port());
     let build = |settings: &Settings| {
-        let page = Arc::new(|| String::new());
+        let page = Arc::new(String::new);
         house.rt.block_on(Store::build(settings, &house.world, page)).err().unwrap().to_string()
     };
     assert!(build(&settings).contains("--objstore.config-file"));
