@@ -11,35 +11,52 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::Sample;
 
-/// A started standalone; killed when dropped.
+/// A started role; killed when dropped.
 struct Node {
     child: Child,
-    /// host:port, as its log names it.
+    /// host:port of its HTTP listener, as its log names it.
     address: String,
+    /// host:port of its gRPC listener.
+    grpc: String,
 }
 
 impl Node {
     fn start(data: &Path) -> Node {
+        let node = Node::of("standalone", &[format!("--data-dir={}", data.display())]);
+        node.wait_ready();
+        node
+    }
+
+    fn of(role: &str, args: &[String]) -> Node {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tributary"))
-            .args(["standalone", "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"])
-            .arg(format!("--data-dir={}", data.display()))
+            .args([role, "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"])
+            .args(args)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|e| panic!("start: {e}"));
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
-        let mut seen = String::new();
-        let address = loop {
-            let Some(Ok(line)) = lines.next() else { panic!("it ended before it was ready:\n{seen}") };
-            if let Some((_, rest)) = line.split_once("remote_write=http://") {
-                break rest.split('/').next().unwrap_or_default().to_owned();
+        let (mut seen, mut address, mut grpc) = (String::new(), None, None);
+        while address.is_none() || grpc.is_none() {
+            let Some(Ok(line)) = lines.next() else { panic!("it ended before it listened:\n{seen}") };
+            if let Some((_, at)) = line.split_once(" address=").filter(|_| line.contains("listening")) {
+                let at = Some(at.trim().to_owned());
+                if line.contains("grpc") { grpc = at } else { address = at }
             }
             seen.push_str(&line);
             seen.push('\n');
-        };
+        }
         // Whoever writes to a full pipe stops.
         std::thread::spawn(move || lines.for_each(drop));
-        Node { child, address }
+        Node { child, address: address.unwrap_or_default(), grpc: grpc.unwrap_or_default() }
+    }
+
+    fn wait_ready(&self) {
+        let begin = Instant::now();
+        while self.ask("GET", "/-/ready", b"").0 != 200 {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{} does not become ready", self.address);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Status and body.
@@ -173,6 +190,18 @@ fn head_block_and_bucket_answer_alike() {
     let node = Node::start(&folder.0);
     assert_eq!(node.query(sum, now), answer);
     assert_eq!(node.ask("GET", names, b"").1, listed);
+
+    // Over the StoreAPI: the bucket's block, then the same samples in the head beside it. The tenant shows, as
+    // in a cluster; the node's own replica label does not.
+    let querier = Node::of("query", &[format!("--endpoint={}", node.grpc)]);
+    querier.wait_ready();
+    let over_grpc = answer.replace("\"job\":\"a\"", "\"job\":\"a\",\"tenant_id\":\"default-tenant\"");
+    let over_grpc = over_grpc.replace("\"job\":\"b\"", "\"job\":\"b\",\"tenant_id\":\"default-tenant\"");
+    assert_eq!(querier.query(sum, now), over_grpc);
+    node.write(&samples);
+    assert_eq!(node.query(sum, now), answer);
+    assert_eq!(querier.query(sum, now), over_grpc);
+    querier.stop();
     node.stop();
 }
 
