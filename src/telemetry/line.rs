@@ -167,4 +167,20 @@ mod tests {
         assert_eq!(line(Format::Logfmt), r#"level=info msg="a \"b\"\n=c\u0001" empty="" n=7"#);
         assert_eq!(line(Format::Json), r#"{"level":"info","msg":"a \"b\"\n=c\u0001","empty":"","n":7}"#);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_one_line_and_valid_json(key in "[a-z_.]{1,8}", value in "(?s).*") {
+            let line = |format| {
+                let mut line = Line::new(format);
+                line.put_text("ts", "now");
+                line.put_text(&key, &value);
+                line.finish()
+            };
+            let json: serde_json::Value = serde_json::from_str(&line(Format::Json)).expect("an object");
+            proptest::prop_assert_eq!(&json[&key], &serde_json::Value::String(value.clone()));
+            proptest::prop_assert!(!line(Format::Json).contains(['\n', '\r']));
+            proptest::prop_assert!(!line(Format::Logfmt).contains(['\n', '\r']));
+        }
+    }
 }
