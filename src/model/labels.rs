@@ -229,9 +229,53 @@ impl Default for Labels {
 }
 
 /// Label by label: name, then value; a prefix comes first. The order of every sorted series set.
+///
+/// Series that are compared mostly share their first labels, so the common bytes are skipped at eight at a time
+/// and only the first text that differs is compared.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (a, b) = (&*self.bytes, &*other.bytes);
+        let common = common_prefix(a, b);
+        if common == a.len() && common == b.len() {
+            return Ordering::Equal;
+        }
+        // Texts that end within the common bytes are equal; the next one, length or content, is not.
+        let mut at = 0;
+        while let Some((text, next)) = text_at(a, at)
+            && next <= common
+        {
+            debug_assert_eq!(text_at(b, at).map(|t| t.0), Some(text));
+            at = next;
+        }
+        // None comes first: it is the end of the shorter set.
+        text_at(a, at).map(|t| t.0).cmp(&text_at(b, at).map(|t| t.0))
+    }
+}
+
+/// How many first bytes are equal.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    let mut at = words.take_while(|(x, y)| x == y).count() * 8;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at
+}
+
+/// The text whose length stands at `at`, and where the next one starts; none at the end.
+fn text_at(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let (mut len, mut shift, mut start) = (0usize, 0, at);
+    loop {
+        let byte = *bytes.get(start)?;
+        start += 1;
+        len |= ((byte & 0x7f) as usize) << shift;
+        if byte & 0x80 == 0 {
+            return Some((bytes.get(start..start + len)?, start + len));
+        }
+        shift += 7;
+        if shift > 21 {
+            return None;
+        }
     }
 }
 
@@ -461,5 +505,27 @@ mod tests {
         let l = labels(&[("a", &long)]);
         assert_eq!(l.get("a"), Some(long.as_str()));
         assert_eq!(Labels::from_bytes(l.as_bytes()).unwrap(), l);
+    }
+
+    #[test]
+    fn order_is_that_of_the_pairs() {
+        let long = "v".repeat(200);
+        let texts = ["a", "aa", "ab", "b", "\u{7f}", "é", "aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaab", &long];
+        let mut all = vec![Labels::empty()];
+        for (i, x) in texts.iter().enumerate() {
+            for (j, y) in texts.iter().enumerate() {
+                all.push(labels(&[("l", x)]));
+                all.push(labels(&[(x, "1"), ("zz", y)]));
+                all.push(labels(&[("common_prefix", "of them all"), (&format!("z{x}"), y), ("zzz", "end")]));
+                if i != j {
+                    all.push(labels(&[(x, y), (y, x)]));
+                }
+            }
+        }
+        for a in &all {
+            for b in &all {
+                assert_eq!(a.cmp(b), a.iter().cmp(b.iter()), "{a} and {b}");
+            }
+        }
     }
 }

@@ -36,7 +36,8 @@ pub(crate) struct Series {
     /// First time that the open chunk must not hold.
     open_edge: Timestamp,
     sealed: Vec<Sealed>,
-    /// Sorted by time, each time once.
+    /// Sorted by time, each time once. Boxed: most series have none, and 16 bytes a series count.
+    #[allow(clippy::box_collection)]
     out_of_order: Option<Box<Vec<Sample>>>,
 }
 
@@ -317,8 +318,8 @@ pub(crate) fn encode(samples: &[Sample]) -> Option<ChunkData> {
 }
 
 fn find(chunk: &[u8], t: Timestamp) -> Option<u64> {
-    let samples = xor::Iter::new(chunk).ok()?.map_while(Result::ok);
-    samples.skip_while(|s| s.timestamp < t).next().filter(|s| s.timestamp == t).map(|s| s.value.to_bits())
+    let mut samples = xor::Iter::new(chunk).ok()?.map_while(Result::ok);
+    samples.find(|s| s.timestamp >= t).filter(|s| s.timestamp == t).map(|s| s.value.to_bits())
 }
 
 #[cfg(test)]

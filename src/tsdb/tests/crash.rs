@@ -24,10 +24,10 @@ fn work(rig: &Rig, ledger: &mut Ledger) -> Result<(), String> {
             }
             let verdicts = rig.try_push("t", &[(series, samples)])?;
             for ((t, _), verdict) in samples.iter().zip(verdicts) {
-                if verdict == Verdict::Stored {
-                    if let Some(entry) = ledger.get_mut(&(series.to_owned(), *t)) {
-                        entry.1 = true;
-                    }
+                if verdict == Verdict::Stored
+                    && let Some(entry) = ledger.get_mut(&(series.to_owned(), *t))
+                {
+                    entry.1 = true;
                 }
             }
             Ok(())

@@ -1,4 +1,5 @@
 //! Stories of a log on a real folder: what was durable comes back, in order, or the log says why not.
+#![allow(clippy::disallowed_methods)]
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -200,7 +201,6 @@ fn fast_mode_answers_before_the_sync_and_keeps_the_same_log() {
     let fast = Settings { mode: Mode::Fast, ..settings(dir.path()) };
     let (log, _) = Log::open::<Error>(&World::real(), fast, &mut |_| Ok(())).unwrap();
     fill(&log, 0, 50);
-    #[allow(clippy::disallowed_methods)]
     let started = std::time::Instant::now();
     log.wait_synced(log.tail(), WAIT).unwrap();
     assert!(started.elapsed() < Duration::from_millis(800), "a wanted sync does not wait for its turn");
