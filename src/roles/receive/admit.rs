@@ -17,6 +17,8 @@ use crate::status::Denial;
 const WAIT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
 /// How long a sender may be silent within a body.
 const SILENCE: Duration = Duration::from_secs(30);
+/// How long a whole body may take.
+const READ: Duration = Duration::from_secs(300);
 /// What a body of unknown length is taken for until it is read.
 const UNKNOWN_LENGTH: u64 = 1 << 20;
 
@@ -76,7 +78,8 @@ impl Admission {
             return Err(self.too_large(declared));
         }
         let mut permit = self.hold(declared.unwrap_or(UNKNOWN_LENGTH.min(self.max_body))).await?;
-        let body = self.fill(body, declared, &mut permit).await?;
+        let read = tokio::time::timeout(READ, self.fill(body, declared, &mut permit)).await;
+        let body = read.map_err(|_| Denial::Invalid(format!("the body took more than {READ:?}")))??;
         if let Ok(plain) = snap::raw::decompress_len(&body)
             && plain <= self.limits.max_bytes
         {

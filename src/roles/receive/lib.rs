@@ -198,7 +198,6 @@ impl Receive {
     async fn open_engine(&self) -> Result<Arc<Tsdb>, Error> {
         let (world, settings) = (self.world.clone(), self.engine_settings());
         let readiness = self.readiness.clone();
-        let began = self.world.clock.monotonic();
         let dir = settings.dir.clone();
         let opening = tokio::task::spawn_blocking(move || {
             let mut told = 0;
@@ -216,14 +215,6 @@ impl Receive {
         let (engine, incarnation) = opening.await.map_err(|error| {
             Error::with_source(Kind::Internal, format!("opening the engine: {error}"), error)
         })??;
-        let took = self.world.clock.monotonic().saturating_duration_since(began);
-        let stats = engine.head_stats();
-        tracing::info!(
-            series = stats.series,
-            samples = stats.samples,
-            ms = took.as_millis() as u64,
-            "log is replayed"
-        );
         self.writer.local().open(Arc::clone(&engine))?;
         self.store_door.set_incarnation(incarnation);
         Ok(engine)

@@ -68,8 +68,13 @@ impl Bound {
         let door = Door::new("receive", readiness.clone(), metrics).with_paths(&PATHS);
         let write_routes = door.clone().open(receive.write_router());
         let http_routes = door.open(receive.lifecycle_router());
-        let mut limits = wire::remote_write::Limits::default();
-        limits.max_bytes = settings.admission.max_decompressed.as_usize();
+        // Peers' doors have judged sizes already, by settings that may differ from ours.
+        let limits = wire::remote_write::Limits {
+            max_bytes: settings.admission.max_decompressed.as_usize().saturating_mul(2),
+            max_ratio: usize::MAX,
+            max_series: 1 << 20,
+            max_labels: 1 << 12,
+        };
         let probe = readiness.clone();
         let services = Services::new(Health::new(move || probe.is_ready()))
             .store(StoreServer::new(receive.store_backend(), StoreOptions::default(), receive.world.clone()))

@@ -61,7 +61,11 @@ impl Peers {
         let mut twins: BTreeSet<String> = BTreeSet::new();
         let mut starting = true;
         loop {
-            let all = self.round(writer.ring(), &mut cleared, &mut twins, starting).await?;
+            let round = self.round(writer.ring(), &mut cleared, &mut twins, starting);
+            let all = tokio::select! {
+                () = shutdown.wait() => return Ok(()),
+                all = round => all?,
+            };
             starting = false;
             if all && !self.verified.swap(true, Relaxed) {
                 tracing::info!("every peer's external labels differ from ours: blocks may be uploaded");

@@ -11,6 +11,7 @@ use bucket::{Bucket, ShipSettings, Shipper};
 use model::{Kind, TenantId};
 use parking_lot::Mutex;
 use runtime::{Pool, Shutdown, World};
+use tokio::time::Instant;
 use tsdb::Tsdb;
 
 use crate::Error;
@@ -47,6 +48,8 @@ pub struct Round {
     pub uploaded: usize,
     /// Why something is left to do, in words.
     pub left: Vec<String>,
+    /// How long the bucket is to be left alone, where it failed.
+    pub retry_in: Option<Duration>,
 }
 
 impl Ship {
@@ -106,6 +109,7 @@ impl Ship {
                 .left
                 .extend(report.skipped.iter().map(|(id, error)| format!("{tenant}: block {id}: {error}")));
             round.left.extend(report.error.iter().map(|error| format!("{tenant}: {error}")));
+            round.retry_in = round.retry_in.max(report.retry_in);
             self.shipped.lock().insert(tenant, report.shipped);
         }
     }
@@ -155,24 +159,31 @@ impl Ship {
     /// the receivers of a cluster do not cut in step.
     pub async fn run(&self, engine: Arc<Tsdb>, shutdown: Shutdown) {
         let jitter = Duration::from_millis(self.world.chance.below(CUT_EVERY.as_millis() as u64));
-        let mut next_cut = tokio::time::Instant::now() + jitter;
+        let mut next_cut = Instant::now() + jitter;
+        let mut pause = SHIP_EVERY;
         loop {
+            let next_ship = Instant::now() + pause;
             tokio::select! {
                 () = shutdown.wait() => return,
-                () = tokio::time::sleep(SHIP_EVERY) => {}
+                () = tokio::time::sleep_until(next_cut.min(next_ship)) => {}
             }
-            let outcome = match tokio::time::Instant::now() >= next_cut {
+            let outcome = match Instant::now() >= next_cut {
                 false => {
-                    self.ship(&engine, &mut Round::default()).await;
-                    Ok(())
+                    let mut round = Round::default();
+                    self.ship(&engine, &mut round).await;
+                    Ok(round)
                 }
                 true => {
-                    next_cut = tokio::time::Instant::now() + CUT_EVERY;
-                    match self.cut_and_ship(&engine, false).await {
-                        Ok(_) => self.forget(&engine).await,
-                        Err(error) => Err(error),
-                    }
+                    next_cut = Instant::now() + CUT_EVERY;
+                    self.cut_and_ship(&engine, false).await
                 }
+            };
+            let outcome = match outcome {
+                Ok(round) => {
+                    pause = round.retry_in.unwrap_or(SHIP_EVERY).max(SHIP_EVERY);
+                    self.forget(&engine).await
+                }
+                Err(error) => Err(error),
             };
             if let Err(error) = outcome {
                 metrics::counter!("tributary_receive_cut_failures_total").increment(1);

@@ -10,6 +10,7 @@ use storage::WriteBatch;
 
 use crate::local::Local;
 use crate::pending::{Answer, Collected, Part, Pending};
+use crate::quorum::Outcome;
 use crate::ring::{Current, RingHolder, Target};
 use crate::route::{self, Share};
 use crate::settings::{Mode, Settings};
@@ -107,7 +108,7 @@ impl Writer {
             }
         }
         let collected = pending.collect(self.timeout).await;
-        let lost = collected.outcomes.iter().any(|o| *o == crate::quorum::Outcome::Retryable);
+        let lost = collected.outcomes.contains(&Outcome::Retryable);
         let result = if lost { "error" } else { "success" };
         metrics::counter!("thanos_receive_replications_total", "result" => result).increment(1);
         collected

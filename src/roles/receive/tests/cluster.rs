@@ -211,17 +211,20 @@ async fn a_ring_file_is_reloaded_and_a_broken_one_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_hangs_costs_its_own_copy_only() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = cluster(dir.path(), 3, 3);
+    let mut settings = cluster(dir.path(), 3, 3);
+    for node in &mut settings {
+        // Also how long the end waits for copies that cannot be delivered.
+        node.replication.forward_timeout = settings::Span::from_secs(1);
+    }
     // The third endpoint takes connections and never answers.
     let silent = settings[2].replication.local_endpoint.clone().unwrap();
     let _silent = tokio::net::TcpListener::bind(&silent).await.unwrap();
     let nodes = start(&settings[..2]).await;
     let t = now();
     for step in 0..20 {
-        let began = std::time::Duration::from_millis(now() as u64);
+        let began = now();
         assert_eq!(nodes[step % 2].post(&many(t + step as i64, 20)).await.status, 204);
-        let took = std::time::Duration::from_millis(now() as u64) - began;
-        assert!(took < Duration::from_secs(2), "write {step} took {took:?}");
+        assert!(now() - began < 900, "write {step} took {} ms", now() - began);
     }
     for node in nodes {
         node.stop().await.unwrap();
