@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use block::index::series::{self, ChunkMeta, Decoder};
-use block::index::{IndexHeader, Plan};
+use block::index::{IndexHeader, Plan, decode_postings};
 use block::{BlockId, Meta, chunks};
 use bytes::Bytes;
 use chunk::Encoding;
@@ -32,6 +32,10 @@ const CHUNK_GUESS: u64 = 4096;
 /// all: it is fetched again by itself.
 const GIANT: u64 = 16 << 10;
 
+/// Below this many series, values are read from the series themselves.
+const FEW: usize = 256;
+/// Bytes of postings lists that are held at once while values are listed.
+const LISTS_AT_ONCE: u64 = 8 << 20;
 /// No series entry or chunk is larger; a length that says so is damage.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -125,6 +129,12 @@ impl RemoteBlock {
             let values = self.header(ask)?.values(name)?;
             return Ok(values.into_iter().filter(|v| !v.is_empty()).collect());
         }
+        let header = self.header(ask)?;
+        let plan = Plan::new(&ask.matchers, &header)?;
+        let numbers = self.numbers(&plan, ask)?;
+        if plan.check.is_empty() && numbers.len() > FEW {
+            return self.values_among(name, &header, &numbers, ask);
+        }
         let mut values = BTreeSet::new();
         self.each_labels(ask, |labels| {
             if let Some(value) = labels.get(name)
@@ -134,6 +144,44 @@ impl RemoteBlock {
             }
         })?;
         Ok(values)
+    }
+
+    /// Values of `name` that some of `numbers` (ascending) have, by their postings: four bytes a series instead of its
+    /// whole entry.
+    fn values_among(
+        &self,
+        name: &str,
+        header: &IndexHeader,
+        numbers: &[u32],
+        ask: &Ask,
+    ) -> Result<BTreeSet<String>, Error> {
+        let mut lists: Vec<(&str, Range<u64>)> = Vec::new();
+        header.offsets.each_value(name, "", &mut |value, range| {
+            lists.push((value, range));
+            true
+        })?;
+        let mut out = BTreeSet::new();
+        let mut rest = lists.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|(_, range)| {
+                bytes += range.end - range.start;
+                bytes <= LISTS_AT_ONCE
+            });
+            let (now, later) = rest.split_at(fits.count().max(1));
+            rest = later;
+            let ranges: Vec<Range<u64>> = now.iter().map(|(_, range)| range.clone()).collect();
+            let _held = ask.context.budget.reserve(ranges.iter().map(|r| r.end - r.start).sum())?;
+            let read = self.read(FileKind::Index, &ranges, Purpose::Postings, ask)?;
+            for ((value, range), bytes) in now.iter().zip(read) {
+                let list = decode_postings(&bytes)
+                    .map_err(|e| Error::from(e).within(format_args!("index at offset {}", range.start)))?;
+                if !value.is_empty() && list.iter().any(|n| numbers.binary_search(&n).is_ok()) {
+                    out.insert((*value).to_owned());
+                }
+            }
+        }
+        Ok(out)
     }
 
     /// Labels of all matching series, whatever their times: listings are judged by whole blocks.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use common::{House, Series, all, id, labels, local, noisy, remote};
-use model::{Kind, Matcher, Sample, TimeRange};
+use model::{Kind, MatchOp, Matcher, Sample, TimeRange};
 use storage::{Budget, Context, LabelRequest, PartialResponse, SelectRequest};
 use store::{Blocks, BlocksSettings};
 
@@ -28,7 +28,7 @@ fn a_block_reads_back_equal_with_and_without_caches() {
             assert!(all(&*select) == want);
         }
         let range = TimeRange::new(600_000, 700_000);
-        let some = [Matcher::new(model::MatchOp::Regex, "i", "1.*").unwrap()];
+        let some = [Matcher::new(MatchOp::Regex, "i", "1.*").unwrap()];
         let (got, notes) = remote(&*select, &some, range, PartialResponse::Abort).unwrap();
         assert!(got == local(&house.world, &dir, &some, range) && got.len() == 111);
         assert!(notes.is_empty());
@@ -95,6 +95,22 @@ fn blocks_are_merged_and_grouped_by_external_labels() {
     let info = blocks.advertised();
     assert!(info.ready && info.label_sets.len() == 2);
     assert_eq!(info.range, TimeRange::new(0, 1_990_000));
+}
+
+#[test]
+fn values_of_many_series_are_listed_by_postings_and_of_few_by_labels() {
+    let mut house = House::new();
+    let dir = house.block(1, REPLICA, &noisy(700, 5, 0));
+    let block = block::Block::open(&house.world, &dir).unwrap();
+    let select = house.blocks(house.settings()).select(Vec::new());
+    for (pattern, count) in [("[1-6].*", 666), ("1.?", 11), (".*7", 70), ("x", 0)] {
+        let matchers =
+            vec![Matcher::equal("__name__", "m"), Matcher::new(MatchOp::Regex, "i", pattern).unwrap()];
+        let request = LabelRequest { range: TimeRange::ALL, matchers: matchers.clone(), limit: 0 };
+        let got = select.label_values("i", &request, &Context::background()).unwrap().values;
+        assert_eq!(got, block.label_values("i", &matchers, TimeRange::ALL, 0).unwrap());
+        assert_eq!(got.len(), count, "{pattern}");
+    }
 }
 
 #[test]
