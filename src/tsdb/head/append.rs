@@ -15,6 +15,9 @@ use crate::Error;
 use crate::payload::{self, FIXED_BYTES, SAMPLE_BYTES, SERIES_BYTES};
 use crate::tenants::Tenant;
 
+/// Series whose cache misses are taken together.
+pub(crate) const AHEAD: usize = 16;
+
 /// Part of one series of a batch: index of the row and its samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows {
@@ -61,8 +64,17 @@ impl Head {
         let mut done = Done::default();
         state.floats.clear();
         state.new_series.clear();
-        for &rows in group {
-            self.append_rows(state, shard, tenant, batch, rows, judged_at, position, verdicts, &mut done);
+        for few in group.chunks(AHEAD) {
+            // The series that most likely come now are those after the last one.
+            let next = done.last_slot.wrapping_add(1);
+            let mut touched = 0;
+            for slot in next..next.saturating_add(few.len() as u32) {
+                touched ^= state.get(slot).map_or(0, |series| series.touch() ^ series.touch_labels());
+            }
+            std::hint::black_box(touched);
+            for &rows in few {
+                self.append_rows(state, shard, tenant, batch, rows, judged_at, position, verdicts, &mut done);
+            }
         }
         if !state.new_series.is_empty() {
             state.last_position = permit.enqueue(payload::SERIES, &[&state.new_series])?;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use hashbrown::HashMap;
-use model::{Kind, Labels, TenantId, TimeRange, Timestamp};
+use model::{Kind, Labels, Sample, TenantId, TimeRange, Timestamp};
 use parking_lot::Mutex;
 
+use super::append::AHEAD;
 use super::shard::{Head, HeadSettings, Shard, ShardState};
 use crate::Error;
 use crate::payload::{self, Reader, broken};
@@ -104,6 +105,7 @@ fn run(
         forgotten_before: 0,
         newest: Vec::new(),
         last: (0, 0),
+        rows: Vec::new(),
     };
     for job in jobs {
         match job {
@@ -129,6 +131,8 @@ struct Replay<'a> {
     newest: Vec<(u32, Timestamp)>,
     /// The last number looked up, and its slot.
     last: (u64, u32),
+    /// The samples of a record, used again.
+    rows: Vec<(u32, Sample)>,
 }
 
 impl Replay<'_> {
@@ -184,20 +188,35 @@ impl Replay<'_> {
     }
 
     fn floats(&mut self, reader: Reader<'_>, position: u64) -> Result<(), Error> {
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.clear();
+        let read = reader.floats(|id, sample| {
+            rows.extend(self.slot(id)?.map(|slot| (slot, sample)));
+            Ok(())
+        });
+        if read.is_ok() {
+            self.take(&rows, position);
+        }
+        self.rows = rows;
+        read.map(|_| ())
+    }
+
+    fn take(&mut self, rows: &[(u32, Sample)], position: u64) {
         let range = self.settings.block_range;
         let mut window: Option<(u32, Timestamp)> = None;
-        reader.floats(|id, sample| {
-            let Some(slot) = self.slot(id)? else { return Ok(()) };
-            let Some(series) = self.state.get_mut(slot) else { return Ok(()) };
-            let (tenant, t) = (series.tenant, sample.timestamp);
-            series.take(sample, range);
-            if !window.is_some_and(|(of, start)| of == tenant && t >= start && t - start < range) {
-                self.state.note_window(tenant, t, range, position, self.now);
-                window = Some((tenant, super::window_start(t, range)));
+        for few in rows.chunks(AHEAD) {
+            let touch = |sum: u64, row: &(u32, Sample)| sum ^ self.state.get(row.0).map_or(0, |s| s.touch());
+            std::hint::black_box(few.iter().fold(0, touch));
+            for &(slot, sample) in few {
+                let Some(series) = self.state.get_mut(slot) else { continue };
+                let (tenant, t) = (series.tenant, sample.timestamp);
+                series.take(sample, range);
+                if !window.is_some_and(|(of, start)| of == tenant && t >= start && t - start < range) {
+                    self.state.note_window(tenant, t, range, position, self.now);
+                    window = Some((tenant, super::window_start(t, range)));
+                }
             }
-            Ok(())
-        })?;
-        Ok(())
+        }
     }
 
     #[inline]

@@ -193,6 +193,15 @@ fn a_full_queue_is_unavailable_and_too_much_is_invalid() {
     let held = log.reserve(2000, 1).unwrap();
     drop(held);
     assert!(log.reserve(2000, 1).is_ok());
+    drop(log);
+    let small = Settings { queue_bytes: 1000, ..settings(dir.path()) };
+    let (log, _) = Log::open::<Error>(&World::real(), small, &mut |_| Ok(())).unwrap();
+    let held = log.reserve(900, 1).unwrap();
+    let error = log.append(1, &[0; 200]).unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable);
+    assert!(error.message.contains("log queue is full"), "{error}");
+    drop(held);
+    log.append(1, &[0; 200]).unwrap();
 }
 
 #[test]
