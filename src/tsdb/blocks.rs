@@ -98,6 +98,7 @@ impl SeriesSet for BlockSet {
 pub(crate) fn open_all(world: &World, data: &Path, block_range: i64, tenants: &Tenants) -> Result<(), Error> {
     let root = dir::blocks_dir(data);
     world.disk.create_dir_all(&root).map_err(|e| Error::io("create", &root, e))?;
+    world.disk.sync_dir(data).map_err(|e| Error::io("sync", data, e))?;
     let names = world.disk.list(&root).map_err(|e| Error::io("list", &root, e))?;
     for name in names {
         let Ok(id) = TenantId::new(&name) else {

@@ -180,7 +180,12 @@ impl Engine {
         if series.peek().is_none() {
             return Ok(None);
         }
-        self.world.disk.create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+        let disk = &*self.world.disk;
+        if !disk.exists(parent) {
+            disk.create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+            let root = dir::blocks_dir(&self.settings.dir);
+            disk.sync_dir(&root).map_err(|e| Error::io("sync", &root, e))?;
+        }
         let mut writer = BlockWriter::create(&self.world, parent, id).map_err(from_block)?;
         let mut bad = Vec::new();
         for (labels, chunks) in series {
@@ -199,8 +204,10 @@ impl Engine {
             self.quarantine(tenant, id, &bad)?;
         }
         let supplementary = window.start < tenant.cut_through.load(Relaxed);
+        let own = self.settings.tenant_labels.as_ref().map(|of| (of.0)(&tenant.id)).unwrap_or_default();
+        let external = own.overlay(&self.settings.external_labels);
         let mut labels: BTreeMap<String, String> =
-            self.settings.external_labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+            external.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         if !self.settings.tenant_label.is_empty() {
             labels.insert(self.settings.tenant_label.clone(), tenant.id.as_str().to_owned());
         }

@@ -23,7 +23,7 @@ pub use blocks::LocalBlock;
 pub use cut::CutBlock;
 pub use dir::recognise;
 pub use error::Error;
-pub use settings::{Durability, Settings};
+pub use settings::{Durability, Settings, TenantLabels};
 pub use view::TenantView;
 
 use std::sync::Arc;

@@ -1,9 +1,11 @@
 //! What an operator may tune of the engine; roles fill it from their flags.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::Labels;
+use model::{Labels, TenantId};
 
 /// When an append may be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,16 @@ pub enum Durability {
     Durable,
     /// From the page cache; synced once a second. A crash of the machine loses what was not synced.
     Fast,
+}
+
+/// External labels by tenant.
+#[derive(Clone)]
+pub struct TenantLabels(pub Arc<dyn Fn(&TenantId) -> Labels + Send + Sync>);
+
+impl fmt::Debug for TenantLabels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TenantLabels")
+    }
 }
 
 /// Settings of the engine. Times are milliseconds.
@@ -35,6 +47,8 @@ pub struct Settings {
     pub external_labels: Labels,
     /// Name of the external label that holds the tenant.
     pub tenant_label: String,
+    /// Further external labels of some tenants' blocks, laid under the others; asked at each cut.
+    pub tenant_labels: Option<TenantLabels>,
     pub durability: Durability,
     /// Size of one log segment in bytes.
     pub segment_bytes: u64,
@@ -61,6 +75,7 @@ impl Default for Settings {
             retention: 15 * 24 * HOUR,
             external_labels: Labels::empty(),
             tenant_label: "tenant_id".to_owned(),
+            tenant_labels: None,
             durability: Durability::Durable,
             segment_bytes: 128 << 20,
             log_queue_bytes: 256 << 20,

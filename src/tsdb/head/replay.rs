@@ -163,7 +163,7 @@ impl Replay<'_> {
             let labels = Labels::from_bytes(reader.bytes()?).map_err(|error| {
                 Error::with_source(Kind::Corrupt, format!("labels in the log: {error}"), error)
             })?;
-            self.state.next_id = self.state.next_id.max(id + 1);
+            self.state.next_id = self.state.next_id.max(id.saturating_add(1));
             if self.slots.contains_key(&id) {
                 continue;
             }
@@ -191,6 +191,10 @@ impl Replay<'_> {
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
         let read = reader.floats(|id, sample| {
+            // Sums of times must not overflow, whoever wrote them.
+            if sample.timestamp.unsigned_abs() > 1 << 62 {
+                return Err(broken());
+            }
             rows.extend(self.slot(id)?.map(|slot| (slot, sample)));
             Ok(())
         });
@@ -223,7 +227,7 @@ impl Replay<'_> {
     fn slot(&mut self, id: u64) -> Result<Option<u32>, Error> {
         // Neighbours in a record are mostly neighbours in memory.
         let guess = self.last.1.wrapping_add(1);
-        if id == self.last.0 + 1 && self.state.get(guess).is_some_and(|s| s.id == id) {
+        if id == self.last.0.wrapping_add(1) && self.state.get(guess).is_some_and(|s| s.id == id) {
             self.last = (id, guess);
             return Ok(Some(guess));
         }

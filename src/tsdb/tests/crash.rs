@@ -208,3 +208,30 @@ fn what_is_not_durable_is_not_shown() {
     crash(&mut rig, 0);
     rig.expect("t", &[("a", &[(NOON, 1.0)])]);
 }
+
+#[test]
+fn a_cut_that_fails_leaves_everything_as_it_was_and_can_be_repeated() {
+    let mut rig = Rig::new();
+    let samples: Vec<(i64, f64)> = (0..200).map(|i| (NOON + i * 30_000, i as f64)).collect();
+    rig.clock.set(NOON + HOUR + 50 * MINUTE);
+    rig.push("t", "a", &samples[..150]);
+    rig.disk.set_capacity_limit(Some(1));
+    for _ in 0..2 {
+        assert!(rig.tsdb.cut(NOON, true).is_err());
+        rig.expect("t", &[("a", &samples[..150])]);
+        assert!(rig.tsdb.local_blocks(&tenant("t")).is_empty());
+    }
+    // Writes go on meanwhile, into the same window.
+    rig.push("t", "a", &samples[150..180]);
+    rig.disk.set_capacity_limit(None);
+    assert_eq!(rig.tsdb.cut(NOON, true).unwrap().len(), 1);
+    rig.push("t", "a", &samples[180..]);
+    for _ in 0..2 {
+        rig.expect("t", &[("a", &samples)]);
+        assert_eq!(rig.tsdb.head_stats().samples, 20);
+        assert_eq!(count_unmerged(&rig.tsdb), 200);
+        rig.kill();
+    }
+    let left = rig.world.disk.list(std::path::Path::new("/data/blocks/t")).unwrap();
+    assert_eq!(left.len(), 1, "{left:?}");
+}

@@ -330,6 +330,28 @@ fn two_processes_cannot_share_a_folder() {
 }
 
 #[test]
+fn many_small_tenants_cost_little_and_leave_nothing_when_they_end() {
+    let mut rig = Rig::new();
+    for n in 0..300 {
+        let of = format!("tenant-{n}");
+        assert_eq!(rig.push(&of, "up", &[(NOON, f64::from(n))]), [Stored]);
+    }
+    assert_eq!(rig.tsdb.tenants().len(), 300);
+    assert!(rig.tsdb.head_stats().bytes < 300 * 1000);
+    let day = NOON + 24 * HOUR;
+    rig.clock.set(day);
+    assert_eq!(rig.tsdb.cut(day, false).unwrap().len(), 300);
+    assert_eq!(rig.tsdb.head_stats().series, 0, "idle series are forgotten");
+    rig.expect("tenant-7", &[("up", &[(NOON, 7.0)])]);
+    // One that comes back is welcome, and its old samples are still its own.
+    rig.push("tenant-7", "up", &[(day, 8.0)]);
+    rig.kill();
+    rig.expect("tenant-7", &[("up", &[(NOON, 7.0), (day, 8.0)])]);
+    assert_eq!(rig.tsdb.apply_retention(day + 30 * 24 * HOUR, &|_| true).unwrap(), 300);
+    assert_eq!(rig.tsdb.tenants(), [tenant("tenant-7")]);
+}
+
+#[test]
 fn a_full_disk_refuses_writes_until_there_is_room_and_keeps_reads() {
     let rig = Rig::new();
     rig.push("t", "up", &[(NOON, 1.0)]);
