@@ -222,6 +222,7 @@ impl Receive {
 
     fn engine_settings(&self) -> tsdb::Settings {
         let storage = &self.settings.storage;
+        let writer = Arc::clone(&self.writer);
         tsdb::Settings {
             dir: self.settings.data_dir.clone(),
             out_of_order_window: storage.out_of_order_window.ms(),
@@ -231,6 +232,9 @@ impl Receive {
             retention: if storage.retention.is_zero() { i64::MAX } else { storage.retention.ms() },
             external_labels: self.labels.clone(),
             tenant_label: self.settings.tenancy.label.clone(),
+            tenant_labels: Some(tsdb::TenantLabels(Arc::new(move |tenant| {
+                writer.ring_labels(tenant.as_str())
+            }))),
             durability: match storage.durability {
                 DurabilityName::Durable => tsdb::Durability::Durable,
                 DurabilityName::Fast => tsdb::Durability::Fast,

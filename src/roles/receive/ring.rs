@@ -145,9 +145,6 @@ fn build(
     for warning in &document.warnings {
         tracing::warn!(ring = origin, warning, "check the ring");
     }
-    if document.rings.iter().any(|ring| !ring.external_labels.is_empty()) {
-        tracing::warn!(ring = origin, "external_labels of rings are not applied by this version");
-    }
     let copies = replication.replication_factor as usize;
     let rings = Rings::build(&document, copies, replication.algorithm.0).map_err(wrong)?;
     let known: BTreeMap<&str, &Arc<Peer>> =

@@ -30,7 +30,7 @@ impl StoreDoor {
 
     /// External labels of a tenant's series, as its blocks have them.
     fn labels_of(&self, tenant: &str) -> Labels {
-        let mut labels = self.external_labels.to_builder();
+        let mut labels = self.writer.ring_labels(tenant).overlay(&self.external_labels).to_builder();
         labels.set(&self.settings.tenancy.label, tenant);
         // Both inputs are label sets, and the tenant is a valid value.
         labels.finish().unwrap_or_else(|_| self.external_labels.clone())

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{TenantId, Timestamp};
+use model::{Labels, TenantId, Timestamp};
 use storage::WriteBatch;
 
 use crate::local::Local;
@@ -69,6 +69,11 @@ impl Writer {
     /// How long a write waits for its copies.
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// External labels that the ring gives to a tenant.
+    pub fn ring_labels(&self, tenant: &str) -> Labels {
+        self.ring.current().rings.external_labels(tenant)
     }
 
     /// Places a batch. Asks the ring once per series; for a thread that may compute.

@@ -180,3 +180,33 @@ async fn a_foreign_data_folder_is_refused() {
     assert!(error.message.contains("written by Thanos Receive"), "{error}");
     assert!(!dir.path().join("data/incarnation").exists(), "nothing was touched");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_of_the_ring_are_in_blocks_and_over_the_store_api() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = rig::cluster(dir.path(), 1, 1).remove(0);
+    let endpoint = settings.replication.local_endpoint.clone().unwrap();
+    settings.replication.hashrings = Some(format!(
+        r#"[{{"tenants": ["vip"], "endpoints": ["{endpoint}"], "external_labels": {{"tier": "1", "replica": "x"}}}},
+            {{"endpoints": ["{endpoint}"]}}]"#
+    ));
+    let node = Node::start(settings).await;
+    let t = now();
+    for tenant in ["vip", "other"] {
+        let body = body(&[series("up", &[(t, 1.0)])]);
+        assert_eq!(node.post_with("/api/v1/receive", &[("THANOS-TENANT", tenant)], body).await.status, 204);
+    }
+    assert_eq!(request(node.http, "POST", "/-/cut", &[], Vec::new()).await.status, 200);
+    let vip = rig::labels(&[("replica", "r0"), ("tenant_id", "vip"), ("tier", "1")]);
+    let other = rig::labels(&[("replica", "r0"), ("tenant_id", "other")]);
+    let mut shown = node.receive.store_backend().advertised().label_sets;
+    shown.sort();
+    assert_eq!(shown, [other.clone(), vip.clone()]);
+    let engine = node.receive.tsdb().unwrap();
+    for (tenant, labels) in [("vip", vip), ("other", other)] {
+        let blocks = engine.local_blocks(&model::TenantId::new(tenant).unwrap());
+        assert!(!blocks.is_empty());
+        assert!(blocks.iter().all(|block| block.meta.external_labels().unwrap() == labels));
+    }
+    node.stop().await.unwrap();
+}
