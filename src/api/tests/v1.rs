@@ -75,6 +75,10 @@ async fn instant_and_range_values() {
         post(&app, "/api/v1/query_range", form).await,
         (200, r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"requests_total","code":"200"},"values":[[1795220289.380,"570"],[1795220304.380,"585"],[1795220319.380,"600"]]}]}}"#.into())
     );
+    assert_eq!(
+        get(&app, "/api/v1/format_query?query=sum+by(job)(up%3E%3D0)").await,
+        (200, r#"{"status":"success","data":"sum by (job) (up \u003e= 0)"}"#.into())
+    );
     let (status, body) = get(&app, "/api/v1/query?query=up&limit=1&stats=true").await;
     assert_eq!(status, 200);
     assert!(body.contains(r#""stats":{"timings":{"evalTotalTime":"#), "{body}");

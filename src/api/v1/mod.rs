@@ -186,7 +186,7 @@ fn max_source_resolution(text: &str, step: Option<i64>) -> Result<i64, Problem> 
 }
 
 /// Every path that [`router`] serves, for [`crate::Door::with_paths`].
-pub const PATHS: [&str; 12] = [
+pub const PATHS: [&str; 13] = [
     "/api/v1/query",
     "/api/v1/query_range",
     "/api/v1/series",
@@ -196,6 +196,7 @@ pub const PATHS: [&str; 12] = [
     "/api/v1/rules",
     "/api/v1/alerts",
     "/api/v1/query_exemplars",
+    "/api/v1/format_query",
     "/api/v1/status/buildinfo",
     "/api/v1/status/runtimeinfo",
     "/api/v1/status/flags",
@@ -213,6 +214,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/query", asked(get(query::instant).post(query::instant)))
         .route("/api/v1/query_range", asked(get(query::range).post(query::range)))
         .route("/api/v1/query_exemplars", asked(get(query::exemplars).post(query::exemplars)))
+        .route("/api/v1/format_query", asked(get(query::format).post(query::format)))
         .route("/api/v1/series", asked(get(series::series).post(series::series)))
         .route("/api/v1/labels", asked(get(series::label_names).post(series::label_names)))
         .route("/api/v1/label/{name}/values", asked(get(series::label_values)))

@@ -178,3 +178,11 @@ pub(super) async fn exemplars(State(api): State<ApiState>, params: Params) -> Re
     promql::parse(params.get("query")).map_err(|why| Problem::parameter("query", why))?;
     Ok(Reply::new(Written(b"[]".to_vec()), Notes::default()).into_response())
 }
+
+/// The query as the parser understood it, in one line.
+pub(super) async fn format(params: Params) -> Result<Response, Problem> {
+    let tree = promql::parse(params.get("query")).map_err(|why| Problem::parameter("query", why))?;
+    let mut out = Vec::new();
+    crate::json::text(&mut out, &tree.to_string());
+    Ok(Reply::new(Written(out), Notes::default()).into_response())
+}
