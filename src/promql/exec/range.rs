@@ -11,7 +11,7 @@ use super::subquery::Samples;
 use super::window::{Kernel, Window};
 use super::{ABSENT, Grid, Operator, Row, Run};
 use crate::Error;
-use crate::plan::{RangeFn, Source};
+use crate::plan::{Extend, RangeFn, Source};
 
 /// Slides the window of each step over one series after the other.
 pub(crate) struct RangeOp<'a> {
@@ -27,6 +27,8 @@ pub(crate) struct RangeOp<'a> {
     /// Quantiles that have not been checked yet.
     quantiles: Vec<f64>,
     window: i64,
+    /// How far the samples of a window reach beyond its start and its end.
+    reach: (i64, i64),
     at: Option<Timestamp>,
     offset: i64,
     columns: Columns,
@@ -45,16 +47,22 @@ impl<'a> RangeOp<'a> {
     ) -> Result<RangeOp<'a>, Error> {
         let (window, at, offset) = source.window();
         let quantiles = if function == RangeFn::Quantile { params[0].clone() } else { Vec::new() };
+        let reach = match source.extend() {
+            Extend::No => (0, 0),
+            Extend::Anchored => (run.lookback, 0),
+            Extend::Smoothed => (run.lookback, run.lookback),
+        };
         Ok(RangeOp {
             run,
             grid,
             samples: Samples::open(run, &grid, source)?,
-            kernel: Kernel::new(function, params, window)?,
+            kernel: Kernel::new(function, params, window, source.extend())?,
             function,
             place: place.clone(),
             param_place: param_place.clone(),
             quantiles,
             window,
+            reach,
             at,
             offset,
             columns: Columns::default(),
@@ -93,10 +101,11 @@ impl Operator for RangeOp<'_> {
                 let time = self.grid.time(step);
                 let end = window_end(self.at, self.offset, time);
                 let start = end.saturating_sub(self.window);
-                while high < timestamps.len() && timestamps[high] <= end {
+                let (first, last) = (start.saturating_sub(self.reach.0), end.saturating_add(self.reach.1));
+                while high < timestamps.len() && timestamps[high] <= last {
                     high += 1;
                 }
-                while low < high && timestamps[low] <= start {
+                while low < high && timestamps[low] <= first {
                     low += 1;
                 }
                 let mut value = ABSENT;

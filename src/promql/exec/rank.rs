@@ -86,11 +86,11 @@ impl<'a> RankOp<'a> {
         }
         let mut keep = vec![false; rows.rows.len()];
         let mut order: Vec<usize> = Vec::new();
-        for step in 0..self.grid.len {
+        for (step, param) in params.iter().enumerate() {
             keep.fill(false);
             for group in &members {
                 let there = group.iter().copied().filter(|at| present(rows.rows[*at].values[step]));
-                let chosen = self.choose_at(&rows.rows, there, step, params[step]);
+                let chosen = self.choose_at(&rows.rows, there, step, *param);
                 chosen.iter().for_each(|at| keep[*at] = true);
                 if self.run.instant {
                     order.extend(chosen);

@@ -45,6 +45,12 @@ impl Root {
 
     pub(crate) fn evaluate<'r>(&self, grid: Grid, run: &'r Run<'r>) -> Result<Answer<'r>, Error> {
         run.check()?;
+        if grid.len > run.settings.max_samples {
+            return Err(Error::exhausted(format!(
+                "query has {} steps, more than the limit of {} samples; use a longer step or a shorter range",
+                grid.len, run.settings.max_samples
+            )));
+        }
         Ok(match self {
             Root::Text(text) => Answer::Text(text.clone()),
             Root::Scalar(node) => Answer::Scalar(scalar(node, grid, run)?),

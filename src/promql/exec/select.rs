@@ -4,6 +4,7 @@ use model::{TimeRange, Timestamp};
 use storage::{Columns, SelectRequest, SeriesEntry, SeriesSet, decode_series};
 
 use super::{ABSENT, Grid, Operator, Row, Run};
+use crate::plan::Extend;
 use crate::{Error, plan};
 
 /// Series of a selector with their samples decoded, stale markers included.
@@ -16,16 +17,17 @@ pub(crate) struct Series<'a> {
 
 impl<'a> Series<'a> {
     /// Asks for what the windows of `grid` need: each reaches from `back` ms before its end (not included) to
-    /// its end.
+    /// `ahead` ms after its end.
     pub(crate) fn open(
         run: &'a Run<'a>,
         grid: &Grid,
         select: &plan::Select,
         back: i64,
+        ahead: i64,
     ) -> Result<Series<'a>, Error> {
         let first = window_end(select.at, select.offset, grid.start);
         let last = window_end(select.at, select.offset, grid.last());
-        let range = TimeRange::new(first.saturating_sub(back).saturating_add(1), last);
+        let range = TimeRange::new(first.saturating_sub(back).saturating_add(1), last.saturating_add(ahead));
         let mut request = SelectRequest::new(range, select.matchers.clone());
         request.hints = select.hints.clone();
         let set = run.select.select(&request, run.context)?;
@@ -66,6 +68,8 @@ pub(crate) struct SelectOp<'a> {
     offset: i64,
     /// Yields the samples' times instead of their values.
     times: bool,
+    /// Between two samples the value lies on the line between them.
+    smoothed: bool,
     columns: Columns,
 }
 
@@ -76,9 +80,11 @@ impl<'a> SelectOp<'a> {
         select: &plan::Select,
         times: bool,
     ) -> Result<SelectOp<'a>, Error> {
-        let series = Series::open(run, &grid, select, run.lookback)?;
+        let smoothed = select.extend == Extend::Smoothed;
+        let ahead = if smoothed { run.lookback } else { 0 };
+        let series = Series::open(run, &grid, select, run.lookback, ahead)?;
         let (at, offset) = (select.at, select.offset);
-        Ok(SelectOp { series, grid, at, offset, times, columns: Columns::default() })
+        Ok(SelectOp { series, grid, at, offset, times, smoothed, columns: Columns::default() })
     }
 }
 
@@ -94,7 +100,22 @@ impl Operator for SelectOp<'_> {
                 while next < timestamps.len() && timestamps[next] <= end {
                     next += 1;
                 }
-                let value = match next.checked_sub(1) {
+                let before = next.checked_sub(1);
+                if self.smoothed
+                    && let Some(at) = before
+                    && let Some(&after) = timestamps.get(next)
+                    && timestamps[at] > end.saturating_sub(lookback)
+                    && timestamps[at] < end
+                    && after <= end.saturating_add(lookback)
+                    && !model::is_stale(values[at])
+                    && !model::is_stale(values[next])
+                {
+                    found += 1;
+                    let part = (end - timestamps[at]) as f64 / (after - timestamps[at]) as f64;
+                    row.values.push(values[at] + (values[next] - values[at]) * part);
+                    continue;
+                }
+                let value = match before {
                     Some(at)
                         if timestamps[at] > end.saturating_sub(lookback) && !model::is_stale(values[at]) =>
                     {

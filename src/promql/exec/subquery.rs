@@ -5,7 +5,7 @@ use storage::Columns;
 
 use super::select::{Series, window_end};
 use super::{Grid, Op, Row, Run, build, present};
-use crate::plan::Source;
+use crate::plan::{Extend, Source};
 use crate::{Error, plan};
 
 /// Yields series of samples without stale markers.
@@ -18,7 +18,13 @@ impl<'a> Samples<'a> {
     pub(crate) fn open(run: &'a Run<'a>, grid: &Grid, source: &plan::Source) -> Result<Samples<'a>, Error> {
         match source {
             Source::Selector(select) => {
-                Ok(Samples::Selector(Series::open(run, grid, select, select.window)?))
+                let (back, ahead) = match select.extend {
+                    Extend::No => (0, 0),
+                    Extend::Anchored => (run.lookback, 0),
+                    Extend::Smoothed => (run.lookback, run.lookback),
+                };
+                let back = select.window.saturating_add(back);
+                Ok(Samples::Selector(Series::open(run, grid, select, back, ahead)?))
             }
             Source::Subquery(subquery) => {
                 let first = window_end(subquery.at, subquery.offset, grid.start);

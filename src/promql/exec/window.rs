@@ -11,7 +11,7 @@ use model::Timestamp;
 
 use super::number::{Kahan, Mean, quantile};
 use crate::Error;
-use crate::plan::RangeFn;
+use crate::plan::{Extend, RangeFn};
 
 /// The samples `low..high` of a series, and the window's borders (start excluded).
 pub(crate) struct Window<'w> {
@@ -39,6 +39,7 @@ impl Window<'_> {
 /// A function with what it keeps while windows move over one series.
 pub(crate) struct Kernel {
     function: RangeFn,
+    extend: Extend,
     /// Scalar arguments, per step.
     params: Vec<Vec<f64>>,
     /// Window length in seconds.
@@ -55,7 +56,12 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    pub(crate) fn new(function: RangeFn, params: Vec<Vec<f64>>, window: i64) -> Result<Kernel, Error> {
+    pub(crate) fn new(
+        function: RangeFn,
+        params: Vec<Vec<f64>>,
+        window: i64,
+        extend: Extend,
+    ) -> Result<Kernel, Error> {
         if function == RangeFn::DoubleExponentialSmoothing {
             for (values, what, letters) in [(&params[0], "smoothing", "sf"), (&params[1], "trend", "tf")] {
                 if let Some(bad) = values.iter().find(|v| !(**v > 0.0 && **v < 1.0)) {
@@ -67,6 +73,7 @@ impl Kernel {
         }
         Ok(Kernel {
             function,
+            extend,
             params,
             seconds: window as f64 / 1000.0,
             falls: Vec::new(),
@@ -110,6 +117,9 @@ impl Kernel {
     /// The result for a window that is not empty; windows come in order.
     pub(crate) fn eval(&mut self, w: &Window<'_>) -> Option<f64> {
         use RangeFn::*;
+        if self.extend != Extend::No {
+            return self.extended(w);
+        }
         let values = w.values();
         Some(match self.function {
             Rate => return self.extrapolated(w, true, true),
@@ -208,6 +218,65 @@ impl Kernel {
             factor /= self.seconds;
         }
         Some(result * factor)
+    }
+
+    /// Functions of a window that is extended over its borders: nothing is extrapolated.
+    fn extended(&self, w: &Window<'_>) -> Option<f64> {
+        let timestamps = &w.timestamps[w.low..w.high];
+        let values = w.values();
+        let mut last = timestamps.len() - 1;
+        // The last sample at or before the start, or the first one.
+        let mut first = timestamps[..last].partition_point(|t| *t <= w.start).saturating_sub(1);
+        let smoothed = self.extend == Extend::Smoothed;
+        if smoothed {
+            last = timestamps[..last].partition_point(|t| *t < w.end);
+        }
+        if timestamps[last] <= w.start || timestamps[first] > w.end {
+            return None;
+        }
+        if matches!(self.function, RangeFn::Changes | RangeFn::Resets) {
+            return Some(f64::from(self.counts[w.high - 1] - self.counts[w.low + first]));
+        }
+        let counter = self.function != RangeFn::Delta;
+        let between = |a: usize, time: Timestamp, left_border: bool| {
+            let (mut before, mut after) = (values[a], values[a + 1]);
+            // A counter that fell between the two began again from 0.
+            if counter && after < before {
+                if left_border { before = 0.0 } else { after += before }
+            }
+            let part = (time - timestamps[a]) as f64;
+            before + (after - before) * part / (timestamps[a + 1] - timestamps[a]) as f64
+        };
+        let left = if smoothed && timestamps[first] < w.start && first < timestamps.len() - 1 {
+            between(first, w.start, true)
+        } else {
+            values[first]
+        };
+        let right = if smoothed && last > 0 && timestamps[last] > w.end {
+            // Where both borders lie between the same two samples, both see the counter begin again from 0.
+            between(last - 1, w.end, timestamps[last - 1] <= w.start)
+        } else {
+            values[last]
+        };
+        let mut result = right - left;
+        if counter {
+            // Resets within the window; those at its borders are in the interpolation.
+            if timestamps[first] <= w.start {
+                first += 1;
+            }
+            let inside = if timestamps[last] >= w.end { last } else { last + 1 };
+            let mut before = left;
+            for value in values.get(first..inside).unwrap_or_default().iter().chain([&right]) {
+                if *value < before {
+                    result += before;
+                }
+                before = *value;
+            }
+        }
+        if self.function == RangeFn::Rate {
+            result /= self.seconds;
+        }
+        Some(result)
     }
 
     /// The extreme by a monotone queue: each sample enters and leaves it once. NaN only where all are NaN.
@@ -317,7 +386,7 @@ mod tests {
     fn eval(function: RangeFn, samples: &[(i64, f64)], ends: &[i64], window: i64) -> Vec<Option<f64>> {
         let timestamps: Vec<_> = samples.iter().map(|s| s.0).collect();
         let values: Vec<_> = samples.iter().map(|s| s.1).collect();
-        let mut kernel = Kernel::new(function, vec![vec![0.5; ends.len()]; 2], window).unwrap();
+        let mut kernel = Kernel::new(function, vec![vec![0.5; ends.len()]; 2], window, Extend::No).unwrap();
         kernel.begin(&values);
         let window_at = |(step, &end): (usize, &i64)| {
             let low = timestamps.partition_point(|t| *t <= end - window);

@@ -86,7 +86,7 @@ impl Parser<'_> {
             self.next();
         }
         if !matches!(self.peek(), Tok::Duration | Tok::Number | Tok::LeftParen)
-            && !self.word().is_some_and(|word| is_duration_function(word))
+            && !self.word().is_some_and(is_duration_function)
         {
             return Err(self.unexpected(" in offset, expected number or duration"));
         }

@@ -204,9 +204,7 @@ impl PlanContext {
     fn source(&self, bare: &Expr, name: &str) -> Result<Option<Source>, Error> {
         Ok(match &bare.kind {
             ExprKind::Matrix { selector, window } => {
-                if selector.modifiers.anchored || selector.modifiers.smoothed {
-                    return Err(extended(name, &selector.modifiers));
-                }
+                check_extended(&selector.modifiers, name)?;
                 Some(Source::Selector(self.select(selector, self.ms(window, "range")?, bare)?))
             }
             ExprKind::Subquery(subquery) => Some(Source::Subquery(Box::new(self.subquery(subquery)?))),
@@ -229,8 +227,9 @@ impl PlanContext {
     }
 
     fn select(&self, selector: &parse::Selector, window: i64, expr: &Expr) -> Result<Select, Error> {
-        if window == 0 && (selector.modifiers.anchored || selector.modifiers.smoothed) {
-            return Err(extended("an instant selector", &selector.modifiers));
+        let extend = extend_of(&selector.modifiers);
+        if window == 0 && extend == Extend::Anchored {
+            return Err(Error::execution("anchored modifier can only be used with a range vector"));
         }
         let (offset, at) = self.times(&selector.modifiers)?;
         let hints = Hints { max_resolution: self.max_resolution, range: window, ..Hints::default() };
@@ -239,6 +238,7 @@ impl PlanContext {
             offset,
             at,
             window,
+            extend,
             hints,
             range: expr.range.clone(),
         })
@@ -287,9 +287,25 @@ impl PlanContext {
     }
 }
 
-fn extended(what: &str, modifiers: &Modifiers) -> Error {
-    let word = if modifiers.anchored { "anchored" } else { "smoothed" };
-    Error::unsupported(format!("modifier {word} with {what}"))
+fn extend_of(modifiers: &Modifiers) -> Extend {
+    match modifiers {
+        Modifiers { anchored: true, .. } => Extend::Anchored,
+        Modifiers { smoothed: true, .. } => Extend::Smoothed,
+        _ => Extend::No,
+    }
+}
+
+/// Only some functions know what to do with samples beyond the window.
+fn check_extended(modifiers: &Modifiers, function: &str) -> Result<(), Error> {
+    let extend = extend_of(modifiers);
+    let mut names: Vec<&str> = RangeFn::extends(extend).iter().map(|(_, name)| *name).collect();
+    if extend == Extend::No || names.contains(&function) {
+        return Ok(());
+    }
+    names.sort_unstable();
+    let word = if extend == Extend::Anchored { "anchored" } else { "smoothed" };
+    let names = names.join(", ");
+    Err(Error::execution(format!("{word} modifier can only be used with: {names} - not with {function}")))
 }
 
 fn sorted(labels: &[String]) -> Vec<String> {

@@ -126,8 +126,21 @@ pub struct Select {
     pub at: Option<Timestamp>,
     /// Length of the range in milliseconds; 0 for an instant selector.
     pub window: i64,
+    /// Samples beyond the window that are looked at.
+    pub extend: Extend,
     pub hints: Hints,
     pub range: Range<usize>,
+}
+
+/// Whether a window is extended over its borders, each time by the lookback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extend {
+    #[default]
+    No,
+    /// By the last sample before its start.
+    Anchored,
+    /// By the neighbours on both sides, between which the values at its borders are interpolated.
+    Smoothed,
 }
 
 /// `expr[window:step]`.
@@ -215,6 +228,22 @@ impl RangeFn {
     /// Whether the result is still the metric itself.
     pub fn keeps_name(self) -> bool {
         matches!(self, RangeFn::First | RangeFn::Last)
+    }
+
+    /// The functions that understand an extended window.
+    pub fn extends(extend: Extend) -> &'static [(RangeFn, &'static str)] {
+        const ALL: [(RangeFn, &str); 5] = [
+            (RangeFn::Delta, "delta"),
+            (RangeFn::Increase, "increase"),
+            (RangeFn::Rate, "rate"),
+            (RangeFn::Changes, "changes"),
+            (RangeFn::Resets, "resets"),
+        ];
+        match extend {
+            Extend::No => &[],
+            Extend::Anchored => &ALL,
+            Extend::Smoothed => &ALL[..3],
+        }
     }
 
     /// Whether the evaluation time itself enters the result.
@@ -406,6 +435,14 @@ impl Node {
 }
 
 impl Source {
+    /// How its windows are extended.
+    pub fn extend(&self) -> Extend {
+        match self {
+            Source::Selector(select) => select.extend,
+            Source::Subquery(_) => Extend::No,
+        }
+    }
+
     /// Length of the window, the time that `@` fixes, and the offset.
     pub fn window(&self) -> (i64, Option<Timestamp>, i64) {
         match self {

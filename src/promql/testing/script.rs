@@ -13,7 +13,7 @@ pub(super) struct Command {
 pub(super) enum CommandKind {
     Clear,
     Load { step: i64, series: Vec<(Labels, Vec<Item>)> },
-    Eval(Eval),
+    Eval(Box<Eval>),
 }
 
 /// A query with its times and what is expected of it.
@@ -99,7 +99,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Command>, String> {
             if let Err(message) = expectations(&mut eval, &lines_of(&lines, text)) {
                 eval.broken = Some(message);
             }
-            CommandKind::Eval(eval)
+            CommandKind::Eval(Box::new(eval))
         } else {
             return Err(fail(format!("invalid command {first:?}")));
         };

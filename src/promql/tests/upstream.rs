@@ -10,7 +10,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("at_modifier", 56),
     ("collision", 1),
     ("duration_expression", 42),
-    ("extended_vectors", 21),
+    ("extended_vectors", 86),
     ("fill-modifier", 32),
     ("functions", 267),
     ("histograms", 65),
