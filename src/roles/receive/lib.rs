@@ -191,8 +191,8 @@ impl Receive {
         };
         self.readiness.set_ready();
         let ended = self.work(engine.clone(), stop).await;
-        self.close(engine).await?;
-        ended
+        let closed = self.close(engine).await;
+        ended.and(closed)
     }
 
     async fn open_engine(&self) -> Result<Arc<Tsdb>, Error> {

@@ -100,7 +100,7 @@ impl Peer {
         let permit = match self.queue.try_acquire(part.bytes()) {
             Ok(permit) => permit,
             Err(full) => {
-                count("queue_full");
+                count("error");
                 let why = format!("the queue to {} is full: {full}", self.address);
                 part.answer(Answer::Unavailable(why));
                 return;
@@ -151,7 +151,7 @@ impl Drop for Peer {
 async fn deliver(address: &str, remote: &dyn Remote, job: Job) {
     let Job { tenant, judged_at, replica, part, deadline, _permit } = job;
     if Instant::now() >= deadline {
-        count("expired");
+        count("error");
         part.answer(Answer::Unavailable(format!("the queue to {address} is too slow")));
         return;
     }
@@ -175,7 +175,6 @@ async fn deliver(address: &str, remote: &dyn Remote, job: Job) {
 }
 
 fn count(result: &'static str) {
-    let result = if result == "success" { "success" } else { "error" };
     metrics::counter!("thanos_receive_forward_requests_total", "result" => result).increment(1);
 }
 

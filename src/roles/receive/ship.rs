@@ -167,29 +167,37 @@ impl Ship {
                 () = shutdown.wait() => return,
                 () = tokio::time::sleep_until(next_cut.min(next_ship)) => {}
             }
-            let outcome = match Instant::now() >= next_cut {
-                false => {
-                    let mut round = Round::default();
-                    self.ship(&engine, &mut round).await;
-                    Ok(round)
-                }
-                true => {
-                    next_cut = Instant::now() + CUT_EVERY;
-                    self.cut_and_ship(&engine, false).await
-                }
+            let cuts = Instant::now() >= next_cut;
+            if cuts {
+                next_cut = Instant::now() + CUT_EVERY;
+            }
+            let outcome = tokio::select! {
+                // An upload that is broken off is begun again; a cut goes on, and the engine's end waits for it.
+                () = shutdown.wait() => return,
+                outcome = self.step(&engine, cuts) => outcome,
             };
-            let outcome = match outcome {
-                Ok(round) => {
-                    pause = round.retry_in.unwrap_or(SHIP_EVERY).max(SHIP_EVERY);
-                    self.forget(&engine).await
-                }
-                Err(error) => Err(error),
-            };
+            if let Ok(retry_in) = &outcome {
+                pause = retry_in.unwrap_or(SHIP_EVERY).max(SHIP_EVERY);
+            }
             if let Err(error) = outcome {
                 metrics::counter!("tributary_receive_cut_failures_total").increment(1);
                 tracing::error!(%error, kind = ?error.kind, "cut did not succeed; it is tried again in a minute");
             }
         }
+    }
+}
+
+impl Ship {
+    /// One turn of [`Ship::run`]; answers how long the bucket is to be left alone.
+    async fn step(&self, engine: &Arc<Tsdb>, cuts: bool) -> Result<Option<Duration>, Error> {
+        let mut round = Round::default();
+        if cuts {
+            round = self.cut_and_ship(engine, false).await?;
+        } else {
+            self.ship(engine, &mut round).await;
+        }
+        self.forget(engine).await?;
+        Ok(round.retry_in)
     }
 }
 
