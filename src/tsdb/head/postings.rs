@@ -4,9 +4,10 @@
 //! A new series costs one map walk per label. Matchers are resolved from the smallest list on; a pattern over
 //! more values than there are candidates left is tested on the candidates' labels instead.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use hashbrown::HashMap;
 use model::{Labels, MatchOp, Matcher};
 
 /// Slots by label pair, all lists ascending.
@@ -31,6 +32,20 @@ impl Slots {
     }
 }
 
+fn add_value(values: &mut BTreeMap<Box<str>, Slots>, value: &str, slot: u32) {
+    match values.get_mut(value) {
+        None => {
+            values.insert(value.into(), Slots::One(slot));
+        }
+        Some(Slots::Many(slots)) => insert_sorted(slots, slot),
+        Some(one) => {
+            let mut slots = one.as_slice().to_vec();
+            insert_sorted(&mut slots, slot);
+            *one = Slots::Many(slots);
+        }
+    }
+}
+
 fn insert_sorted(slots: &mut Vec<u32>, slot: u32) {
     match slots.last() {
         Some(last) if *last >= slot => {
@@ -46,19 +61,11 @@ impl Postings {
     pub(crate) fn add(&mut self, slot: u32, labels: &Labels) {
         insert_sorted(&mut self.all, slot);
         for (name, value) in labels.iter() {
-            if !self.names.contains_key(name) {
-                self.names.insert(name.into(), BTreeMap::new());
-            }
-            let Some(values) = self.names.get_mut(name) else { continue };
-            match values.get_mut(value) {
+            match self.names.get_mut(name) {
+                Some(values) => add_value(values, value, slot),
                 None => {
-                    values.insert(value.into(), Slots::One(slot));
-                }
-                Some(Slots::Many(slots)) => insert_sorted(slots, slot),
-                Some(one) => {
-                    let mut slots = one.as_slice().to_vec();
-                    insert_sorted(&mut slots, slot);
-                    *one = Slots::Many(slots);
+                    let values = BTreeMap::from([(value.into(), Slots::One(slot))]);
+                    self.names.insert(name.into(), values);
                 }
             }
         }
