@@ -13,7 +13,7 @@ use axum::routing::get;
 use http::{HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 
-use crate::{Problem, Readiness, near};
+use crate::{ErrorType, Problem, Readiness, near};
 
 /// Renders the process's metrics in the Prometheus text format.
 pub type MetricsPage = Arc<dyn Fn() -> String + Send + Sync>;
@@ -118,27 +118,46 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
+/// One request on its way to the counters; dropped early when its client leaves.
+struct Seen {
+    handler: Arc<str>,
+    method: &'static str,
+    started: Instant,
+    counted: bool,
+}
+
+impl Seen {
+    fn count(&mut self, code: u16) {
+        self.counted = true;
+        let labels = [
+            ("code", code.to_string()),
+            ("handler", self.handler.to_string()),
+            ("method", self.method.to_owned()),
+        ];
+        metrics::counter!("http_requests_total", &labels).increment(1);
+        let took = self.started.elapsed().as_secs_f64();
+        metrics::histogram!("http_request_duration_seconds", &labels[..]).record(took);
+    }
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        if !self.counted {
+            self.count(ErrorType::Canceled.status().as_u16());
+        }
+    }
+}
+
 async fn record(request: Request, next: Next) -> Response {
-    let handler = handler(&request);
-    let method = method(request.method());
+    let (handler, method) = (handler(&request), method(request.method()));
+    let mut seen = Seen { handler, method, started: Instant::now(), counted: false };
     let path = request.uri().path().to_owned();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|c| c.0.to_string());
-    let started = Instant::now();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|c| c.0);
     let mut response = next.run(request).await;
-    let took = started.elapsed();
     let code = response.status().as_u16();
-    let labels =
-        [("code", code.to_string()), ("handler", handler.to_string()), ("method", method.to_owned())];
-    metrics::counter!("http_requests_total", &labels).increment(1);
-    metrics::histogram!("http_request_duration_seconds", &labels[..]).record(took.as_secs_f64());
-    tracing::debug!(
-        method,
-        path,
-        code,
-        peer = peer.as_deref().unwrap_or(""),
-        ms = took.as_secs_f64() * 1e3,
-        "request"
-    );
+    seen.count(code);
+    let ms = seen.started.elapsed().as_secs_f64() * 1e3;
+    tracing::debug!(method, path, code, ?peer, ms, "request");
     response
         .headers_mut()
         .entry(header::SERVER)

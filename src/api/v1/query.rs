@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use model::Timestamp;
-use promql::{Class, InstantRequest, QueryResult, RangeRequest, Value};
+use model::{Labels, Timestamp};
+use promql::{Class, InstantRequest, Point, QueryResult, RangeRequest, Value};
 use storage::{Cancel, Context, Notes};
 
 use super::result::{QueryData, Timings};
@@ -124,7 +124,7 @@ async fn evaluate(
     // A text that does not parse must not wait in the queue, nor ask anybody.
     promql::parse(text).map_err(|why| Problem::parameter("query", why))?;
     let context = api.context(timeout, &read);
-    let cancel = context.cancel.clone();
+    let (cancel, budget) = (context.cancel.clone(), context.budget.clone());
     let select = api.inner.queryable.select_for(&read)?;
     let ran = api.inner.pool.run(&cancel, move || work(select, &context)).await?;
     let QueryResult { mut value, mut notes, stats } =
@@ -132,11 +132,25 @@ async fn evaluate(
     if limit > 0 && truncate(&mut value, limit) {
         notes.warn("results truncated due to limit");
     }
+    // A slow client holds the result for longer than the evaluation held what it was made of.
+    let held = budget.reserve(bytes_of(&value))?;
     let timings = match params.get("stats") {
         "" => None,
         _ => Some(Timings { stats, queued: ran.queued }),
     };
-    Ok(Reply::new(QueryData::new(value, timings), notes).into_response())
+    Ok(Reply::new(QueryData::new(value, timings, Some(held)), notes).into_response())
+}
+
+/// About what a result takes in memory.
+fn bytes_of(value: &Value) -> u64 {
+    let of = |labels: &Labels, points: usize| labels.as_bytes().len() + points * size_of::<Point>() + 48;
+    let bytes = match value {
+        Value::Scalar(..) => 0,
+        Value::String(_, text) => text.len(),
+        Value::Vector(samples) => samples.iter().map(|s| of(&s.labels, 1)).sum(),
+        Value::Matrix(series) => series.iter().map(|s| of(&s.labels, s.points.len())).sum(),
+    };
+    bytes as u64
 }
 
 fn truncate(value: &mut Value, limit: usize) -> bool {

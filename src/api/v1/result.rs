@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use promql::{Point, Stats, Value};
+use storage::Reservation;
 
 use crate::reply::Data;
 use crate::{json, number};
@@ -21,11 +22,13 @@ pub struct QueryData {
     begun: bool,
     /// The next element, and the next point in it.
     at: (usize, usize),
+    /// The result's bytes in the query's budget, given back when it has been sent.
+    _held: Option<Reservation>,
 }
 
 impl QueryData {
-    pub fn new(value: Value, timings: Option<Timings>) -> QueryData {
-        QueryData { value, timings, begun: false, at: (0, 0) }
+    pub fn new(value: Value, timings: Option<Timings>, held: Option<Reservation>) -> QueryData {
+        QueryData { value, timings, begun: false, at: (0, 0), _held: held }
     }
 }
 
@@ -139,7 +142,7 @@ mod tests {
     use super::*;
 
     fn shown(value: Value, until: usize) -> String {
-        let mut data = QueryData::new(value, None);
+        let mut data = QueryData::new(value, None, None);
         let mut all = Vec::new();
         loop {
             let mut out = Vec::new();
