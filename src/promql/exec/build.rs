@@ -6,6 +6,7 @@ use super::aggregate::AggregateAll;
 use super::distinct::{Distinct, DropName};
 use super::group::Grouping;
 use super::histogram::{HistogramOp, Question};
+use super::info::InfoOp;
 use super::invariant::InvariantOp;
 use super::join::JoinOp;
 use super::label::LabelOp;
@@ -59,6 +60,11 @@ pub(crate) fn build<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<
         Node::Sort { function, input } => {
             let input = Some(build(input, grid, run)?);
             Box::new(SortOp { run, function: function.clone(), input, ready: None })
+        }
+        Node::Info { input, select, wanted } => {
+            let input = Some(build(input, grid, run)?);
+            let (select, wanted) = (select.clone(), wanted.clone());
+            Box::new(InfoOp { run, grid, select, wanted, input, ready: None })
         }
         Node::HistogramQuantile { q, input, q_range, range } => {
             let question = Question::Quantile { q: values(q)?, range: q_range.clone() };

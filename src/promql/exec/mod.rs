@@ -11,6 +11,7 @@ mod calendar;
 mod distinct;
 mod group;
 mod histogram;
+mod info;
 mod invariant;
 mod join;
 mod label;

@@ -1,6 +1,6 @@
 //! Tree to nodes, with `@`, `offset` and every duration resolved.
 
-use model::{METRIC_NAME, MatchOp, Timestamp};
+use model::{METRIC_NAME, MatchOp, Matcher, Timestamp};
 use storage::Hints;
 
 use super::node::*;
@@ -155,6 +155,7 @@ impl PlanContext {
                 let function = SortFn::Label { labels, descending, range: expr.range.clone() };
                 Node::Sort { function, input: self.boxed(arg(0)?)? }
             }
+            "info" => self.info(arg(0)?, args.get(1))?,
             "histogram_quantile" => Node::HistogramQuantile {
                 q: self.boxed(arg(0)?)?,
                 input: self.boxed(arg(1)?)?,
@@ -178,6 +179,38 @@ impl PlanContext {
             },
             _ => Err(Error::unsupported(format!("function {name}")))?,
         })
+    }
+
+    fn info(&self, base: &Expr, data: Option<&Expr>) -> Result<Node, Error> {
+        let mut input = self.boxed(base)?;
+        let matchers = match data.map(|data| &data.bare().kind) {
+            Some(ExprKind::Selector(selector)) => selector.matchers.clone(),
+            _ => Vec::new(),
+        };
+        let (mut names, mut data): (Vec<Matcher>, Vec<Matcher>) =
+            matchers.into_iter().partition(|m| *m.name == *METRIC_NAME);
+        if names.is_empty() {
+            names.push(Matcher::equal(METRIC_NAME, "target_info"));
+        }
+        let named = names.iter().any(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex));
+        let wanted = InfoLabels {
+            names: names.clone(),
+            named,
+            data: (!data.is_empty()).then(|| data.iter().map(|m| m.name.to_string()).collect()),
+            optional: data.iter().all(Matcher::matches_empty),
+        };
+        if !named {
+            // Names are only excluded: what is left must still be the name of an info metric.
+            let info = Matcher::new(MatchOp::Regex, METRIC_NAME, ".+_info");
+            names.push(info.map_err(|e| Error::execution(e.to_string()))?);
+        }
+        // Info series are looked up at the time at which the series themselves are.
+        let (offset, at) = input.times().unwrap_or((0, None));
+        names.append(&mut data);
+        let hints = Hints { max_resolution: self.max_resolution, ..Hints::default() };
+        let range = base.range.clone();
+        let select = Select { matchers: names, offset, at, window: 0, extend: Extend::No, hints, range };
+        Ok(Node::Info { input, select, wanted })
     }
 
     fn range_function(&self, function: RangeFn, name: &str, args: &[Expr]) -> Result<Node, Error> {

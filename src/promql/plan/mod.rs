@@ -9,7 +9,7 @@ mod node;
 mod passes;
 
 pub use build::{PlanContext, build, build_source};
-pub use node::{Extend, LabelFn, MapFn, Node, RangeFn, Select, SortFn, Source, Subquery};
+pub use node::{Extend, InfoLabels, LabelFn, MapFn, Node, RangeFn, Select, SortFn, Source, Subquery};
 
 use crate::{Error, Expr};
 

@@ -59,6 +59,12 @@ pub enum Node {
         function: LabelFn,
         input: Box<Node>,
     },
+    /// `info(...)`: `select` finds the info series.
+    Info {
+        input: Box<Node>,
+        select: Select,
+        wanted: InfoLabels,
+    },
     Sort {
         function: SortFn,
         input: Box<Node>,
@@ -356,6 +362,19 @@ pub enum LabelFn {
     Join { dst: String, separator: String, src: Vec<String> },
 }
 
+/// Which info series and which of their labels `info` is to use.
+#[derive(Clone, Debug)]
+pub struct InfoLabels {
+    /// Tests on the names of the info metrics.
+    pub names: Vec<Matcher>,
+    /// Whether one of them asks for names instead of excluding some.
+    pub named: bool,
+    /// Only these labels; none means all.
+    pub data: Option<Vec<String>>,
+    /// Series without info series are kept.
+    pub optional: bool,
+}
+
 /// Functions that order an instant vector.
 #[derive(Clone, Debug)]
 pub enum SortFn {
@@ -389,6 +408,7 @@ impl Node {
             | Node::Invariant(n)
             | Node::Absent { input: n, .. }
             | Node::Label { input: n, .. }
+            | Node::Info { input: n, .. }
             | Node::Sort { input: n, .. } => visit(n),
             Node::ScalarExtreme { lhs, rhs, .. }
             | Node::ScalarBinary { lhs, rhs, .. }
@@ -429,6 +449,24 @@ impl Node {
             Node::VectorScalar { vector, scalar, .. } => {
                 visit(vector);
                 visit(scalar);
+            }
+        }
+    }
+}
+
+impl Node {
+    /// The offset and the fixed time of the first selector or subquery in here.
+    pub(crate) fn times(&mut self) -> Option<(i64, Option<Timestamp>)> {
+        match self {
+            Node::Select(select) | Node::SelectTimes(select) => Some((select.offset, select.at)),
+            Node::Range { source, .. } => {
+                let (_, at, offset) = source.window();
+                Some((offset, at))
+            }
+            _ => {
+                let mut found = None;
+                self.each_child(&mut |child| found = found.or_else(|| child.times()));
+                found
             }
         }
     }

@@ -121,7 +121,7 @@ fn what_is_not_supported_is_an_error_never_a_wrong_answer() {
     };
     let error = ask("h", Odd(None)).unwrap_err();
     assert_eq!(error.class, Class::Execution, "{error}");
-    for query in ["info(h)", "h </ 5", "start_timestamp(h)"] {
+    for query in ["h </ 5", "h >/ 5", "start_timestamp(h)"] {
         let error = ask(query, Odd(None)).unwrap_err();
         assert!(error.message.contains("not supported"), "{query}: {error}");
     }

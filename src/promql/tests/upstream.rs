@@ -14,7 +14,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("fill-modifier", 32),
     ("functions", 267),
     ("histograms", 65),
-    ("info", 1),
+    ("info", 36),
     ("limit", 10),
     ("literals", 18),
     ("name_label_dropping", 21),
