@@ -40,6 +40,10 @@ fn pin(expr: &mut Expr, time: i64) -> bool {
             // What stands inside keeps moving with the subquery's own steps.
             is_safe(expr)
         }
+        // The second argument of info() is a list of matchers, looked up at the time of the first.
+        ExprKind::Call { function, args } if function.name == "info" => {
+            args.iter_mut().take(1).all(|arg| pin(arg, time))
+        }
         ExprKind::Call { function, args } => {
             !UNSAFE.contains(&function.name) && args.iter_mut().all(|arg| pin(arg, time))
         }
