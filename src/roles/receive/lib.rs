@@ -26,6 +26,7 @@ mod settings;
 mod ship;
 mod status;
 mod store;
+mod thanos;
 mod watch;
 mod write;
 
@@ -34,6 +35,7 @@ pub use listen::{Bound, serve};
 pub use settings::{
     Admission, AlgorithmName, DurabilityName, Mode, QuorumName, Replication, Settings, Storage, Tenancy,
 };
+pub use thanos::WithoutEffect;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +96,9 @@ impl Receive {
     pub fn build(settings: Settings, world: World, readiness: Readiness) -> Result<Receive, Error> {
         ::settings::Load::check(&settings).map_err(|text| Error::new(Kind::Invalid, text))?;
         let labels = settings.external_labels().map_err(|text| Error::new(Kind::Invalid, text))?;
+        for (flag, why) in settings.without_effect.given() {
+            tracing::warn!(flag, why, "flag has no effect here");
+        }
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let pool = |name| {
             Pool::new(name, threads, 1024)

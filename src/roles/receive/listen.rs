@@ -11,6 +11,9 @@ use tokio::net::TcpListener;
 
 use crate::{Error, PATHS, Receive, Settings};
 
+/// Thanos counts a limit of samples in chunks of as many.
+const SAMPLES_PER_CHUNK: u64 = 120;
+
 /// A receiver and the ports it has taken.
 pub struct Bound {
     receive: Arc<Receive>,
@@ -76,11 +79,20 @@ impl Bound {
             max_labels: 1 << 12,
         };
         let probe = readiness.clone();
+        let store_options = StoreOptions {
+            max_series: settings.request_series,
+            max_chunks: settings.request_samples.div_ceil(SAMPLES_PER_CHUNK),
+            ..StoreOptions::default()
+        };
         let services = Services::new(Health::new(move || probe.is_ready()))
-            .store(StoreServer::new(receive.store_backend(), StoreOptions::default(), receive.world.clone()))
+            .store(StoreServer::new(receive.store_backend(), store_options, receive.world.clone()))
             .write(WriteServer::new(receive.write_backend(), limits));
-        let options =
-            ServeOptions { grace: settings.grpc.grpc_grace_period.as_duration(), ..ServeOptions::default() };
+        let age = settings.max_connection_age;
+        let options = ServeOptions {
+            grace: settings.grpc.grpc_grace_period.as_duration(),
+            max_connection_age: (!age.is_zero()).then(|| age.as_duration()),
+            ..ServeOptions::default()
+        };
         tracing::info!(listener = "grpc", address = %self.grpc_address, "listening");
 
         let stop = Shutdown::new();

@@ -8,6 +8,8 @@ use hashring::Algorithm;
 use model::{Labels, TenantId};
 use settings::{ByteSize, Common, Grpc, LabelPair, Listen, Objstore, Scalar, Span, settings};
 
+use crate::thanos::WithoutEffect;
+
 settings! {
     /// Local storage.
     pub struct Storage {
@@ -155,6 +157,13 @@ settings! {
         [..] replication: Replication;
         [..] admission: Admission;
         [..] objstore: Objstore;
+        /// Most series that one StoreAPI request may bring; 0 is no limit.
+        ["store.limits.request-series"] request_series: u64 = 0;
+        /// Most samples that one StoreAPI request may bring, counted in chunks of 120; 0 is no limit.
+        ["store.limits.request-samples"] request_samples: u64 = 0;
+        /// After this time peers and queriers are asked to connect anew, so that load spreads; 0 never asks.
+        ["grpc-server-max-connection-age"] max_connection_age: Span = Span::from_mins(60);
+        [..] without_effect: WithoutEffect;
     }
 }
 
