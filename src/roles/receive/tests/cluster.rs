@@ -230,3 +230,39 @@ async fn a_node_that_hangs_costs_its_own_copy_only() {
         node.stop().await.unwrap();
     }
 }
+
+/// What peers send over gRPC: a copy is stored where it arrives, at the time its door judged; what is no copy yet
+/// is replicated from here.
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_writes_are_stored_or_placed_by_what_they_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = start(&cluster(dir.path(), 2, 2)).await;
+    let tenant = model::TenantId::new("team").unwrap();
+    let t = now();
+    let request = |name: &str, time: i64, replica, judged_at| {
+        let mut batch = storage::WriteBatch::default();
+        let labels = rig::labels(&[("__name__", name)]);
+        let samples = [model::Sample { timestamp: time, value: 1.0 }];
+        batch.push(labels.as_bytes(), labels.placement_hash("team"), samples);
+        rpc::WriteRequest {
+            groups: vec![rpc::TenantGroup { tenant: tenant.clone(), batch }],
+            replica,
+            judged_at,
+        }
+    };
+    let door = nodes[0].receive.write_backend();
+    let stored = vec![vec![storage::Verdict::Stored]];
+    assert_eq!(door.write(request("copy", t, 2, Some(t))).await.unwrap(), stored);
+    assert!(nodes[1].samples("team", "copy").is_empty());
+    assert_eq!(door.write(request("fresh", t, 0, None)).await.unwrap(), stored);
+    assert_eq!(nodes[0].samples("team", "fresh"), [(t, 1.0)]);
+    assert_eq!(nodes[1].samples("team", "fresh"), [(t, 1.0)]);
+    // Three days old: refused by the clock here, but its door took it three days ago.
+    let old = t - 72 * 3_600_000;
+    let late = storage::Verdict::Refused(storage::Refusal::TooOld);
+    assert_eq!(door.write(request("late", old, 1, None)).await.unwrap(), vec![vec![late]]);
+    assert_eq!(door.write(request("late", old, 1, Some(old))).await.unwrap(), stored);
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+}
