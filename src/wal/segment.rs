@@ -13,6 +13,8 @@ use crate::record::{u32_at, u64_at};
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = 64;
 const MAGIC: &[u8; 8] = b"TRIBWAL\n";
 const VERSION: u32 = 1;
+/// How much of a new segment is zeroed at once.
+const STEP_BYTES: u64 = 4 << 20;
 
 /// An open segment.
 pub(crate) struct Segment {
@@ -56,7 +58,16 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
             disk.remove_file(&temporary)?;
         }
         let file = disk.create(&temporary)?;
-        file.allocate(len)?;
+        // In steps, each synced: one long flush would hold up the log's own syncs on the same disk. Written zeroes,
+        // so that writing records later changes no metadata.
+        let zeroes = vec![0; len.min(STEP_BYTES) as usize];
+        let mut at = 0;
+        while at < len {
+            let n = (len - at).min(STEP_BYTES);
+            file.write_all_at(&zeroes[..n as usize], at)?;
+            file.sync_data()?;
+            at += n;
+        }
         file.write_all_at(&encode_header(index), 0)?;
         file.sync_data()?;
         disk.rename(&temporary, &path)?;
