@@ -156,8 +156,13 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// `DAYS=5000 cargo test ...` for more than the usual number.
+fn days() -> u32 {
+    std::env::var("DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(60)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: days(), max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
     fn any_day_agrees_with_a_map(ops in prop::collection::vec(op(), 1..80)) {
         run(ops)?;
