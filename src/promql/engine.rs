@@ -101,6 +101,7 @@ impl Engine {
     ) -> Result<QueryResult, Error> {
         let clock = &self.world.clock;
         let began = clock.monotonic();
+        let _running = Running::new();
         let limits = Limits { depth: self.settings.max_depth, bytes: self.settings.max_query_bytes };
         let expr = parse::parse_within(text, limits)?;
         let instant = times.step == 0;
@@ -133,7 +134,35 @@ impl Engine {
             evaluate: evaluated - prepared,
             sort: clock.monotonic() - evaluated,
         };
+        record(&stats);
         Ok(QueryResult { value, notes: run.take_notes(), stats })
+    }
+}
+
+/// Tells what one evaluation cost, under the names of Prometheus's engine.
+fn record(stats: &Stats) {
+    metrics::counter!("prometheus_engine_query_samples_total").increment(stats.samples);
+    for (slice, took) in
+        [("prepare_time", stats.prepare), ("inner_eval", stats.evaluate), ("result_sort", stats.sort)]
+    {
+        metrics::histogram!("prometheus_engine_query_duration_seconds", "slice" => slice)
+            .record(took.as_secs_f64());
+    }
+}
+
+/// Counts a query as running for as long as it lives.
+struct Running;
+
+impl Running {
+    fn new() -> Running {
+        metrics::gauge!("prometheus_engine_queries").increment(1.0);
+        Running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        metrics::gauge!("prometheus_engine_queries").decrement(1.0);
     }
 }
 

@@ -16,6 +16,9 @@ pub const HELP: &[(&str, &str)] = &[
     ("process_start_time_seconds", "Start time of the process since unix epoch in seconds."),
     ("process_threads", "Number of operating system threads in the process."),
     ("process_virtual_memory_bytes", "Virtual memory size in bytes."),
+    ("prometheus_engine_queries", "Queries being evaluated by this engine."),
+    ("prometheus_engine_query_duration_seconds", "Time that the parts of an evaluation took."),
+    ("prometheus_engine_query_samples_total", "Samples looked at by queries, summed over their steps."),
     ("prometheus_tsdb_blocks_loaded", "Local blocks that are open for reading."),
     ("prometheus_tsdb_compaction_duration_seconds", "Time that cutting the head into blocks took."),
     (
