@@ -1,8 +1,8 @@
 //! The receiver: takes remote writes, places them on the ring, keeps copies, cuts blocks and ships them.
 //!
-//! A write comes in at [`http`], is admitted, decoded and placed, goes to its replicas at once (this node and
+//! A write comes in at `http`, is admitted, decoded and placed, goes to its replicas at once (this node and
 //! peers), and is answered when the quorum has settled every sample; `status` alone decides with what. Peers
-//! write through [`grpc`]; queriers read through [`store`]. The engine below knows neither ring nor peers.
+//! write through `grpc`; queriers read through `store`. The engine below knows neither ring nor peers.
 //!
 //! [`Receive`] is the role without listeners, so that `standalone` can put it behind its own; [`serve`] is the
 //! subcommand, with Thanos's three listeners.

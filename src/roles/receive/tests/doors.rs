@@ -210,3 +210,43 @@ async fn labels_of_the_ring_are_in_blocks_and_over_the_store_api() {
     }
     node.stop().await.unwrap();
 }
+
+/// 429 only for the tenant's own rate, with nothing taken; 503 for the node's trouble.
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_and_budgets_say_when_to_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = single(dir.path());
+    settings.admission.samples_per_second = 1;
+    let node = Node::start(settings).await;
+    let t = now();
+    let ten: Vec<(i64, f64)> = (0..10).map(|n| (t + n, 1.0)).collect();
+    assert_eq!(node.post(&[series("up", &ten)]).await.status, 204);
+    // As many again would have to wait for ten seconds.
+    let more: Vec<(i64, f64)> = (11..21).map(|n| (t + n, 1.0)).collect();
+    let answer = node.post(&[series("up", &more)]).await;
+    assert_eq!(answer.status, 429, "{answer:?}");
+    assert!(answer.head.contains("retry-after: 1"), "{answer:?}");
+    assert_eq!(node.samples("default-tenant", "up").len(), 10);
+    let other = body(&[series("up", &[(t, 1.0)])]);
+    let answer = node.post_with("/api/v1/receive", &[("THANOS-TENANT", "other")], other).await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    node.stop().await.unwrap();
+}
+
+/// The doors are open while the log is replayed, and ask to come again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_asks_to_come_again() {
+    use tower::ServiceExt;
+    let dir = tempfile::tempdir().unwrap();
+    let readiness = api::Readiness::starting("the log is being replayed");
+    let receive = receive::Receive::build(single(dir.path()), runtime::World::real(), readiness).unwrap();
+    let body = axum::body::Body::from(body(&[series("up", &[(now(), 1.0)])]));
+    let request = http::Request::post("/api/v1/receive").body(body).unwrap();
+    let answer = receive.write_router().oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    let advertised = receive.store_backend().advertised();
+    assert!(!advertised.ready && !advertised.node.unwrap().ready);
+    let views = receive.store_backend().views(model::TimeRange::ALL, &[]);
+    assert_eq!(views.err().unwrap().kind, model::Kind::Unavailable);
+}
