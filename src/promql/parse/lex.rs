@@ -162,7 +162,13 @@ impl Lexer<'_> {
             _ => {
                 let c = self.text[self.at..].chars().next().unwrap_or('?');
                 let range = self.at..self.at + c.len_utf8();
-                return Err(self.fail(range, format!("unexpected character: {c:?}")));
+                let after = self.text[range.end..].chars().next();
+                return Err(match after {
+                    Some(after) if c == '!' => {
+                        self.fail(range, format!("unexpected character after '!': {after:?}"))
+                    }
+                    _ => self.fail(range, format!("unexpected character: {c:?}")),
+                });
             }
         }
         Ok(true)

@@ -1,5 +1,7 @@
 //! Selectors and what may follow them: ranges, subqueries, `offset`, `@`, `anchored`, `smoothed`.
 
+use std::ops::Range;
+
 use model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::expr::Parser;
@@ -20,7 +22,7 @@ impl Parser<'_> {
             selector.matchers.push(Matcher::equal(METRIC_NAME, name));
         }
         if self.peek() == Tok::LeftBrace {
-            self.matchers(&mut selector)?;
+            self.matchers(&mut selector, start)?;
         }
         let range = start..self.last_end();
         if !data_matchers && selector.matchers.iter().all(Matcher::matches_empty) {
@@ -39,7 +41,7 @@ impl Parser<'_> {
         }
     }
 
-    fn matchers(&mut self, selector: &mut Selector) -> Parsed<()> {
+    fn matchers(&mut self, selector: &mut Selector, start: usize) -> Parsed<()> {
         let place = " in label matching";
         self.expect(Tok::LeftBrace, place)?;
         while self.peek() != Tok::RightBrace {
@@ -58,7 +60,7 @@ impl Parser<'_> {
                 Tok::NotMatch => MatchOp::NotRegex,
                 // A quoted name alone is the metric's name.
                 Tok::Comma | Tok::RightBrace if quoted => {
-                    self.twice(selector, token, &label)?;
+                    self.twice(selector, start..token.end, &label)?;
                     selector.matchers.push(Matcher::equal(METRIC_NAME, &label));
                     self.eat(Tok::Comma);
                     continue;
@@ -70,7 +72,7 @@ impl Parser<'_> {
             let value = unquote(self.slice(value_token)).map_err(|m| self.fail(value_token.range(), m))?;
             if label == METRIC_NAME {
                 if selector.name.is_some() {
-                    self.twice(selector, token, &value)?;
+                    self.twice(selector, start..token.end, &value)?;
                 }
             } else if label.is_empty() {
                 return Err(self.fail(token.range(), "label name in a matcher is empty"));
@@ -86,12 +88,12 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn twice(&self, selector: &Selector, token: Token, name: &str) -> Parsed<()> {
+    fn twice(&self, selector: &Selector, range: Range<usize>, name: &str) -> Parsed<()> {
         match selector.matchers.iter().find(|m| *m.name == *METRIC_NAME && m.op == MatchOp::Equal) {
-            Some(first) => Err(self.fail(
-                token.range(),
-                format!("metric name must not be set twice: {:?} or {name:?}", first.value),
-            )),
+            Some(first) => {
+                Err(self
+                    .fail(range, format!("metric name must not be set twice: {:?} or {name:?}", first.value)))
+            }
             None => Ok(()),
         }
     }
