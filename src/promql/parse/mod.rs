@@ -6,6 +6,7 @@
 
 mod ast;
 mod check;
+mod cursor;
 mod display;
 mod duration;
 mod error;

@@ -3,6 +3,7 @@
 use model::{METRIC_NAME, MatchOp, Matcher, Timestamp};
 use storage::Hints;
 
+use super::function::*;
 use super::node::*;
 use crate::Error;
 use crate::parse::{self, At, Expr, ExprKind, Modifiers, Type, UnaryOp};

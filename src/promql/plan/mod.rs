@@ -5,11 +5,13 @@
 //! sample is read here.
 
 mod build;
+mod function;
 mod node;
 mod passes;
 
 pub use build::{PlanContext, build, build_source};
-pub use node::{Extend, InfoLabels, LabelFn, MapFn, Node, RangeFn, Select, SortFn, Source, Subquery};
+pub use function::{InfoLabels, LabelFn, MapFn, RangeFn, SortFn};
+pub use node::{Extend, Node, Select, Source, Subquery};
 
 use crate::{Error, Expr};
 
