@@ -20,7 +20,8 @@ settings! {
         ["store.sd-files"] sd_files: Vec<PathBuf> = Vec::new();
         /// How often these files are looked at.
         ["store.sd-interval"] sd_interval: Span = Span::from_secs(5);
-        /// File with endpoints in Thanos's form: "endpoints" with "address" and "strict".
+        /// File with endpoints in Thanos's form: "endpoints" with "address" and "strict". Keys that ask for TLS
+        /// or endpoint groups are refused.
         ["endpoint.sd-config-file"] sd_config_file: Option<PathBuf> = None;
         /// How often names are looked up.
         ["store.sd-dns-interval"] dns_interval: Span = Span::from_secs(30);

@@ -88,6 +88,8 @@ pub fn read_sd_config(text: &str) -> Result<BTreeSet<Wanted>, String> {
     #[derive(Deserialize)]
     struct Config {
         #[serde(default)]
+        default_client_config: Option<ClientConfig>,
+        #[serde(default)]
         endpoints: Vec<Entry>,
     }
     #[derive(Deserialize)]
@@ -97,13 +99,74 @@ pub fn read_sd_config(text: &str) -> Result<BTreeSet<Wanted>, String> {
         strict: bool,
         #[serde(default)]
         group: bool,
+        #[serde(default)]
+        client_config: Option<ClientConfig>,
     }
     let config: Config = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
-    let read = |entry: Entry| match entry.group {
-        true => Err(format!("{:?}: endpoint groups are not supported by this version", entry.address)),
-        false => wanted(&entry.address, entry.strict),
+    if let Some(client) = config.default_client_config {
+        client.check("default_client_config")?;
+    }
+    let read = |entry: Entry| {
+        if let Some(client) = entry.client_config {
+            client.check(&format!("{:?}: client_config", entry.address))?;
+        }
+        match entry.group {
+            true => Err(format!("{:?}: endpoint groups are not supported by this version", entry.address)),
+            false => wanted(&entry.address, entry.strict),
+        }
     };
     config.endpoints.into_iter().map(read).collect()
+}
+
+/// How Thanos is told to connect. Read only to find what cannot be done: connections here are plain.
+#[derive(Deserialize)]
+struct ClientConfig {
+    #[serde(default)]
+    tls_config: Option<TlsConfig>,
+    #[serde(default)]
+    server_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TlsConfig {
+    #[serde(default)]
+    enabled: Option<bool>,
+    #[serde(default)]
+    insecure_skip_verify: Option<bool>,
+    #[serde(default)]
+    cert_file: Option<String>,
+    #[serde(default)]
+    key_file: Option<String>,
+    #[serde(default)]
+    ca_file: Option<String>,
+    #[serde(default)]
+    min_version: Option<String>,
+}
+
+impl ClientConfig {
+    /// Refuses what asks for TLS, as Thanos understands it: the switch, and every key that implies it. Values
+    /// that mean "no TLS" pass.
+    fn check(&self, place: &str) -> Result<(), String> {
+        let given = |text: &Option<String>| text.as_deref().is_some_and(|t| !t.is_empty());
+        let tls = self.tls_config.as_ref();
+        let keys = [
+            ("tls_config.enabled", tls.is_some_and(|t| t.enabled == Some(true))),
+            ("tls_config.insecure_skip_verify", tls.is_some_and(|t| t.insecure_skip_verify == Some(true))),
+            ("tls_config.cert_file", tls.is_some_and(|t| given(&t.cert_file))),
+            ("tls_config.key_file", tls.is_some_and(|t| given(&t.key_file))),
+            ("tls_config.ca_file", tls.is_some_and(|t| given(&t.ca_file))),
+            ("tls_config.min_version", tls.is_some_and(|t| given(&t.min_version))),
+            ("server_name", given(&self.server_name)),
+        ];
+        match keys.into_iter().find(|(_, set)| *set) {
+            None => Ok(()),
+            Some((key, _)) => Err(format!(
+                "{place}.{key} asks for TLS, which connections to endpoints do not have in this version; \
+                 remove the key to connect without TLS, or put a proxy that speaks TLS beside this process \
+                 and give its address"
+            )),
+        }
+    }
 }
 
 fn wanted(text: &str, strict: bool) -> Result<Wanted, String> {
@@ -146,5 +209,38 @@ mod tests {
         assert_eq!(read_sd_config(yaml).unwrap().iter().filter(|w| w.strict).count(), 1);
         assert!(read_sd_config("endpoints: [{address: dns+a:1, strict: true}]").is_err());
         assert!(read_sd_config("endpoints: [{address: 'a:1', group: true}]").is_err());
+    }
+
+    #[test]
+    fn keys_that_ask_for_tls_are_refused_by_name() {
+        for key in [
+            "tls_config: {enabled: true}",
+            "tls_config: {insecure_skip_verify: true}",
+            "tls_config: {cert_file: a.pem}",
+            "tls_config: {key_file: a.key}",
+            "tls_config: {ca_file: ca.pem}",
+            "tls_config: {min_version: TLS13}",
+            "server_name: store",
+        ] {
+            let name = match key.split_once('{') {
+                Some((_, inner)) => format!("tls_config.{}", inner.split(':').next().unwrap()),
+                None => "server_name".to_owned(),
+            };
+            let default = format!("default_client_config: {{{key}}}\nendpoints: [{{address: 'a:1'}}]");
+            let own = format!("endpoints: [{{address: 'a:1', client_config: {{{key}}}}}]");
+            let anchored = format!(
+                "default_client_config: &cc\n  {key}\nendpoints:\n- address: a:1\n  client_config: *cc\n"
+            );
+            let refused = read_sd_config(&default).unwrap_err();
+            assert!(refused.starts_with(&format!("default_client_config.{name} asks for TLS")), "{refused}");
+            assert!(refused.contains("remove the key"), "{refused}");
+            let refused = read_sd_config(&own).unwrap_err();
+            assert!(refused.starts_with(&format!("\"a:1\": client_config.{name} asks")), "{refused}");
+            assert!(read_sd_config(&anchored).unwrap_err().contains(&format!("{name} asks for TLS")));
+        }
+        // What means "no TLS", and what changes nothing about the answers.
+        let plain = "default_client_config:\n  tls_config: {enabled: false, ca_file: ''}\n  compression: snappy\n\
+                     endpoints:\n- address: a:1\n  client_config:\n    tls_config:\n";
+        assert_eq!(read_sd_config(plain).unwrap().len(), 1);
     }
 }
