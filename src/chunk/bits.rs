@@ -110,6 +110,11 @@ impl<'a> BitReader<'a> {
         if self.position > self.bytes.len() * 8 { Err(Error::Truncated) } else { Ok(()) }
     }
 
+    /// Bits that are still there.
+    pub(crate) fn left(&self) -> usize {
+        (self.bytes.len() * 8).saturating_sub(self.position)
+    }
+
     /// An unsigned LEB128, byte by byte from the current bit.
     pub(crate) fn uvarint(&mut self) -> Result<u64, Error> {
         let mut out = 0u64;

@@ -11,6 +11,9 @@ pub struct FormatPage;
 mod bits;
 mod data;
 mod error;
+pub mod histogram;
+mod varbit;
+mod window;
 pub mod xor;
 
 pub use data::ChunkData;

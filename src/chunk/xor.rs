@@ -7,30 +7,21 @@
 use model::{Sample, Timestamp};
 
 use crate::Error;
-use crate::bits::{BitReader, BitRun, PEEK, put_uvarint, put_varint};
+use crate::bits::{BitReader, BitRun, put_uvarint, put_varint};
+use crate::window::{ReadWindow, Window};
 
 /// Most samples that fit the 16-bit count.
 pub const MAX_SAMPLES: u16 = u16::MAX;
 
-/// No window of meaningful bits yet.
-const NO_WINDOW: u8 = 0xff;
-
 /// State needed to append to a chunk that lives elsewhere: 32 bytes beside the chunk's own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Appender {
     timestamp: Timestamp,
     value: f64,
     delta: u64,
-    leading: u8,
-    trailing: u8,
+    window: Window,
     free: u8,
     count: u16,
-}
-
-impl Default for Appender {
-    fn default() -> Self {
-        Appender { timestamp: 0, value: 0.0, delta: 0, leading: NO_WINDOW, trailing: 0, free: 0, count: 0 }
-    }
 }
 
 impl Appender {
@@ -62,7 +53,8 @@ impl Appender {
             1 => {
                 self.delta = sample.timestamp.wrapping_sub(self.timestamp) as u64;
                 put_uvarint(out, self.delta);
-                let run = self.with_value(BitRun::default(), sample.value);
+                let mut run = BitRun::default();
+                self.put_value(&mut run, sample.value);
                 self.free = run.append(out, 0);
             }
             _ => {
@@ -82,7 +74,7 @@ impl Appender {
                         self.free = std::mem::take(&mut run).append(out, self.free);
                     }
                 }
-                let run = self.with_value(run, sample.value);
+                self.put_value(&mut run, sample.value);
                 self.free = run.append(out, self.free);
             }
         }
@@ -93,30 +85,9 @@ impl Appender {
         Ok(())
     }
 
-    /// Adds a value: at most 77 bits.
     #[inline(always)]
-    fn with_value(&mut self, mut run: BitRun, value: f64) -> BitRun {
-        let xor = value.to_bits() ^ self.value.to_bits();
-        if xor == 0 {
-            run.put(0, 1);
-            return run;
-        }
-        // Five bits for the leading zeros: 31 at most.
-        let leading = xor.leading_zeros().min(31) as u8;
-        let trailing = xor.trailing_zeros() as u8;
-        if self.leading != NO_WINDOW && leading >= self.leading && trailing >= self.trailing {
-            let bits = 64 - u32::from(self.leading) - u32::from(self.trailing);
-            run.put(0b10, 2);
-            run.put(xor >> self.trailing, bits);
-        } else {
-            self.leading = leading;
-            self.trailing = trailing;
-            let bits = 64 - u32::from(leading) - u32::from(trailing);
-            // 64 significant bits do not fit six bits and are written as 0, which cannot occur otherwise.
-            run.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(bits & 63), 13);
-            run.put(xor >> trailing, bits);
-        }
-        run
+    fn put_value(&mut self, run: &mut BitRun, value: f64) {
+        self.window.put(run, value.to_bits() ^ self.value.to_bits());
     }
 }
 
@@ -147,9 +118,7 @@ pub struct Iter<'a> {
     timestamp: Timestamp,
     value: u64,
     delta: u64,
-    /// The window of meaningful bits: how many, and how many zeroes follow. Width 0: none yet.
-    width: u8,
-    trailing: u8,
+    window: ReadWindow,
 }
 
 impl<'a> Iter<'a> {
@@ -162,8 +131,7 @@ impl<'a> Iter<'a> {
             timestamp: 0,
             value: 0,
             delta: 0,
-            width: 0,
-            trailing: 0,
+            window: ReadWindow::default(),
         })
     }
 
@@ -213,49 +181,10 @@ impl<'a> Iter<'a> {
         Ok(Sample { timestamp: self.timestamp, value: f64::from_bits(self.value) })
     }
 
-    /// Reads a value that begins behind the first `used` of the reader's next `bits`.
     #[inline(always)]
-    fn read_value(&mut self, bits: u64, mut used: u32) -> Result<(), Error> {
-        let head = bits << used;
-        if head >> 63 == 0 {
-            self.reader.skip(used + 1);
-            return Ok(());
-        }
-        if head >> 62 == 0b11 {
-            let leading = (head >> 57 & 0x1f) as u8;
-            let width = match (head >> 51 & 0x3f) as u8 {
-                0 => 64,
-                width => width,
-            };
-            if leading + width > 64 {
-                return self.malformed("value window is wider than 64 bits");
-            }
-            self.trailing = 64 - leading - width;
-            self.width = width;
-            used += 13;
-        } else if self.width == 0 {
-            return self.malformed("value reuses a window that was never set");
-        } else {
-            used += 2;
-        }
-        let width = u32::from(self.width);
-        let xor = if used + width <= PEEK {
-            self.reader.skip(used + width);
-            bits << used >> (64 - width)
-        } else {
-            self.reader.skip(used);
-            self.reader.bits(width)
-        };
-        self.value ^= xor << self.trailing;
+    fn read_value(&mut self, bits: u64, used: u32) -> Result<(), Error> {
+        self.value ^= self.window.take(&mut self.reader, bits, used)?;
         Ok(())
-    }
-
-    /// What looks malformed may be the zeroes behind a truncated chunk.
-    #[cold]
-    fn malformed(&mut self, what: &'static str) -> Result<(), Error> {
-        self.reader.skip(PEEK);
-        self.reader.check()?;
-        Err(Error::Malformed(what))
     }
 }
 

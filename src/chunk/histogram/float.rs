@@ -1,13 +1,17 @@
 //! Chunks of histograms with float counts (encoding 3).
 
+use std::sync::Arc;
+
 use model::histogram::{CUSTOM_BUCKETS, FloatHistogram, ResetHint, Span};
 use model::{Timestamp, is_stale};
 
-use super::layout::{Layout, buckets, union, widen};
-use super::{At, HEADER_BYTES, Pushed, header_bits, header_of, hint_at};
+use super::judge::{self, Incoming, Judgement};
+use super::layout::{Layout, buckets, fell, widen};
+use super::{At, HEADER_BYTES, Pushed, header, header_bits, hint_at};
 use crate::Error;
-use crate::bits::{BitReader, BitWriter};
-use crate::varbit::{Window, int, put_int};
+use crate::bits::BitReader;
+use crate::varbit::{BitWriter, int};
+use crate::window::{ReadWindow, Window};
 use crate::xor::MAX_SAMPLES;
 
 /// One number and the window in which it changes.
@@ -26,13 +30,27 @@ impl Field {
         f64::from_bits(self.bits)
     }
 
-    fn put(&mut self, w: &mut BitWriter, out: &mut Vec<u8>, value: f64) {
-        self.window.put(w, out, self.bits, value.to_bits());
+    fn put(&mut self, w: &mut BitWriter<'_>, value: f64) {
+        w.xor(&mut self.window, self.bits ^ value.to_bits());
         self.bits = value.to_bits();
+    }
+}
+
+/// The same on the reader's side.
+#[derive(Clone, Copy, Debug, Default)]
+struct ReadField {
+    bits: u64,
+    window: ReadWindow,
+}
+
+impl ReadField {
+    fn value(self) -> f64 {
+        f64::from_bits(self.bits)
     }
 
     fn take(&mut self, r: &mut BitReader<'_>) -> Result<(), Error> {
-        self.bits = self.window.take(r, self.bits)?;
+        let bits = r.peek();
+        self.bits ^= self.window.take(r, bits, 0)?;
         Ok(())
     }
 }
@@ -76,15 +94,14 @@ impl FloatAppender {
 
     /// The header that a chunk must carry if `h` is its first sample and the last sample here came before it.
     pub fn header_for_next(&self, h: &FloatHistogram) -> ResetHint {
-        match self.judge(h) {
-            _ if h.hint == ResetHint::Gauge => ResetHint::Gauge,
-            _ if h.hint == ResetHint::Reset => ResetHint::Reset,
-            Judgement::NewChunk(header) => header,
-            Judgement::Same | Judgement::Wider { .. } => ResetHint::NotReset,
+        match self.samples {
+            0 => judge::header_for_next(&Judgement::NewChunk(ResetHint::Unknown), &incoming(h)),
+            _ => judge::header_for_next(&self.judge(h), &incoming(h)),
         }
     }
 
-    /// Appends to `out`, which holds this chunk and nothing else and is a complete chunk after every call.
+    /// Appends to `out`, which holds this chunk and nothing else and is a complete chunk after every call. `h` has
+    /// passed [`FloatHistogram::check`]; one whose buckets do not fit its spans is refused.
     pub fn push(
         &mut self,
         out: &mut Vec<u8>,
@@ -94,50 +111,50 @@ impl FloatAppender {
         if self.samples == MAX_SAMPLES {
             return Err(Error::Full);
         }
+        let (up, down) = (buckets(&h.positive_spans), buckets(&h.negative_spans));
+        if !h.is_stale() && (up != h.positive_counts.len() || down != h.negative_counts.len()) {
+            return Err(Error::Header("histogram's spans do not hold its buckets"));
+        }
         if self.samples == 0 {
             self.first(out, timestamp, h);
             return Ok(Pushed::Appended);
         }
         match self.judge(h) {
-            Judgement::NewChunk(header) => Ok(Pushed::NewChunk(header)),
-            Judgement::Same => {
-                self.more(out, timestamp, h, &h.positive_counts, &h.negative_counts);
-                Ok(Pushed::Appended)
-            }
+            Judgement::NewChunk(header) => return Ok(Pushed::NewChunk(header)),
+            Judgement::Same => self.more(out, timestamp, h, &h.positive_counts, &h.negative_counts),
             Judgement::Wider { positive, negative } => {
-                let grows =
-                    buckets(&positive) > self.positive.len() || buckets(&negative) > self.negative.len();
-                if grows {
+                if buckets(&positive) > self.positive.len() || buckets(&negative) > self.negative.len() {
                     self.recode(out, &positive, &negative)?;
                 }
-                let up = widen(&h.positive_spans, &h.positive_counts, &self.layout.positive);
-                let down = widen(&h.negative_spans, &h.negative_counts, &self.layout.negative);
+                let up = widen(&h.positive_spans, h.positive_counts.iter().copied(), &positive);
+                let down = widen(&h.negative_spans, h.negative_counts.iter().copied(), &negative);
                 self.more(out, timestamp, h, &up, &down);
-                Ok(Pushed::Appended)
             }
         }
+        Ok(Pushed::Appended)
     }
 
     fn first(&mut self, out: &mut Vec<u8>, timestamp: Timestamp, h: &FloatHistogram) {
         let empty = FloatHistogram::default();
         let (sum, h) = (h.sum, if h.is_stale() { &empty } else { h });
-        if h.hint == ResetHint::Gauge {
-            self.header = ResetHint::Gauge;
+        if matches!(h.hint, ResetHint::Gauge | ResetHint::Reset) {
+            self.header = h.hint;
         }
+        let custom = if h.schema == CUSTOM_BUCKETS { h.custom_values.clone() } else { Arc::default() };
         self.layout = Layout {
             schema: h.schema,
             zero_threshold: h.zero_threshold,
             positive: h.positive_spans.clone(),
             negative: h.negative_spans.clone(),
-            custom: h.custom_values.clone(),
+            custom,
         };
         out.clear();
         out.extend_from_slice(&[0, 1, header_bits(self.header)]);
-        let mut w = BitWriter::default();
-        self.layout.put(&mut w, out);
-        put_int(&mut w, out, timestamp);
+        let mut w = BitWriter::new(out, 0);
+        self.layout.put(&mut w);
+        w.int(timestamp);
         let mut raw = |value: f64| {
-            w.write(out, value.to_bits(), 64);
+            w.bits(value.to_bits(), 64);
             Field::new(value)
         };
         self.count = raw(h.count);
@@ -159,17 +176,17 @@ impl FloatAppender {
         up: &[f64],
         down: &[f64],
     ) {
-        let mut w = BitWriter::resume(self.free);
+        let mut w = BitWriter::new(out, self.free);
         let delta = timestamp.wrapping_sub(self.time);
-        put_int(&mut w, out, delta.wrapping_sub(self.time_delta));
+        w.int(delta.wrapping_sub(self.time_delta));
         (self.time, self.time_delta) = (timestamp, delta);
         let stale = h.is_stale();
-        self.count.put(&mut w, out, if stale { 0.0 } else { h.count });
-        self.zero.put(&mut w, out, if stale { 0.0 } else { h.zero_count });
-        self.sum.put(&mut w, out, h.sum);
+        self.count.put(&mut w, if stale { 0.0 } else { h.count });
+        self.zero.put(&mut w, if stale { 0.0 } else { h.zero_count });
+        self.sum.put(&mut w, h.sum);
         if !stale {
-            self.positive.iter_mut().zip(up).for_each(|(field, value)| field.put(&mut w, out, *value));
-            self.negative.iter_mut().zip(down).for_each(|(field, value)| field.put(&mut w, out, *value));
+            self.positive.iter_mut().zip(up).for_each(|(field, value)| field.put(&mut w, *value));
+            self.negative.iter_mut().zip(down).for_each(|(field, value)| field.put(&mut w, *value));
         }
         self.free = w.free();
         self.samples += 1;
@@ -177,45 +194,16 @@ impl FloatAppender {
     }
 
     fn judge(&self, h: &FloatHistogram) -> Judgement {
-        use Judgement::{NewChunk, Same, Wider};
-        if self.samples == 0 {
-            return NewChunk(ResetHint::Unknown);
-        }
-        let gauge = h.hint == ResetHint::Gauge;
-        let was_stale = is_stale(self.sum.value());
-        if h.is_stale() {
-            return if was_stale { NewChunk(ResetHint::Unknown) } else { Same };
-        }
-        if was_stale || gauge != (self.header == ResetHint::Gauge) {
-            return NewChunk(if gauge { ResetHint::Gauge } else { ResetHint::Unknown });
-        }
-        let comparable = self.layout.comparable(h.schema, h.zero_threshold, &h.custom_values);
-        if gauge && !comparable {
-            return NewChunk(ResetHint::Gauge);
-        }
-        let shrank = !gauge && (h.count < self.count.value() || h.zero_count < self.zero.value());
-        if !comparable || shrank || h.hint == ResetHint::Reset {
-            return NewChunk(ResetHint::Reset);
-        }
-        let l = &self.layout;
-        let positive = union(&l.positive, &h.positive_spans);
-        let negative = union(&l.negative, &h.negative_spans);
-        if !gauge {
-            let fell = |old: &[Span], fields: &[Field], new: &[Span], counts: &[f64], all: &[Span]| {
-                let before: Vec<f64> = fields.iter().map(|f| f.value()).collect();
-                let (before, after) = (widen(old, &before, all), widen(new, counts, all));
-                before.iter().zip(&after).any(|(b, a)| a < b)
+        judge::judge(&self.layout, self.header, is_stale(self.sum.value()), &incoming(h), || {
+            let l = &self.layout;
+            let side = |old, fields: &[Field], new, counts: &[f64]| {
+                fell((old, fields.iter().map(|f| f.value())), (new, counts.iter().copied()))
             };
-            if fell(&l.positive, &self.positive, &h.positive_spans, &h.positive_counts, &positive)
-                || fell(&l.negative, &self.negative, &h.negative_spans, &h.negative_counts, &negative)
-            {
-                return NewChunk(ResetHint::Reset);
-            }
-        }
-        if l.positive == h.positive_spans && l.negative == h.negative_spans {
-            return Same;
-        }
-        Wider { positive, negative }
+            h.count < self.count.value()
+                || h.zero_count < self.zero.value()
+                || side(&l.positive, &self.positive, &h.positive_spans, &h.positive_counts)
+                || side(&l.negative, &self.negative, &h.negative_spans, &h.negative_counts)
+        })
     }
 
     /// Writes the chunk anew with room for more buckets.
@@ -224,16 +212,13 @@ impl FloatAppender {
         let mut fresh = Vec::with_capacity(out.len() * 2);
         for sample in FloatIter::new(out)? {
             let At { timestamp, histogram: mut h } = sample?;
-            h.hint = self.header;
-            h.positive_counts = widen(&h.positive_spans, &h.positive_counts, positive);
-            h.negative_counts = widen(&h.negative_spans, &h.negative_counts, negative);
-            (h.positive_spans, h.negative_spans) = (positive.to_vec(), negative.to_vec());
+            h.positive_counts = widen(&h.positive_spans, h.positive_counts.into_iter(), positive);
+            h.negative_counts = widen(&h.negative_spans, h.negative_counts.into_iter(), negative);
             if wider.samples == 0 {
+                (h.positive_spans, h.negative_spans) = (positive.to_vec(), negative.to_vec());
                 wider.first(&mut fresh, timestamp, &h);
             } else {
-                let (up, down) =
-                    (std::mem::take(&mut h.positive_counts), std::mem::take(&mut h.negative_counts));
-                wider.more(&mut fresh, timestamp, &h, &up, &down);
+                wider.more(&mut fresh, timestamp, &h, &h.positive_counts, &h.negative_counts);
             }
         }
         *out = fresh;
@@ -242,10 +227,16 @@ impl FloatAppender {
     }
 }
 
-enum Judgement {
-    Same,
-    Wider { positive: Vec<Span>, negative: Vec<Span> },
-    NewChunk(ResetHint),
+fn incoming(h: &FloatHistogram) -> Incoming<'_> {
+    Incoming {
+        schema: h.schema,
+        zero_threshold: h.zero_threshold,
+        positive: &h.positive_spans,
+        negative: &h.negative_spans,
+        custom: &h.custom_values,
+        hint: h.hint,
+        stale: h.is_stale(),
+    }
 }
 
 /// Walks the samples of a chunk of float counts. Ends after its count or at the first error.
@@ -257,11 +248,11 @@ pub struct FloatIter<'a> {
     layout: Layout,
     time: Timestamp,
     time_delta: i64,
-    count: Field,
-    zero: Field,
-    sum: Field,
-    positive: Vec<Field>,
-    negative: Vec<Field>,
+    count: ReadField,
+    zero: ReadField,
+    sum: ReadField,
+    positive: Vec<ReadField>,
+    negative: Vec<ReadField>,
 }
 
 impl<'a> FloatIter<'a> {
@@ -270,34 +261,39 @@ impl<'a> FloatIter<'a> {
         let body = bytes.get(HEADER_BYTES..).ok_or(Error::Truncated)?;
         let mut reader = BitReader::new(body);
         let layout = if left > 0 { Layout::take(&mut reader)? } else { Layout::default() };
+        let (up, down) = (buckets(&layout.positive), buckets(&layout.negative));
+        // Every bucket takes 64 bits at first: nothing is allocated for what is not there.
+        if (up + down) * 64 > reader.left() {
+            return Err(Error::Truncated);
+        }
         Ok(FloatIter {
             reader,
-            header: header_of(bytes),
+            header: header(bytes)?,
             left,
             read: 0,
-            positive: vec![Field::default(); buckets(&layout.positive)],
-            negative: vec![Field::default(); buckets(&layout.negative)],
+            positive: vec![ReadField::default(); up],
+            negative: vec![ReadField::default(); down],
             layout,
             time: 0,
             time_delta: 0,
-            count: Field::default(),
-            zero: Field::default(),
-            sum: Field::default(),
+            count: ReadField::default(),
+            zero: ReadField::default(),
+            sum: ReadField::default(),
         })
     }
 
     fn step(&mut self) -> Result<At<FloatHistogram>, Error> {
         let r = &mut self.reader;
         if self.read == 0 {
-            self.time = int(r)?;
+            self.time = int(r);
             for field in [&mut self.count, &mut self.zero, &mut self.sum] {
-                field.bits = r.bits(64)?;
+                field.bits = r.bits(64);
             }
             for field in self.positive.iter_mut().chain(&mut self.negative) {
-                field.bits = r.bits(64)?;
+                field.bits = r.bits(64);
             }
         } else {
-            self.time_delta = self.time_delta.wrapping_add(int(r)?);
+            self.time_delta = self.time_delta.wrapping_add(int(r));
             self.time = self.time.wrapping_add(self.time_delta);
             for field in [&mut self.count, &mut self.zero, &mut self.sum] {
                 field.take(r)?;
@@ -308,6 +304,7 @@ impl<'a> FloatIter<'a> {
                 }
             }
         }
+        r.check()?;
         let hint = hint_at(self.header, self.read);
         self.read += 1;
         let sum = self.sum.value();
@@ -328,11 +325,7 @@ impl<'a> FloatIter<'a> {
             negative_spans: self.layout.negative.clone(),
             positive_counts: self.positive.iter().map(|f| f.value()).collect(),
             negative_counts: self.negative.iter().map(|f| f.value()).collect(),
-            custom_values: if self.layout.schema == CUSTOM_BUCKETS {
-                self.layout.custom.clone()
-            } else {
-                [].into()
-            },
+            custom_values: self.layout.custom.clone(),
         };
         Ok(At { timestamp: self.time, histogram })
     }

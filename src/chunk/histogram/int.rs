@@ -1,13 +1,17 @@
 //! Chunks of histograms with whole counts (encoding 2).
 
-use model::histogram::{CUSTOM_BUCKETS, Histogram, ResetHint};
+use std::sync::Arc;
+
+use model::histogram::{CUSTOM_BUCKETS, Histogram, ResetHint, Span};
 use model::{Timestamp, is_stale};
 
-use super::layout::{Layout, buckets, union, widen};
-use super::{At, HEADER_BYTES, Pushed, header_bits, header_of, hint_at};
+use super::judge::{self, Incoming, Judgement};
+use super::layout::{Layout, buckets, fell, widen};
+use super::{At, HEADER_BYTES, Pushed, header, header_bits, hint_at};
 use crate::Error;
-use crate::bits::{BitReader, BitWriter};
-use crate::varbit::{Window, int, put_int, put_uint, uint};
+use crate::bits::BitReader;
+use crate::varbit::{BitWriter, int, uint};
+use crate::window::{ReadWindow, Window};
 use crate::xor::MAX_SAMPLES;
 
 /// Value and last change of one number that is written as the change of its change.
@@ -18,16 +22,15 @@ struct Track {
 }
 
 impl Track {
-    fn put(&mut self, w: &mut BitWriter, out: &mut Vec<u8>, value: i64) {
+    fn put(&mut self, w: &mut BitWriter<'_>, value: i64) {
         let delta = value.wrapping_sub(self.value);
-        put_int(w, out, delta.wrapping_sub(self.delta));
+        w.int(delta.wrapping_sub(self.delta));
         *self = Track { value, delta };
     }
 
-    fn take(&mut self, r: &mut BitReader<'_>) -> Result<i64, Error> {
-        self.delta = self.delta.wrapping_add(int(r)?);
+    fn take(&mut self, r: &mut BitReader<'_>) {
+        self.delta = self.delta.wrapping_add(int(r));
         self.value = self.value.wrapping_add(self.delta);
-        Ok(self.value)
     }
 }
 
@@ -58,6 +61,7 @@ impl IntAppender {
         self.samples
     }
 
+    /// Time of the last sample; meaningless while empty.
     pub fn last_timestamp(&self) -> Timestamp {
         self.time.value
     }
@@ -65,80 +69,70 @@ impl IntAppender {
     /// Heap bytes beside the chunk's own.
     pub fn heap_bytes(&self) -> usize {
         (self.positive.capacity() + self.negative.capacity()) * size_of::<Track>()
-            + (self.layout.positive.capacity() + self.layout.negative.capacity()) * 8
+            + (self.layout.positive.capacity() + self.layout.negative.capacity()) * size_of::<Span>()
     }
 
     /// The header that a chunk must carry if `h` is its first sample and the last sample here came before it.
     pub fn header_for_next(&self, h: &Histogram) -> ResetHint {
-        match self.judge(h) {
-            _ if h.hint == ResetHint::Gauge => ResetHint::Gauge,
-            _ if h.hint == ResetHint::Reset => ResetHint::Reset,
-            Judgement::NewChunk(header) => header,
-            Judgement::Same | Judgement::Wider { .. } => ResetHint::NotReset,
+        match self.samples {
+            0 => judge::header_for_next(&Judgement::NewChunk(ResetHint::Unknown), &incoming(h)),
+            _ => judge::header_for_next(&self.judge(h), &incoming(h)),
         }
     }
 
-    /// Appends to `out`, which holds this chunk and nothing else and is a complete chunk after every call.
+    /// Appends to `out`, which holds this chunk and nothing else and is a complete chunk after every call. `h` has
+    /// passed [`Histogram::check`]; one whose buckets do not fit its spans is refused.
     pub fn push(&mut self, out: &mut Vec<u8>, timestamp: Timestamp, h: &Histogram) -> Result<Pushed, Error> {
         if self.samples == MAX_SAMPLES {
             return Err(Error::Full);
+        }
+        let (up, down) = (buckets(&h.positive_spans), buckets(&h.negative_spans));
+        if !h.is_stale() && (up != h.positive_deltas.len() || down != h.negative_deltas.len()) {
+            return Err(Error::Header("histogram's spans do not hold its buckets"));
         }
         if self.samples == 0 {
             self.first(out, timestamp, h);
             return Ok(Pushed::Appended);
         }
         match self.judge(h) {
-            Judgement::NewChunk(header) => Ok(Pushed::NewChunk(header)),
-            Judgement::Same => {
-                self.more(
-                    out,
-                    timestamp,
-                    h.count,
-                    h.zero_count,
-                    h.sum,
-                    &h.positive_deltas,
-                    &h.negative_deltas,
-                );
-                Ok(Pushed::Appended)
-            }
-            Judgement::Wider { positive, negative, recode } => {
-                if recode {
+            Judgement::NewChunk(header) => return Ok(Pushed::NewChunk(header)),
+            Judgement::Same => self.more(out, timestamp, h, &h.positive_deltas, &h.negative_deltas),
+            Judgement::Wider { positive, negative } => {
+                if buckets(&positive) > self.positive.len() || buckets(&negative) > self.negative.len() {
                     self.recode(out, &positive, &negative)?;
                 }
-                let widen = |spans: &[_], deltas: &[i64], wider: &[_]| {
-                    differences(&widen(spans, &absolutes(deltas), wider))
-                };
-                let up = widen(&h.positive_spans, &h.positive_deltas, &positive);
-                let down = widen(&h.negative_spans, &h.negative_deltas, &negative);
-                self.more(out, timestamp, h.count, h.zero_count, h.sum, &up, &down);
-                Ok(Pushed::Appended)
+                let up = rewiden(&h.positive_spans, &h.positive_deltas, &positive);
+                let down = rewiden(&h.negative_spans, &h.negative_deltas, &negative);
+                self.more(out, timestamp, h, &up, &down);
             }
         }
+        Ok(Pushed::Appended)
     }
 
     fn first(&mut self, out: &mut Vec<u8>, timestamp: Timestamp, h: &Histogram) {
         let empty = Histogram::default();
         let (sum, h) = (h.sum, if h.is_stale() { &empty } else { h });
-        if h.hint == ResetHint::Gauge {
-            self.header = ResetHint::Gauge;
+        if matches!(h.hint, ResetHint::Gauge | ResetHint::Reset) {
+            self.header = h.hint;
         }
+        let custom = if h.schema == CUSTOM_BUCKETS { h.custom_values.clone() } else { Arc::default() };
         self.layout = Layout {
             schema: h.schema,
             zero_threshold: h.zero_threshold,
             positive: h.positive_spans.clone(),
             negative: h.negative_spans.clone(),
-            custom: h.custom_values.clone(),
+            custom,
         };
         out.clear();
         out.extend_from_slice(&[0, 1, header_bits(self.header)]);
-        let mut w = BitWriter::default();
-        self.layout.put(&mut w, out);
-        put_int(&mut w, out, timestamp);
-        put_uint(&mut w, out, h.count);
-        put_uint(&mut w, out, h.zero_count);
-        w.write(out, sum.to_bits(), 64);
+        let mut w = BitWriter::new(out, 0);
+        self.layout.put(&mut w);
+        w.int(timestamp);
+        w.uint(h.count);
+        w.uint(h.zero_count);
+        w.bits(sum.to_bits(), 64);
         let mut side = |deltas: &[i64]| -> Vec<Track> {
-            deltas.iter().for_each(|d| put_int(&mut w, out, *d));
+            deltas.iter().for_each(|d| w.int(*d));
             deltas.iter().map(|d| Track { value: *d, delta: 0 }).collect()
         };
         self.positive = side(&h.positive_deltas);
@@ -151,119 +145,57 @@ impl IntAppender {
         self.sum = sum;
     }
 
-    fn more(
-        &mut self,
-        out: &mut Vec<u8>,
-        timestamp: Timestamp,
-        count: u64,
-        zero: u64,
-        sum: f64,
-        up: &[i64],
-        down: &[i64],
-    ) {
-        let mut w = BitWriter::resume(self.free);
-        self.time.put(&mut w, out, timestamp);
-        if is_stale(sum) {
+    /// `up` and `down` are the counts of `h` in the chunk's layout.
+    fn more(&mut self, out: &mut Vec<u8>, timestamp: Timestamp, h: &Histogram, up: &[i64], down: &[i64]) {
+        let mut w = BitWriter::new(out, self.free);
+        let xor = self.sum.to_bits() ^ h.sum.to_bits();
+        self.time.put(&mut w, timestamp);
+        if h.is_stale() {
             // Counts mean nothing here; no change of their change is the shortest way to say so.
-            w.write(out, 0, 2);
-            self.window.put(&mut w, out, self.sum.to_bits(), sum.to_bits());
+            w.bits(0, 2);
+            w.xor(&mut self.window, xor);
         } else {
-            self.count.put(&mut w, out, count as i64);
-            self.zero.put(&mut w, out, zero as i64);
-            self.window.put(&mut w, out, self.sum.to_bits(), sum.to_bits());
-            self.positive.iter_mut().zip(up).for_each(|(track, value)| track.put(&mut w, out, *value));
-            self.negative.iter_mut().zip(down).for_each(|(track, value)| track.put(&mut w, out, *value));
+            self.count.put(&mut w, h.count as i64);
+            self.zero.put(&mut w, h.zero_count as i64);
+            w.xor(&mut self.window, xor);
+            self.positive.iter_mut().zip(up).for_each(|(track, value)| track.put(&mut w, *value));
+            self.negative.iter_mut().zip(down).for_each(|(track, value)| track.put(&mut w, *value));
         }
         self.free = w.free();
-        self.sum = sum;
+        self.sum = h.sum;
         self.samples += 1;
         out[..2].copy_from_slice(&self.samples.to_be_bytes());
     }
 
-    /// What must happen for `h` to follow the last sample.
     fn judge(&self, h: &Histogram) -> Judgement {
-        use Judgement::{NewChunk, Same, Wider};
-        if self.samples == 0 {
-            return NewChunk(ResetHint::Unknown);
-        }
-        let gauge = h.hint == ResetHint::Gauge;
-        if h.is_stale() {
-            return if is_stale(self.sum) { NewChunk(ResetHint::Unknown) } else { Same };
-        }
-        if is_stale(self.sum) || gauge != (self.header == ResetHint::Gauge) {
-            return NewChunk(if gauge { ResetHint::Gauge } else { ResetHint::Unknown });
-        }
-        let comparable = self.layout.comparable(h.schema, h.zero_threshold, &h.custom_values);
-        if gauge && !comparable {
-            return NewChunk(ResetHint::Gauge);
-        }
-        let shrank = !gauge && (h.count < self.count.value as u64 || h.zero_count < self.zero.value as u64);
-        if !comparable || shrank || h.hint == ResetHint::Reset {
-            return NewChunk(ResetHint::Reset);
-        }
-        let same = self.layout.positive == h.positive_spans && self.layout.negative == h.negative_spans;
-        let (positive, negative) = match same {
-            true => (self.layout.positive.clone(), self.layout.negative.clone()),
-            false => (
-                union(&self.layout.positive, &h.positive_spans),
-                union(&self.layout.negative, &h.negative_spans),
-            ),
-        };
-        if !gauge {
-            let fell = |old: &[_], tracks: &[Track], new: &[_], deltas: &[i64], all: &[_]| {
-                let before: Vec<i64> = tracks.iter().map(|t| t.value).collect();
-                let before = widen(old, &absolutes(&before), all);
-                let after = widen(new, &absolutes(deltas), all);
-                before.iter().zip(&after).any(|(b, a)| a < b)
+        judge::judge(&self.layout, self.header, is_stale(self.sum), &incoming(h), || {
+            let l = &self.layout;
+            let side = |old, tracks: &[Track], new, deltas: &[i64]| {
+                fell(
+                    (old, absolutes(tracks.iter().map(|t| t.value))),
+                    (new, absolutes(deltas.iter().copied())),
+                )
             };
-            let l = &self.layout;
-            if fell(&l.positive, &self.positive, &h.positive_spans, &h.positive_deltas, &positive)
-                || fell(&l.negative, &self.negative, &h.negative_spans, &h.negative_deltas, &negative)
-            {
-                return NewChunk(ResetHint::Reset);
-            }
-        }
-        if same {
-            return Same;
-        }
-        let recode = buckets(&positive) > self.positive.len() || buckets(&negative) > self.negative.len();
-        // Spans that name the same buckets otherwise are the same layout; the chunk's own spelling stays.
-        if !recode {
-            let l = &self.layout;
-            return Wider { positive: l.positive.clone(), negative: l.negative.clone(), recode };
-        }
-        Wider { positive, negative, recode }
+            h.count < self.count.value as u64
+                || h.zero_count < self.zero.value as u64
+                || side(&l.positive, &self.positive, &h.positive_spans, &h.positive_deltas)
+                || side(&l.negative, &self.negative, &h.negative_spans, &h.negative_deltas)
+        })
     }
 
     /// Writes the chunk anew with room for more buckets.
-    fn recode(
-        &mut self,
-        out: &mut Vec<u8>,
-        positive: &[model::histogram::Span],
-        negative: &[model::histogram::Span],
-    ) -> Result<(), Error> {
+    fn recode(&mut self, out: &mut Vec<u8>, positive: &[Span], negative: &[Span]) -> Result<(), Error> {
         let mut wider = IntAppender::new(self.header);
         let mut fresh = Vec::with_capacity(out.len() * 2);
         for sample in IntIter::new(out)? {
             let At { timestamp, histogram: mut h } = sample?;
-            h.hint = self.header;
-            h.positive_deltas =
-                differences(&widen(&h.positive_spans, &absolutes(&h.positive_deltas), positive));
-            h.negative_deltas =
-                differences(&widen(&h.negative_spans, &absolutes(&h.negative_deltas), negative));
-            (h.positive_spans, h.negative_spans) = (positive.to_vec(), negative.to_vec());
+            h.positive_deltas = rewiden(&h.positive_spans, &h.positive_deltas, positive);
+            h.negative_deltas = rewiden(&h.negative_spans, &h.negative_deltas, negative);
             if wider.samples == 0 {
+                (h.positive_spans, h.negative_spans) = (positive.to_vec(), negative.to_vec());
                 wider.first(&mut fresh, timestamp, &h);
             } else {
-                wider.more(
-                    &mut fresh,
-                    timestamp,
-                    h.count,
-                    h.zero_count,
-                    h.sum,
-                    &h.positive_deltas,
-                    &h.negative_deltas,
-                );
+                wider.more(&mut fresh, timestamp, &h, &h.positive_deltas, &h.negative_deltas);
             }
         }
         *out = fresh;
@@ -272,31 +204,35 @@ impl IntAppender {
     }
 }
 
-enum Judgement {
-    Same,
-    /// The chunk's layout becomes this; it is written anew where `recode`.
-    Wider {
-        positive: Vec<model::histogram::Span>,
-        negative: Vec<model::histogram::Span>,
-        recode: bool,
-    },
-    NewChunk(ResetHint),
+fn incoming(h: &Histogram) -> Incoming<'_> {
+    Incoming {
+        schema: h.schema,
+        zero_threshold: h.zero_threshold,
+        positive: &h.positive_spans,
+        negative: &h.negative_spans,
+        custom: &h.custom_values,
+        hint: h.hint,
+        stale: h.is_stale(),
+    }
 }
 
-fn absolutes(deltas: &[i64]) -> Vec<i64> {
-    let mut at = 0i64;
-    deltas
-        .iter()
-        .map(|d| {
-            at = at.wrapping_add(*d);
-            at
-        })
-        .collect()
-}
-
-fn differences(absolute: &[i64]) -> Vec<i64> {
+/// Deltas of the buckets of `spans`, as deltas of the buckets of `wider`.
+fn rewiden(spans: &[Span], deltas: &[i64], wider: &[Span]) -> Vec<i64> {
+    let mut counts = widen(spans, absolutes(deltas.iter().copied()), wider);
     let mut before = 0i64;
-    absolute.iter().map(|v| v.wrapping_sub(std::mem::replace(&mut before, *v))).collect()
+    for count in &mut counts {
+        let delta = count.wrapping_sub(before);
+        before = std::mem::replace(count, delta);
+    }
+    counts
+}
+
+/// Counts from the differences between neighbours.
+fn absolutes(deltas: impl Iterator<Item = i64>) -> impl Iterator<Item = i64> {
+    deltas.scan(0i64, |at, delta| {
+        *at = at.wrapping_add(delta);
+        Some(*at)
+    })
 }
 
 /// Walks the samples of a chunk of whole counts. Ends after its count or at the first error.
@@ -310,7 +246,7 @@ pub struct IntIter<'a> {
     count: Track,
     zero: Track,
     sum: u64,
-    window: Window,
+    window: ReadWindow,
     positive: Vec<Track>,
     negative: Vec<Track>,
 }
@@ -321,43 +257,50 @@ impl<'a> IntIter<'a> {
         let body = bytes.get(HEADER_BYTES..).ok_or(Error::Truncated)?;
         let mut reader = BitReader::new(body);
         let layout = if left > 0 { Layout::take(&mut reader)? } else { Layout::default() };
+        let (up, down) = (buckets(&layout.positive), buckets(&layout.negative));
+        // Every bucket takes a bit at least: nothing is allocated for what is not there.
+        if up + down > reader.left() {
+            return Err(Error::Truncated);
+        }
         Ok(IntIter {
             reader,
-            header: header_of(bytes),
+            header: header(bytes)?,
             left,
             read: 0,
-            positive: vec![Track::default(); buckets(&layout.positive)],
-            negative: vec![Track::default(); buckets(&layout.negative)],
+            positive: vec![Track::default(); up],
+            negative: vec![Track::default(); down],
             layout,
             time: Track::default(),
             count: Track::default(),
             zero: Track::default(),
             sum: 0,
-            window: Window::default(),
+            window: ReadWindow::default(),
         })
     }
 
     fn step(&mut self) -> Result<At<Histogram>, Error> {
         let r = &mut self.reader;
         if self.read == 0 {
-            self.time.value = int(r)?;
-            self.count.value = uint(r)? as i64;
-            self.zero.value = uint(r)? as i64;
-            self.sum = r.bits(64)?;
+            self.time.value = int(r);
+            self.count.value = uint(r) as i64;
+            self.zero.value = uint(r) as i64;
+            self.sum = r.bits(64);
             for track in self.positive.iter_mut().chain(&mut self.negative) {
-                track.value = int(r)?;
+                track.value = int(r);
             }
         } else {
-            self.time.take(r)?;
-            self.count.take(r)?;
-            self.zero.take(r)?;
-            self.sum = self.window.take(r, self.sum)?;
+            self.time.take(r);
+            self.count.take(r);
+            self.zero.take(r);
+            let bits = r.peek();
+            self.sum ^= self.window.take(r, bits, 0)?;
             if !is_stale(f64::from_bits(self.sum)) {
                 for track in self.positive.iter_mut().chain(&mut self.negative) {
-                    track.take(r)?;
+                    track.take(r);
                 }
             }
         }
+        r.check()?;
         let hint = hint_at(self.header, self.read);
         self.read += 1;
         let sum = f64::from_bits(self.sum);
@@ -378,11 +321,7 @@ impl<'a> IntIter<'a> {
             negative_spans: self.layout.negative.clone(),
             positive_deltas: self.positive.iter().map(|t| t.value).collect(),
             negative_deltas: self.negative.iter().map(|t| t.value).collect(),
-            custom_values: if self.layout.schema == CUSTOM_BUCKETS {
-                self.layout.custom.clone()
-            } else {
-                [].into()
-            },
+            custom_values: self.layout.custom.clone(),
         };
         Ok(At { timestamp: self.time.value, histogram })
     }

@@ -7,17 +7,23 @@
 //!
 //! # Cost
 //! A push of an unchanged layout writes one bit field per number and allocates nothing but the growth of the
-//! output. A wider layout decodes and encodes the whole chunk: rare, and bounded by the chunk's size.
+//! output. A wider layout decodes and encodes the whole chunk: rare, and bounded by the chunk's size. Reading
+//! allocates the vectors of each sample.
 
 mod float;
 mod int;
+mod judge;
 mod layout;
+mod split;
 
 pub use float::{FloatAppender, FloatIter};
 pub use int::{IntAppender, IntIter};
+pub use split::{encode_floats, encode_ints};
 
 use model::Timestamp;
 use model::histogram::ResetHint;
+
+use crate::Error;
 
 /// Bytes before the layout: sample count and reset header.
 const HEADER_BYTES: usize = 3;
@@ -38,14 +44,16 @@ pub struct At<H> {
     pub histogram: H,
 }
 
-/// The reset header of a chunk.
-fn header_of(bytes: &[u8]) -> ResetHint {
-    match bytes.get(2).map_or(0, |flags| flags >> 6) {
+/// What a chunk of histograms says of resets at its first sample; samples read from it do not repeat it, because
+/// whoever merges or cuts chunks may show them after another sample than the one it is about.
+pub fn header(bytes: &[u8]) -> Result<ResetHint, Error> {
+    let flags = bytes.get(HEADER_BYTES - 1).ok_or(Error::Truncated)?;
+    Ok(match flags >> 6 {
         0b10 => ResetHint::Reset,
         0b01 => ResetHint::NotReset,
         0b11 => ResetHint::Gauge,
         _ => ResetHint::Unknown,
-    }
+    })
 }
 
 fn header_bits(hint: ResetHint) -> u8 {
@@ -57,12 +65,12 @@ fn header_bits(hint: ResetHint) -> u8 {
     }
 }
 
-/// What a reader learns of resets before sample number `read` (from 0).
+/// What a reader learns of resets before sample number `read` (from 0), as Prometheus tells it.
 fn hint_at(header: ResetHint, read: u16) -> ResetHint {
     match header {
         ResetHint::Gauge => ResetHint::Gauge,
         _ if read > 0 => ResetHint::NotReset,
-        other => other,
+        _ => ResetHint::Unknown,
     }
 }
 
