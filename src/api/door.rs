@@ -13,7 +13,7 @@ use axum::routing::get;
 use http::{HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 
-use crate::{ErrorType, Problem, Readiness, near};
+use crate::{ErrorType, Problem, Readiness, gzip, near};
 
 /// Renders the process's metrics in the Prometheus text format.
 pub type MetricsPage = Arc<dyn Fn() -> String + Send + Sync>;
@@ -45,7 +45,7 @@ impl Door {
     pub fn open(self, routes: Router) -> Router {
         let door = Arc::new(self);
         let common = Router::new()
-            .route("/metrics", get(metrics_page))
+            .route("/metrics", get(metrics_page).layer(axum::middleware::from_fn(gzip::apply)))
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
             .with_state(door.clone());

@@ -8,6 +8,7 @@
 mod cors;
 mod door;
 mod error;
+mod gzip;
 pub mod json;
 mod near;
 pub mod number;

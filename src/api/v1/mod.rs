@@ -23,7 +23,7 @@ use runtime::World;
 use storage::{Budget, Cancel, Context, PartialResponse, Select};
 
 use crate::params::{Params, parse_duration};
-use crate::{Cors, Problem, QueryPool, Readiness, cors};
+use crate::{Cors, Problem, QueryPool, Readiness, cors, gzip};
 
 /// What a request says about the data it wants to read.
 #[derive(Clone, Debug, Default)]
@@ -232,5 +232,6 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/status/config", asked(get(status::config)))
         .route("/api/v1/status/walreplay", asked(get(status::walreplay)))
         .with_state(state)
+        .layer(axum::middleware::from_fn(gzip::apply))
         .layer(axum::middleware::from_fn_with_state(cors, cors::apply))
 }
