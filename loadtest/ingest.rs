@@ -40,7 +40,6 @@ impl Ledger {
         }
     }
 
-
     #[cfg(test)]
     pub fn mark_acked_for_test(&self, request: usize) {
         self.ack(request);
