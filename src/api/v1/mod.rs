@@ -5,6 +5,7 @@
 //! from this process or from many.
 
 mod query;
+mod read;
 mod result;
 mod series;
 mod status;
@@ -186,12 +187,13 @@ fn max_source_resolution(text: &str, step: Option<i64>) -> Result<i64, Problem> 
 }
 
 /// Every path that [`router`] serves, for [`crate::Door::with_paths`].
-pub const PATHS: [&str; 13] = [
+pub const PATHS: [&str; 14] = [
     "/api/v1/query",
     "/api/v1/query_range",
     "/api/v1/series",
     "/api/v1/labels",
     "/api/v1/label/__name__/values",
+    "/api/v1/read",
     "/api/v1/metadata",
     "/api/v1/rules",
     "/api/v1/alerts",
@@ -218,6 +220,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/series", asked(get(series::series).post(series::series)))
         .route("/api/v1/labels", asked(get(series::label_names).post(series::label_names)))
         .route("/api/v1/label/{name}/values", asked(get(series::label_values)))
+        .route("/api/v1/read", axum::routing::post(read::read))
         .route("/api/v1/metadata", asked(get(status::metadata)))
         .route("/api/v1/targets/metadata", asked(get(status::empty_list)))
         .route("/api/v1/targets", asked(get(status::targets)))

@@ -110,6 +110,7 @@ pub fn memory() -> Memory {
         .with(&[("__name__", "requests_total"), ("code", "200")], |i| i as f64 * 15.0)
 }
 
+#[allow(dead_code)]
 pub fn app() -> Router {
     app_over(Arc::new(memory()), ApiSettings::default()).0
 }
