@@ -53,6 +53,18 @@ pub fn exponent(out: &mut Vec<u8>, v: f64) {
     out.extend_from_slice(&digits);
 }
 
+/// Writes a sample value as scraped pages have it: with an exponent below 1e-4 and from 1e6 on.
+pub fn exposition(out: &mut Vec<u8>, v: f64) {
+    match v.abs() {
+        magnitude if magnitude == 0.0 || !magnitude.is_finite() => value(out, v),
+        // Every float below these bounds rounds to a decimal below them: both are decimals themselves.
+        magnitude if (1e-4..1e6).contains(&magnitude) => {
+            let _ = write!(out, "{v}");
+        }
+        _ => exponent(out, v),
+    }
+}
+
 /// Writes a whole number.
 pub fn integer(out: &mut Vec<u8>, v: i64) {
     if v < 0 {
@@ -148,6 +160,25 @@ mod tests {
         assert_eq!(shown(|out| exponent(out, 1.0)), "1e+00");
         assert_eq!(shown(|out| exponent(out, 12.5)), "1.25e+01");
         assert_eq!(shown(|out| json_float(out, f64::NAN)), "null");
+    }
+
+    #[test]
+    fn values_on_scraped_pages() {
+        for (v, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (999_999.0, "999999"),
+            (1e6, "1e+06"),
+            (-1_234_567.5, "-1.2345675e+06"),
+            (0.0001, "0.0001"),
+            (0.000099, "9.9e-05"),
+            (0.1, "0.1"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (5e-324, "5e-324"),
+        ] {
+            assert_eq!(shown(|out| exposition(out, v)), text);
+        }
     }
 
     proptest! {

@@ -83,6 +83,16 @@ impl Problem {
         Problem::new(ErrorType::Unavailable, message)
     }
 
+    /// As a line of text, for protocols whose clients read no JSON.
+    pub fn into_text(self) -> Response {
+        let head = [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        (self.error_type.status(), head, format!("{}\n", self.message)).into_response()
+    }
+
     /// By the kind of an error that came up from below.
     pub fn of_kind(kind: Kind, message: impl Into<String>) -> Problem {
         let error_type = match kind {

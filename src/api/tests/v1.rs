@@ -319,6 +319,37 @@ async fn a_client_who_leaves_ends_the_query() {
 }
 
 #[tokio::test]
+async fn federation() {
+    let stale = model::stale_nan();
+    let memory = memory()
+        .with(&[("__name__", "gone"), ("job", "a")], |i| if i == 40 { stale } else { 1.0 })
+        .with(&[("A", "first"), ("__name__", "up")], |_| f64::NAN)
+        .with(&[("job", "nameless")], |_| 1.0);
+    let (app, _) = app_over(Arc::new(memory), ApiSettings::default());
+    let all = "/federate?match[]=up%7Bjob%3D%22a%22%7D&match[]=%7Bjob!%3D%22b%22,__name__!%3D%22%22%7D\
+               &match[]=%7Bjob%3D%22nameless%22%7D";
+    let response = call(&app, Request::get(all).body(Body::empty()).unwrap()).await;
+    let media = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+    assert_eq!(response.headers()["content-type"], media);
+    assert_eq!(
+        read(response).await,
+        (
+            200,
+            "# TYPE requests_total untyped\n\
+             requests_total{code=\"200\",instance=\"\"} 600 1795220319380\n\
+             # TYPE up untyped\n\
+             up{A=\"first\",instance=\"\"} NaN 1795220319380\n\
+             up{job=\"a\",instance=\"\"} 1 1795220319380\n"
+                .to_owned()
+        )
+    );
+    assert_eq!(get(&app, "/federate").await, (200, String::new()));
+    let (status, body) = get(&app, "/federate?match[]=up%7B").await;
+    assert_eq!(status, 400);
+    assert!(body.starts_with("invalid parameter \"match[]\": "), "{body}");
+}
+
+#[tokio::test]
 async fn answers_in_gzip_for_those_who_take_it() {
     let mut memory = Memory::default();
     for i in 0..300 {

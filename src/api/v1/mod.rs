@@ -4,6 +4,7 @@
 //! ([`Queryable`]); the engine evaluates over it on a [`QueryPool`]. The routes do not know whether series come
 //! from this process or from many.
 
+mod federate;
 mod query;
 mod read;
 mod result;
@@ -187,13 +188,14 @@ fn max_source_resolution(text: &str, step: Option<i64>) -> Result<i64, Problem> 
 }
 
 /// Every path that [`router`] serves, for [`crate::Door::with_paths`].
-pub const PATHS: [&str; 14] = [
+pub const PATHS: [&str; 15] = [
     "/api/v1/query",
     "/api/v1/query_range",
     "/api/v1/series",
     "/api/v1/labels",
     "/api/v1/label/__name__/values",
     "/api/v1/read",
+    "/federate",
     "/api/v1/metadata",
     "/api/v1/rules",
     "/api/v1/alerts",
@@ -209,7 +211,7 @@ fn asked(route: MethodRouter<ApiState>) -> MethodRouter<ApiState> {
     route.options(|| async { StatusCode::NO_CONTENT })
 }
 
-/// The routes under `/api/v1`.
+/// The routes under `/api/v1`, and `/federate`.
 pub fn router(state: ApiState) -> Router {
     let cors = state.inner.settings.cors.clone();
     Router::new()
@@ -221,6 +223,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/labels", asked(get(series::label_names).post(series::label_names)))
         .route("/api/v1/label/{name}/values", asked(get(series::label_values)))
         .route("/api/v1/read", axum::routing::post(read::read))
+        .route("/federate", get(federate::federate))
         .route("/api/v1/metadata", asked(get(status::metadata)))
         .route("/api/v1/targets/metadata", asked(get(status::empty_list)))
         .route("/api/v1/targets", asked(get(status::targets)))

@@ -128,7 +128,7 @@ async fn list(
     Ok(Reply::new(List::texts(values), notes).into_response())
 }
 
-async fn run<T: Send + 'static>(
+pub(super) async fn run<T: Send + 'static>(
     api: &ApiState,
     headers: &HeaderMap,
     params: &Params,
@@ -143,7 +143,7 @@ async fn run<T: Send + 'static>(
     ran.value.map_err(|e| Problem::of_query(e.kind, e.message, &cancel, api.inner.pool.now()))
 }
 
-fn matcher_sets(params: &Params) -> Result<Vec<Vec<Matcher>>, Problem> {
+pub(super) fn matcher_sets(params: &Params) -> Result<Vec<Vec<Matcher>>, Problem> {
     let read = |text: &str| match promql::parse_selector(text) {
         Ok(set) if set.iter().any(|m| !m.matches_empty()) => Ok(set),
         // The parser demands it as well, in the words of a query.

@@ -42,17 +42,8 @@ type Held = (Bytes, Reservation);
 pub(super) async fn read(State(api): State<ApiState>, request: Request) -> Response {
     match answer(&api, request).await {
         Ok(response) => response,
-        Err(problem) => refusal(&problem),
+        Err(problem) => problem.into_text(),
     }
-}
-
-fn refusal(problem: &Problem) -> Response {
-    let head = [
-        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (problem.error_type.status(), head, format!("{}\n", problem.message)).into_response()
 }
 
 async fn answer(api: &ApiState, request: Request) -> Result<Response, Problem> {
