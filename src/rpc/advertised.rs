@@ -55,6 +55,8 @@ pub struct NodeInfo {
     /// All samples before this time (ms) are in the bucket.
     pub uploaded_before: Option<i64>,
     pub version: String,
+    /// Addresses of all receivers of its ring, as the ring file has them.
+    pub ring_members: Vec<String>,
 }
 
 /// What a peer said of itself.
@@ -115,6 +117,7 @@ impl NodeInfo {
             roles: self.roles.clone(),
             uploaded_before_ms: self.uploaded_before,
             version: self.version.clone(),
+            ring_members: self.ring_members.clone(),
         }
     }
 
@@ -128,6 +131,7 @@ impl NodeInfo {
             roles: pb.roles,
             uploaded_before: pb.uploaded_before_ms,
             version: pb.version,
+            ring_members: pb.ring_members,
         }
     }
 }

@@ -41,18 +41,19 @@ pub struct State {
     pub listed: bool,
     /// What led to this address last.
     pub sources: BTreeSet<Target>,
+    /// While it never answered: it is a receiver by the word of others, who name it as a member of their ring;
+    /// the smallest W among them.
+    pub vouched: Option<u32>,
 }
 
 impl State {
     /// What it is to an answer.
     pub fn seat(&self) -> Seat {
-        let Some(info) = &self.info else { return Seat::Unknown };
-        match &info.node {
-            Some(node) if node.replication_factor > 0 && info.component == component::RECEIVE => {
-                let majority = node.replication_factor / 2 + 1;
-                let write_quorum = if node.write_quorum > 0 { node.write_quorum } else { majority };
-                Seat::Receiver { write_quorum }
-            }
+        let Some(info) = &self.info else {
+            return self.vouched.map_or(Seat::Unknown, |write_quorum| Seat::Receiver { write_quorum });
+        };
+        match write_quorum(info) {
+            Some(write_quorum) => Seat::Receiver { write_quorum },
             _ if self.strict || info.component == component::STORE => Seat::Store,
             _ => Seat::Leaf,
         }
@@ -271,6 +272,7 @@ impl Endpoints {
                 tracing::error!(%error, "asking an endpoint ended abnormally");
             }
         }
+        self.vouch();
         self.measure();
     }
 
@@ -312,7 +314,32 @@ impl Endpoints {
                     self.spawn_poll(endpoint);
                 }
             }
+            self.vouch();
             self.measure();
+        }
+    }
+
+    /// Receivers name the members of their ring: an endpoint that never answered, but is named by one, is a
+    /// receiver that is away, not an unknown.
+    fn vouch(&self) {
+        let list = self.list();
+        let mut members: BTreeMap<String, u32> = BTreeMap::new();
+        for endpoint in list.iter() {
+            let state = endpoint.state.read();
+            let Some((info, quorum)) = state.info.as_ref().and_then(|info| Some((info, write_quorum(info)?)))
+            else {
+                continue;
+            };
+            for address in info.node.iter().flat_map(|node| &node.ring_members) {
+                let least = members.entry(address.clone()).or_insert(quorum);
+                *least = quorum.min(*least);
+            }
+        }
+        for endpoint in list.iter() {
+            let vouched = members.get(&endpoint.address).copied();
+            if endpoint.state.read().vouched != vouched {
+                endpoint.state.write().vouched = vouched;
+            }
         }
     }
 
@@ -342,6 +369,17 @@ impl Endpoints {
             .set(f64::from(count));
         }
     }
+}
+
+/// W of one of our receivers that keeps copies; none of anybody else.
+fn write_quorum(info: &PeerInfo) -> Option<u32> {
+    let node = info.node.as_ref().filter(|node| node.replication_factor > 0)?;
+    let majority = node.replication_factor / 2 + 1;
+    (info.component == component::RECEIVE).then_some(if node.write_quorum > 0 {
+        node.write_quorum
+    } else {
+        majority
+    })
 }
 
 /// Whether two answers come from one node that has moved: the same log, or the same name among its peers.
@@ -390,6 +428,11 @@ mod tests {
         let mut state = State { listed: true, ..State::default() };
         assert_eq!(state.seat(), Seat::Unknown);
         assert!(state.missing().unwrap().contains("not been asked"));
+        // Named by a receiver as a member of its ring, it is a receiver before it ever answers.
+        state.vouched = Some(2);
+        assert_eq!(state.seat(), Seat::Receiver { write_quorum: 2 });
+        assert!(state.missing().is_some());
+        state.vouched = None;
         state.info = Some(receiver("a", "1"));
         assert_eq!(state.seat(), Seat::Receiver { write_quorum: 2 });
         assert_eq!(state.missing(), None);

@@ -81,6 +81,15 @@ impl StoreBackend for StoreDoor {
             roles: vec![component::RECEIVE.to_owned()],
             uploaded_before: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            ring_members: self
+                .writer
+                .ring()
+                .current()
+                .rings
+                .endpoints()
+                .iter()
+                .map(|e| e.address.clone())
+                .collect(),
         };
         Advertised { component: component::RECEIVE, label_sets, range, tsdb_infos, node: Some(node), ready }
     }

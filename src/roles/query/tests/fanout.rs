@@ -172,6 +172,29 @@ async fn an_endpoint_that_was_never_reached_is_needed() {
     assert_eq!(notes.warnings.len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_of_the_ring_that_was_never_reached_is_a_receiver_that_is_away() {
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let naming = |replica| {
+        let mut node = Node::receiver(replica, 3, SERIES);
+        if let Some(info) = &mut node.node {
+            info.ring_members = vec!["elsewhere:10901".to_owned(), away.clone()];
+        }
+        node
+    };
+    let nodes = [naming(0).serve().await, naming(1).serve().await];
+    let list = endpoints(&[&nodes[0], &nodes[1]]).await;
+    let wanted = |address: String| Wanted { target: Target::Fixed(address), strict: false };
+    let mut all: BTreeSet<Wanted> = nodes.iter().map(|n| wanted(n.address.to_string())).collect();
+    all.insert(wanted(away.clone()));
+    list.configure(all);
+    list.discover().await;
+    list.poll_all().await;
+    let (entries, notes) = by_default(&list).await.unwrap();
+    assert_exact(&entries);
+    assert!(notes.is_empty(), "{notes:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_are_needed_and_leaves_are_not() {
     let mut store = Node::new(rpc::component::STORE, &[("tenant_id", "t"), ("replica", "r0")]);
