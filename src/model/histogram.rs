@@ -85,6 +85,46 @@ pub struct FloatHistogram {
     pub custom_values: Arc<[f64]>,
 }
 
+/// A native histogram of either kind, as it is sent and stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Native {
+    Whole(Histogram),
+    Float(FloatHistogram),
+}
+
+impl Native {
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Native::Whole(h) => h.is_stale(),
+            Native::Float(h) => h.is_stale(),
+        }
+    }
+
+    /// As [`Histogram::check`] and [`FloatHistogram::check`].
+    pub fn check(&self) -> Result<(), InvalidHistogram> {
+        match self {
+            Native::Whole(h) => h.check(),
+            Native::Float(h) => h.check(),
+        }
+    }
+
+    /// As [`Histogram::reduce_schema`]; to be called on what has been checked.
+    pub fn reduce_schema(&mut self) {
+        match self {
+            Native::Whole(h) => h.reduce_schema(),
+            Native::Float(h) => h.reduce_schema(),
+        }
+    }
+
+    /// With absolute float counts, as queries reckon.
+    pub fn into_float(self) -> FloatHistogram {
+        match self {
+            Native::Whole(h) => h.to_float(),
+            Native::Float(h) => h,
+        }
+    }
+}
+
 /// Why a histogram is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InvalidHistogram {

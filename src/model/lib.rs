@@ -13,7 +13,7 @@ mod tenant;
 mod time;
 
 pub use error::Kind;
-pub use histogram::{FloatHistogram, Histogram, InvalidHistogram};
+pub use histogram::{FloatHistogram, Histogram, InvalidHistogram, Native};
 pub use labels::{InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME, placement_hash};
 pub use matcher::{MatchOp, Matcher};
 pub use pattern::{Pattern, PatternError};

@@ -1,10 +1,14 @@
-//! A decoded request: flat columns of series, labels and samples, used again for the next one.
+//! A decoded request: flat columns of series, labels and samples, used again for the next one; beside them what few
+//! requests carry, histograms, exemplars and metadata.
 
 use std::ops::Range;
 
 use model::Sample;
 
 use super::Limits;
+use super::extras::{self, Exemplar, HistogramSample, Metadata, Subject};
+use super::walk::Walk;
+use crate::WireError;
 
 /// Name and value of one label, as byte ranges of the decompressed body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +24,11 @@ pub struct Series {
     pub(super) samples: Range<u32>,
     /// From the first label's key to the last label's end, where nothing else lies between.
     pub(super) raw_labels: Range<u32>,
-    /// Native histograms, which this version counts and does not read.
+    pub(super) first_histogram: u32,
+    pub(super) first_exemplar: u32,
+    /// Number of its native histograms.
     pub histograms: u32,
-    /// Exemplars, likewise.
+    /// Number of its exemplars.
     pub exemplars: u32,
     /// Why its labels cannot be used, seen while reading; its samples are refused, the others go on.
     pub fault: Option<SeriesFault>,
@@ -52,6 +58,12 @@ pub enum SeriesFault {
     Utf8,
     /// It has more labels than [`Limits::max_labels`]; only the first ones were kept.
     TooManyLabels,
+    /// Its label references do not come in pairs (2.0).
+    OddReferences,
+    /// A label reference lies outside of the symbol table (2.0).
+    LabelReference,
+    /// A reference of its metadata lies outside of the symbol table (2.0).
+    MetadataReference,
 }
 
 /// Why labels as sent do not make a label set.
@@ -65,6 +77,12 @@ pub enum LabelFault {
     EmptyName,
     #[error("label {0:?} appears twice")]
     Duplicate(String),
+    #[error("label references do not come in pairs")]
+    OddReferences,
+    #[error("a label reference lies outside of the symbol table")]
+    LabelReference,
+    #[error("a reference of the metadata lies outside of the symbol table")]
+    MetadataReference,
     #[error("series has no labels")]
     None,
     #[error("labels take {0} bytes; at most {max} are allowed", max = model::MAX_LABELS_BYTES)]
@@ -77,7 +95,13 @@ pub struct DecodedV1 {
     pub(super) series: Vec<Series>,
     pub(super) labels: Vec<LabelPair>,
     pub(super) samples: Vec<Sample>,
-    pub(super) metadata: u32,
+    pub(super) histograms: Vec<HistogramSample>,
+    pub(super) exemplars: Vec<Exemplar>,
+    pub(super) exemplar_labels: Vec<LabelPair>,
+    pub(super) metadata: Vec<Metadata>,
+    pub(super) metadata_count: u32,
+    /// Buckets of histograms that the request may still have.
+    pub(super) buckets_left: usize,
     pub(super) max_labels: usize,
 }
 
@@ -86,7 +110,12 @@ impl DecodedV1 {
         self.series.clear();
         self.labels.clear();
         self.samples.clear();
-        self.metadata = 0;
+        self.histograms.clear();
+        self.exemplars.clear();
+        self.exemplar_labels.clear();
+        self.metadata.clear();
+        self.metadata_count = 0;
+        self.buckets_left = extras::MAX_BUCKETS;
         self.max_labels = limits.max_labels;
     }
 
@@ -104,7 +133,97 @@ impl DecodedV1 {
 
     /// Metadata entries of the request.
     pub fn metadata_count(&self) -> u32 {
-        self.metadata
+        self.metadata_count
+    }
+
+    /// Metadata entries as they were sent: of 1.0 by metric, of 2.0 by series.
+    pub fn metadata(&self) -> &[Metadata] {
+        &self.metadata
+    }
+
+    /// Of an entry of [`DecodedV1::metadata`]: the metric's name (none where the series lacks one), help and unit. None
+    /// where a text is not UTF-8. `body` is what was decoded.
+    pub fn metadata_texts<'a>(
+        &'a self,
+        metadata: &Metadata,
+        body: &'a [u8],
+    ) -> Option<(Option<&'a str>, &'a str, &'a str)> {
+        let text = |span| std::str::from_utf8(slice(body, span)).ok();
+        let name = match metadata.subject {
+            Subject::Name(span) => Some(text(span)?),
+            Subject::Series(at) => {
+                let mut labels = self.labels(self.series.get(at as usize)?, body);
+                match labels.find(|(name, _)| *name == model::METRIC_NAME.as_bytes()) {
+                    Some((_, value)) => Some(std::str::from_utf8(value).ok()?),
+                    None => None,
+                }
+            }
+        };
+        Some((name, text(metadata.help)?, text(metadata.unit)?))
+    }
+
+    /// Native histograms of a series, in the order in which they were sent.
+    pub fn histograms_of(&self, series: &Series) -> &[HistogramSample] {
+        let first = series.first_histogram as usize;
+        self.histograms.get(first..first + series.histograms as usize).unwrap_or_default()
+    }
+
+    /// Exemplars of a series, in the order in which they were sent.
+    pub fn exemplars_of(&self, series: &Series) -> &[Exemplar] {
+        let first = series.first_exemplar as usize;
+        self.exemplars.get(first..first + series.exemplars as usize).unwrap_or_default()
+    }
+
+    /// Names and values of an exemplar's labels, as of [`DecodedV1::labels`].
+    pub fn exemplar_labels<'a>(
+        &'a self,
+        exemplar: &Exemplar,
+        body: &'a [u8],
+    ) -> impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone + 'a {
+        self.exemplar_labels[exemplar.labels.start as usize..exemplar.labels.end as usize]
+            .iter()
+            .map(|pair| (slice(body, pair.name), slice(body, pair.value)))
+    }
+
+    pub(super) fn push_histogram(&mut self, walk: Walk<'_>) -> Result<(), WireError> {
+        if self.histograms.len() >= extras::MAX_HISTOGRAMS {
+            return Err(WireError::refused(format!(
+                "write request has more than {} histograms; send fewer per request",
+                extras::MAX_HISTOGRAMS
+            )));
+        }
+        let histogram = extras::histogram(walk, &mut self.buckets_left)?;
+        self.histograms.push(histogram);
+        Ok(())
+    }
+
+    pub(super) fn push_exemplar(&mut self, walk: Walk<'_>) -> Result<(), WireError> {
+        check_exemplar_limit(self)?;
+        let first = self.exemplar_labels.len();
+        let mut labels = extras::InMessage {
+            out: &mut self.exemplar_labels,
+            left: extras::MAX_EXEMPLAR_LABELS,
+            too_many: false,
+        };
+        let (value, timestamp) = extras::exemplar(walk, &mut labels)?;
+        let too_many = labels.too_many;
+        let utf8 = self.exemplar_labels[first..].iter().all(|pair| is_utf8(walk.bytes, pair));
+        let fault = match (too_many, utf8) {
+            (true, _) => Some(SeriesFault::TooManyLabels),
+            (_, false) => Some(SeriesFault::Utf8),
+            _ => None,
+        };
+        let labels = first as u32..self.exemplar_labels.len() as u32;
+        self.exemplars.push(Exemplar { labels, value, timestamp, fault });
+        Ok(())
+    }
+
+    /// Counts an entry, and keeps it while there are few.
+    pub(super) fn push_metadata(&mut self, metadata: Metadata) {
+        self.metadata_count += 1;
+        if self.metadata.len() < extras::MAX_METADATA {
+            self.metadata.push(metadata);
+        }
     }
 
     /// Native histograms of all series.
@@ -122,6 +241,10 @@ impl DecodedV1 {
         self.series.capacity() * size_of::<Series>()
             + self.labels.capacity() * size_of::<LabelPair>()
             + self.samples.capacity() * size_of::<Sample>()
+            + self.histograms.capacity() * size_of::<HistogramSample>()
+            + self.exemplars.capacity() * size_of::<Exemplar>()
+            + self.exemplar_labels.capacity() * size_of::<LabelPair>()
+            + self.metadata.capacity() * size_of::<Metadata>()
     }
 
     /// Names and values of a series' labels as bytes, in the sender's order. `body` is what was decoded;
@@ -143,6 +266,9 @@ impl DecodedV1 {
         match series.fault {
             Some(SeriesFault::Utf8) => return Err(LabelFault::Utf8),
             Some(SeriesFault::TooManyLabels) => return Err(LabelFault::TooMany(self.max_labels)),
+            Some(SeriesFault::OddReferences) => return Err(LabelFault::OddReferences),
+            Some(SeriesFault::LabelReference) => return Err(LabelFault::LabelReference),
+            Some(SeriesFault::MetadataReference) => return Err(LabelFault::MetadataReference),
             None => {}
         }
         out.reserve(series.raw_labels.len());
@@ -221,4 +347,24 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 pub(super) fn is_utf8(body: &[u8], pair: &LabelPair) -> bool {
     let valid = |span| std::str::from_utf8(slice(body, span)).is_ok();
     valid(pair.name) && valid(pair.value)
+}
+
+pub(super) fn check_series_limit(columns: &DecodedV1, limits: &Limits) -> Result<(), WireError> {
+    if columns.series.len() < limits.max_series {
+        return Ok(());
+    }
+    Err(WireError::refused(format!(
+        "write request has more than {} series; send fewer per request",
+        limits.max_series
+    )))
+}
+
+pub(super) fn check_exemplar_limit(columns: &DecodedV1) -> Result<(), WireError> {
+    if columns.exemplars.len() < extras::MAX_EXEMPLARS {
+        return Ok(());
+    }
+    Err(WireError::refused(format!(
+        "write request has more than {} exemplars; send fewer per request",
+        extras::MAX_EXEMPLARS
+    )))
 }

@@ -1,17 +1,17 @@
 //! Walks a `prometheus.WriteRequest` by hand into columns.
 //!
 //! Accepts whatever a protobuf library accepts: unknown fields, fields in any order and more than once,
-//! numbers longer than needed. Two differences: a label that is not UTF-8 spoils its series, not the request,
-//! and histograms, exemplars and metadata are counted, not read.
+//! numbers longer than needed. One difference: a text that is not UTF-8 spoils its series, exemplar or metadata,
+//! not the request.
 //!
 //! # Cost
 //! One pass over the body; no allocation once the columns have grown.
 
-use model::Sample;
+use model::{Sample, Timestamp};
 
 use super::columns::{DecodedV1, LabelPair, Series, SeriesFault};
 use super::walk::{Walk, Wire};
-use super::{Limits, columns};
+use super::{Limits, columns, extras};
 use crate::WireError;
 
 const LABEL_KEY: u8 = 1 << 3 | 2;
@@ -34,8 +34,8 @@ pub fn decode_v1(body: &[u8], limits: &Limits, out: &mut DecodedV1) -> Result<()
             }
             3 => {
                 walk.expect(wire, Wire::Bytes, "metadata")?;
-                walk.enter()?;
-                out.metadata += 1;
+                let metadata = extras::metadata_v1(walk.enter()?)?;
+                out.push_metadata(metadata);
             }
             _ => walk.skip(field, wire)?,
         }
@@ -46,15 +46,10 @@ pub fn decode_v1(body: &[u8], limits: &Limits, out: &mut DecodedV1) -> Result<()
 /// Reads one `TimeSeries` message as the next series of `out`; [`crate::pb`]'s copies of the message in other
 /// packages are equal on the wire.
 pub(crate) fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut DecodedV1) -> Result<(), WireError> {
-    if out.series.len() >= limits.max_series {
-        return Err(WireError::refused(format!(
-            "write request has more than {} series; send fewer per request",
-            limits.max_series
-        )));
-    }
+    columns::check_series_limit(out, limits)?;
     let first_label = out.labels.len();
     let first_sample = out.samples.len();
-    let (mut histograms, mut exemplars) = (0, 0);
+    let (first_histogram, first_exemplar) = (out.histograms.len() as u32, out.exemplars.len() as u32);
     let mut too_many = false;
     // The labels' stretch of the body, and whether anything else lies inside.
     let (mut raw_start, mut raw_end, mut whole) = (walk.at, walk.at, true);
@@ -90,13 +85,11 @@ pub(crate) fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut Decoded
             }
             3 => {
                 walk.expect(wire, Wire::Bytes, "an exemplar")?;
-                walk.enter()?;
-                exemplars += 1;
+                out.push_exemplar(walk.enter()?)?;
             }
             4 => {
                 walk.expect(wire, Wire::Bytes, "a histogram")?;
-                walk.enter()?;
-                histograms += 1;
+                out.push_histogram(walk.enter()?)?;
             }
             _ => walk.skip(field, wire)?,
         }
@@ -115,8 +108,10 @@ pub(crate) fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut Decoded
         labels: first_label as u32..out.labels.len() as u32,
         samples: first_sample as u32..out.samples.len() as u32,
         raw_labels,
-        histograms,
-        exemplars,
+        first_histogram,
+        first_exemplar,
+        histograms: out.histograms.len() as u32 - first_histogram,
+        exemplars: out.exemplars.len() as u32 - first_exemplar,
         fault,
     });
     Ok(())
@@ -146,7 +141,7 @@ fn usual_label(walk: &Walk<'_>) -> Option<(LabelPair, usize)> {
 }
 
 #[inline]
-fn label(mut walk: Walk<'_>) -> Result<LabelPair, WireError> {
+pub(super) fn label(mut walk: Walk<'_>) -> Result<LabelPair, WireError> {
     let mut pair = LabelPair { name: (0, 0), value: (0, 0) };
     while !walk.is_done() {
         let (field, wire) = walk.key()?;
@@ -185,4 +180,25 @@ fn sample(mut walk: Walk<'_>) -> Result<Sample, WireError> {
         }
     }
     Ok(sample)
+}
+
+/// A sample of version 2.0: the same, and when counting started (0: not said).
+pub(super) fn sample_with_start(mut walk: Walk<'_>) -> Result<(Sample, Timestamp), WireError> {
+    let (mut sample, mut start) = (Sample { timestamp: 0, value: 0.0 }, 0);
+    while !walk.is_done() {
+        let (field, wire) = walk.key()?;
+        match field {
+            1 => {
+                walk.expect(wire, Wire::Fixed64, "a sample's value")?;
+                sample.value = f64::from_bits(walk.fixed64()?);
+            }
+            2 | 3 => {
+                walk.expect(wire, Wire::Varint, "a sample's timestamp")?;
+                let t = walk.varint()? as i64;
+                *(if field == 2 { &mut sample.timestamp } else { &mut start }) = t;
+            }
+            _ => walk.skip(field, wire)?,
+        }
+    }
+    Ok((sample, start))
 }

@@ -1,20 +1,24 @@
-//! Remote write bodies: bounded decompression, a hand-walked decoder of version 1.0, and an encoder.
+//! Remote write bodies: bounded decompression, hand-walked decoders of versions 1.0 and 2.0, and an encoder.
 //!
-//! Step one of every write: `body -> decompress -> decode_v1 -> columns`. Labels stay where they are in the
+//! Step one of every write: `body -> decompress -> decode_v1 or decode_v2 -> columns`. Labels stay where they are in the
 //! decompressed body; columns hold ranges into it, so nothing is allocated once the buffers have grown.
 
 mod columns;
 mod decode;
 mod encode;
+mod extras;
 mod peer;
 mod snappy;
+mod v2;
 mod walk;
 
 pub use columns::{DecodedV1, LabelFault, LabelPair, Series, SeriesFault};
 pub use decode::decode_v1;
 pub use encode::{compress, encode_v1};
+pub use extras::{Exemplar, HistogramSample, Metadata};
 pub use peer::{PeerEncoder, PeerWrite, decode_peer};
 pub use snappy::decompress;
+pub use v2::{DecodedV2, decode_v2};
 
 /// How much one request may be and hold; beyond them it is refused before memory is spent on it.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,7 @@
 //! The hand-walked decoder against a protobuf library: the same on whatever the library accepts, calm on the rest.
 
+mod common;
+
 use std::ops::Range;
 
 use model::{Kind, Labels, Sample};
@@ -26,14 +28,18 @@ fn any_sample() -> impl Strategy<Value = pb::Sample> {
 fn any_request() -> impl Strategy<Value = pb::WriteRequest> {
     let exemplar = (any_labels(), any::<f64>(), any::<i64>())
         .prop_map(|(labels, value, timestamp)| pb::Exemplar { labels, value, timestamp });
-    let histogram =
-        (any::<f64>(), any::<i32>(), vec(any::<i64>(), 0..4)).prop_map(|(sum, schema, positive_deltas)| {
-            pb::Histogram { sum, schema, positive_deltas, ..Default::default() }
+    let series =
+        (any_labels(), vec(any_sample(), 0..5), vec(exemplar, 0..2), vec(common::any_histogram(), 0..2))
+            .prop_map(|(labels, samples, exemplars, histograms)| pb::TimeSeries {
+                labels,
+                samples,
+                exemplars,
+                histograms,
+            });
+    let metadata =
+        (0i32..9, any_text(), any_text(), any_text()).prop_map(|(r#type, help, unit, metric_family_name)| {
+            pb::MetricMetadata { r#type, help, unit, metric_family_name }
         });
-    let series = (any_labels(), vec(any_sample(), 0..5), vec(exemplar, 0..2), vec(histogram, 0..2)).prop_map(
-        |(labels, samples, exemplars, histograms)| pb::TimeSeries { labels, samples, exemplars, histograms },
-    );
-    let metadata = any_text().prop_map(|help| pb::MetricMetadata { r#type: 1, help, ..Default::default() });
     (vec(series, 0..6), vec(metadata, 0..3))
         .prop_map(|(timeseries, metadata)| pb::WriteRequest { timeseries, metadata })
 }
@@ -44,6 +50,11 @@ fn assert_same(body: &[u8], theirs: &pb::WriteRequest) {
     decode_v1(body, &Limits::default(), &mut ours).unwrap();
     assert_eq!(ours.series().len(), theirs.timeseries.len());
     assert_eq!(ours.metadata_count() as usize, theirs.metadata.len());
+    for (entry, theirs) in ours.metadata().iter().zip(&theirs.metadata) {
+        let texts = (Some(theirs.metric_family_name.as_str()), theirs.help.as_str(), theirs.unit.as_str());
+        assert_eq!(ours.metadata_texts(entry, body), Some(texts));
+        assert_eq!(i32::from(entry.kind), if theirs.r#type <= 7 { theirs.r#type } else { 0 });
+    }
     for (series, theirs) in ours.series().iter().zip(&theirs.timeseries) {
         assert_eq!(series.fault, None);
         assert_eq!(series.histograms as usize, theirs.histograms.len());
@@ -55,6 +66,18 @@ fn assert_same(body: &[u8], theirs: &pb::WriteRequest) {
         let samples: Vec<_> =
             theirs.samples.iter().map(|s| Sample { timestamp: s.timestamp, value: s.value }).collect();
         assert_eq!(ours.samples_of(series), samples);
+        for (ours, theirs) in ours.histograms_of(series).iter().zip(&theirs.histograms) {
+            common::assert_same_histogram(ours, theirs, 0);
+        }
+        for (exemplar, theirs) in ours.exemplars_of(series).iter().zip(&theirs.exemplars) {
+            assert_eq!(
+                (exemplar.timestamp, exemplar.value.to_bits()),
+                (theirs.timestamp, theirs.value.to_bits())
+            );
+            let expected = theirs.labels.iter().map(|l| (l.name.as_bytes(), l.value.as_bytes()));
+            assert!(ours.exemplar_labels(exemplar, body).eq(expected));
+            assert_eq!(exemplar.fault, None);
+        }
         // The canonical form is the one that the model makes of the same pairs, or both refuse.
         let mut canonical = Vec::new();
         let made = Labels::from_pairs(theirs.labels.iter().map(|l| (&l.name, &l.value)));
