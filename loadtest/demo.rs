@@ -159,16 +159,11 @@ fn scrape_all(demo: &mut Demo, at: i64, start: i64, end: i64) {
                 }
             }
             let labels = [("method", method), ("path", path), ("status", status)];
-            for bucket in 0..=bounds.len() {
+            for (bucket, count) in buckets[k].clone().into_iter().enumerate() {
                 let le = bounds.get(bucket).map_or("+Inf".to_owned(), |le| le.to_string());
                 let with_le = [labels[0], labels[1], labels[2], ("le", le.as_str())];
-                demo.put(
-                    time,
-                    "demo_api_request_duration_seconds_bucket",
-                    buckets[k][bucket] as f64,
-                    instance,
-                    &with_le,
-                );
+                let name = "demo_api_request_duration_seconds_bucket";
+                demo.put(time, name, count as f64, instance, &with_le);
             }
             demo.put(
                 time,
