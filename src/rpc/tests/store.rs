@@ -365,6 +365,7 @@ async fn info_and_readiness() {
         ready: true,
         roles: vec!["receive".to_owned()],
         uploaded_before: Some(77),
+        ring_members: vec!["a:10901".to_owned()],
         version: "0.1.0".to_owned(),
     };
     backend.node = Some(node.clone());
