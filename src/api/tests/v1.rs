@@ -79,6 +79,11 @@ async fn instant_and_range_values() {
         get(&app, "/api/v1/format_query?query=sum+by(job)(up%3E%3D0)").await,
         (200, r#"{"status":"success","data":"sum by (job) (up \u003e= 0)"}"#.into())
     );
+    assert_eq!(
+        post(&app, "/api/v1/parse_query", "query=-1").await,
+        (200, r#"{"status":"success","data":{"type":"numberLiteral","val":"-1"}}"#.into())
+    );
+    assert_eq!(get(&app, "/api/v1/parse_query?query=up%7B").await.0, 400);
     let (status, body) = get(&app, "/api/v1/query?query=up&limit=1&stats=true").await;
     assert_eq!(status, 200);
     assert!(body.contains(r#""stats":{"timings":{"evalTotalTime":"#), "{body}");

@@ -10,6 +10,7 @@ mod read;
 mod result;
 mod series;
 mod status;
+mod tree;
 
 pub use status::rfc3339;
 
@@ -188,7 +189,7 @@ fn max_source_resolution(text: &str, step: Option<i64>) -> Result<i64, Problem> 
 }
 
 /// Every path that [`router`] serves, for [`crate::Door::with_paths`].
-pub const PATHS: [&str; 15] = [
+pub const PATHS: [&str; 16] = [
     "/api/v1/query",
     "/api/v1/query_range",
     "/api/v1/series",
@@ -201,6 +202,7 @@ pub const PATHS: [&str; 15] = [
     "/api/v1/alerts",
     "/api/v1/query_exemplars",
     "/api/v1/format_query",
+    "/api/v1/parse_query",
     "/api/v1/status/buildinfo",
     "/api/v1/status/runtimeinfo",
     "/api/v1/status/flags",
@@ -219,6 +221,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/query_range", asked(get(query::range).post(query::range)))
         .route("/api/v1/query_exemplars", asked(get(query::exemplars).post(query::exemplars)))
         .route("/api/v1/format_query", asked(get(query::format).post(query::format)))
+        .route("/api/v1/parse_query", asked(get(query::tree).post(query::tree)))
         .route("/api/v1/series", asked(get(series::series).post(series::series)))
         .route("/api/v1/labels", asked(get(series::label_names).post(series::label_names)))
         .route("/api/v1/label/{name}/values", asked(get(series::label_values)))

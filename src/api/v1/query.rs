@@ -200,3 +200,11 @@ pub(super) async fn format(params: Params) -> Result<Response, Problem> {
     crate::json::text(&mut out, &tree.to_string());
     Ok(Reply::new(Written(out), Notes::default()).into_response())
 }
+
+/// The query's tree, for those who show it.
+pub(super) async fn tree(params: Params) -> Result<Response, Problem> {
+    let tree = promql::parse(params.get("query")).map_err(|why| Problem::parameter("query", why))?;
+    let mut out = Vec::new();
+    super::tree::write(&mut out, &tree);
+    Ok(Reply::new(Written(out), Notes::default()).into_response())
+}
