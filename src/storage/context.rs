@@ -194,6 +194,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods)]
     fn cancel_and_deadline() {
         let now = Instant::now();
         let cancel = Cancel::new(Some(now + std::time::Duration::from_secs(1)));
