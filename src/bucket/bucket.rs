@@ -126,6 +126,12 @@ impl Bucket {
         &self.inner.name
     }
 
+    /// What tells this bucket from every other: kind, endpoint, name and prefix. No secret is in it.
+    pub fn identity(&self) -> String {
+        let Inner { provider, endpoint, name, prefix, .. } = &*self.inner;
+        format!("{provider:?} {endpoint} {name} {prefix}")
+    }
+
     pub fn provider(&self) -> Provider {
         self.inner.provider
     }

@@ -1,7 +1,8 @@
 //! Which blocks of one folder are in the bucket, remembered across restarts.
 //!
 //! The file is Thanos's `thanos.shipper.json`, so that either program can take over the other's folder. It
-//! saves requests and decides which blocks may be deleted here; the bucket stays the truth.
+//! saves requests and decides which blocks may be deleted here; the bucket stays the truth. It also names the
+//! bucket, in a key that Thanos passes over: what lies in one bucket is not in another.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub struct Ledger {
     path: PathBuf,
     world: World,
     uploaded: BTreeSet<BlockId>,
+    /// [`crate::Bucket::identity`]; none where Thanos wrote the file.
+    bucket: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -28,6 +31,8 @@ struct Content {
     version: u32,
     #[serde(default)]
     uploaded: Option<Vec<BlockId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bucket: Option<String>,
 }
 
 impl Ledger {
@@ -35,14 +40,15 @@ impl Ledger {
     /// be asked of the bucket again.
     pub fn open(world: &World, folder: &Path) -> Result<Ledger, Error> {
         let path = folder.join(FILE);
-        let mut ledger = Ledger { path, world: world.clone(), uploaded: BTreeSet::new() };
+        let mut ledger = Ledger { path, world: world.clone(), uploaded: BTreeSet::new(), bucket: None };
         if !world.disk.exists(&ledger.path) {
             return Ok(ledger);
         }
         let bytes = world.disk.read(&ledger.path).map_err(|e| ledger.failed("read", e))?;
         match serde_json::from_slice::<Content>(&bytes) {
-            Ok(Content { version: 1, uploaded }) => {
+            Ok(Content { version: 1, uploaded, bucket }) => {
                 ledger.uploaded.extend(uploaded.unwrap_or_default());
+                ledger.bucket = bucket;
             }
             Ok(Content { version, .. }) => {
                 let message = format!(
@@ -56,6 +62,19 @@ impl Ledger {
             }
         }
         Ok(ledger)
+    }
+
+    /// The same for the bucket of this identity: a ledger of another bucket says nothing of it.
+    pub fn of_bucket(mut self, identity: &str) -> Ledger {
+        if let Some(before) = self.bucket.as_deref().filter(|before| *before != identity) {
+            tracing::warn!(
+                path = %self.path.display(), before, now = identity, blocks = self.uploaded.len(),
+                "upload ledger is of another bucket: this one is asked for every block"
+            );
+            self.uploaded.clear();
+        }
+        self.bucket = Some(identity.to_owned());
+        self
     }
 
     pub fn contains(&self, id: BlockId) -> bool {
@@ -79,7 +98,11 @@ impl Ledger {
     }
 
     fn write(&self) -> Result<(), Error> {
-        let content = Content { version: 1, uploaded: Some(self.uploaded.iter().copied().collect()) };
+        let content = Content {
+            version: 1,
+            uploaded: Some(self.uploaded.iter().copied().collect()),
+            bucket: self.bucket.clone(),
+        };
         let mut text = Vec::new();
         let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         content
@@ -100,6 +123,24 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ledger_of_another_bucket_counts_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = World::real();
+        let (one, two) = (BlockId::from_parts(1, 0), BlockId::from_parts(2, 0));
+        let open = |bucket: &str| Ledger::open(&world, dir.path()).unwrap().of_bucket(bucket);
+        // As Thanos wrote it: of an unknown bucket, and believed.
+        Ledger::open(&world, dir.path()).unwrap().record(one).unwrap();
+        let mut ledger = open("a");
+        assert!(ledger.contains(one));
+        ledger.record(two).unwrap();
+        assert!(open("a").contains(one) && open("a").contains(two));
+        assert!(open("b").uploaded().is_empty());
+        let mut ledger = open("b");
+        ledger.record(two).unwrap();
+        assert!(!open("b").contains(one) && open("b").contains(two) && open("a").uploaded().is_empty());
+    }
 
     #[test]
     fn it_is_thanos_file_and_survives_damage() {

@@ -144,8 +144,8 @@ impl Shipper {
     }
 
     async fn open(&self, folder: &Path) -> Result<Ledger, Error> {
-        let (world, folder) = (self.world.clone(), folder.to_owned());
-        off_thread(move || Ledger::open(&world, &folder)).await
+        let (world, folder, identity) = (self.world.clone(), folder.to_owned(), self.bucket.identity());
+        off_thread(move || Ok(Ledger::open(&world, &folder)?.of_bucket(&identity))).await
     }
 
     async fn record(&self, mut ledger: Ledger, id: BlockId) -> Result<Ledger, Error> {
