@@ -144,8 +144,17 @@ impl Admission {
     }
 }
 
-/// Whether encoding and type are those of remote write 1.0.
-pub fn check_head(headers: &HeaderMap) -> Result<(), Denial> {
+/// The message that a body holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// `prometheus.WriteRequest`: remote write 1.0.
+    V1,
+    /// `io.prometheus.write.v2.Request`: remote write 2.0.
+    V2,
+}
+
+/// Which version of remote write encoding and type say this is; neither names any other.
+pub fn check_head(headers: &HeaderMap) -> Result<Version, Denial> {
     let text = |name: HeaderName| match headers.get(&name) {
         None => Ok(""),
         Some(value) => {
@@ -161,9 +170,10 @@ pub fn check_head(headers: &HeaderMap) -> Result<(), Denial> {
     check_type(text(header::CONTENT_TYPE)?)
 }
 
-fn check_type(content_type: &str) -> Result<(), Denial> {
+/// The type alone decides, as in Prometheus; the version header repeats it and is not asked.
+fn check_type(content_type: &str) -> Result<Version, Denial> {
     if content_type.trim().is_empty() {
-        return Ok(());
+        return Ok(Version::V1);
     }
     let unsupported = || {
         Denial::Unsupported(format!(
@@ -174,28 +184,24 @@ fn check_type(content_type: &str) -> Result<(), Denial> {
     if !parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-protobuf")) {
         return Err(unsupported());
     }
+    let mut version = Version::V1;
     for part in parts.filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').ok_or_else(unsupported)?;
         if !name.trim().eq_ignore_ascii_case("proto") {
             continue;
         }
-        match value.trim().trim_matches('"') {
-            "prometheus.WriteRequest" => {}
-            "io.prometheus.write.v2.Request" => {
-                return Err(Denial::Unsupported(
-                    "remote write 2.0 is not accepted by this version; set protobuf_message: \
-                     prometheus.WriteRequest in the sender's remote_write"
-                        .to_owned(),
-                ));
-            }
+        version = match value.trim().trim_matches('"') {
+            "prometheus.WriteRequest" => Version::V1,
+            "io.prometheus.write.v2.Request" => Version::V2,
             other => {
                 return Err(Denial::Unsupported(format!(
-                    "protobuf message {other:?} is not known; send prometheus.WriteRequest"
+                    "protobuf message {other:?} is not known; send prometheus.WriteRequest or \
+                     io.prometheus.write.v2.Request"
                 )));
             }
-        }
+        };
     }
-    Ok(())
+    Ok(version)
 }
 
 /// Whose write it is: by the configured header, else by Thanos's, else the default.
@@ -244,9 +250,9 @@ mod tests {
     #[test]
     fn types_and_encodings() {
         let check = |name: &str, value: &str| check_head(&headers(&[(name, value)]));
-        assert_eq!(check_head(&HeaderMap::new()), Ok(()));
+        assert_eq!(check_head(&HeaderMap::new()), Ok(Version::V1));
         for encoding in ["snappy", "Snappy", ""] {
-            assert_eq!(check("content-encoding", encoding), Ok(()));
+            assert_eq!(check("content-encoding", encoding), Ok(Version::V1));
         }
         for encoding in ["gzip", "deflate", "zstd", "snappy, gzip"] {
             assert!(matches!(check("content-encoding", encoding), Err(Denial::Unsupported(_))), "{encoding}");
@@ -257,15 +263,19 @@ mod tests {
             "application/x-protobuf; proto=prometheus.WriteRequest",
             "Application/X-Protobuf; charset=utf-8",
         ] {
-            assert_eq!(check("content-type", good), Ok(()), "{good}");
+            assert_eq!(check("content-type", good), Ok(Version::V1), "{good}");
         }
         for bad in
             ["application/json", "image/png", "application/x-protobuf;x", "application/x-protobuf;proto=y"]
         {
             assert!(matches!(check("content-type", bad), Err(Denial::Unsupported(_))), "{bad}");
         }
-        let v2 = check("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request");
-        assert!(matches!(v2, Err(Denial::Unsupported(text)) if text.contains("2.0 is not accepted")));
+        for two in [
+            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            "application/x-protobuf; proto=\"io.prometheus.write.v2.Request\"; charset=utf-8",
+        ] {
+            assert_eq!(check("content-type", two), Ok(Version::V2), "{two}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 
 use model::{InvalidLabels, Labels, METRIC_NAME, TenantId, placement_hash};
 use storage::{Refusal, WriteBatch};
-use wire::remote_write::{self, DecodedV1, Limits};
+use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Series};
 
 use crate::status::{Denial, Example};
 
@@ -84,42 +84,91 @@ fn decode_with(tenant: &TenantId, body: &[u8], limits: &Limits, scratch: &mut Sc
     let plain = remote_write::decompress(body, limits, space).map_err(deny)?;
     remote_write::decode_v1(plain, limits, columns).map_err(deny)?;
     for series in columns.series() {
-        let samples = columns.samples_of(series);
-        let kinds = samples.len() as u64 + u64::from(series.histograms);
-        if kinds == 0 {
-            // Exemplars alone, or nothing at all.
-            continue;
-        }
-        let fault = match columns.canonical(series, plain, labels) {
-            Err(fault) => Some(fault.to_string()),
-            Ok(()) if !has_name(labels) => Some("metric name is missing: no label __name__".to_owned()),
-            Ok(()) => None,
-        };
-        let shown = || shown(columns.labels(series, plain));
-        if let Some(detail) = fault {
-            let timestamp = samples.first().map(|s| s.timestamp);
-            decoded.aside.put(Refusal::InvalidLabels, kinds, || Example {
-                series: shown(),
-                timestamp,
-                reason: Refusal::InvalidLabels,
-                detail: Some(detail),
-            });
-            continue;
-        }
-        if series.histograms > 0 {
-            decoded.aside.put(Refusal::Unsupported, u64::from(series.histograms), || Example {
-                series: shown(),
-                timestamp: None,
-                reason: Refusal::Unsupported,
-                detail: None,
-            });
-        }
-        if !samples.is_empty() {
-            let hash = placement_hash(tenant.as_str(), labels);
-            decoded.batch.push(labels, hash, samples.iter().copied());
-        }
+        take(tenant, columns, series, plain, labels, decoded);
     }
     Ok(())
+}
+
+#[derive(Default)]
+struct ScratchV2 {
+    body: Vec<u8>,
+    columns: DecodedV2,
+    labels: Vec<u8>,
+    decoded: Decoded,
+}
+
+thread_local! {
+    static SCRATCH_V2: RefCell<ScratchV2> = RefCell::default();
+}
+
+/// As [`decode_v1`] for a snappy-compressed `io.prometheus.write.v2.Request`.
+pub fn decode_v2<R>(
+    tenant: &TenantId,
+    body: &[u8],
+    limits: &Limits,
+    then: impl FnOnce(&mut Decoded) -> R,
+) -> Result<R, Denial> {
+    let mut scratch = SCRATCH_V2.take();
+    let ScratchV2 { body: space, columns, labels, decoded } = &mut scratch;
+    decoded.batch.clear();
+    decoded.aside = Aside::default();
+    let plain = remote_write::decompress(body, limits, space).map_err(deny)?;
+    remote_write::decode_v2(plain, limits, columns).map_err(deny)?;
+    for series in columns.columns.series() {
+        take(tenant, &columns.columns, series, plain, labels, decoded);
+    }
+    let answer = then(decoded);
+    if scratch.body.capacity() + scratch.columns.capacity_bytes() <= KEEP_BYTES {
+        SCRATCH_V2.set(scratch);
+    }
+    Ok(answer)
+}
+
+/// Takes a parsed series into the batch, or sets it aside; true if its samples are now in the batch.
+pub fn take(
+    tenant: &TenantId,
+    columns: &DecodedV1,
+    series: &Series,
+    plain: &[u8],
+    labels: &mut Vec<u8>,
+    decoded: &mut Decoded,
+) -> bool {
+    let samples = columns.samples_of(series);
+    let kinds = samples.len() as u64 + u64::from(series.histograms);
+    if kinds == 0 {
+        // Exemplars alone, or nothing at all.
+        return false;
+    }
+    let fault = match columns.canonical(series, plain, labels) {
+        Err(fault) => Some(fault.to_string()),
+        Ok(()) if !has_name(labels) => Some("metric name is missing: no label __name__".to_owned()),
+        Ok(()) => None,
+    };
+    let shown = || shown(columns.labels(series, plain));
+    if let Some(detail) = fault {
+        let timestamp = samples.first().map(|s| s.timestamp);
+        decoded.aside.put(Refusal::InvalidLabels, kinds, || Example {
+            series: shown(),
+            timestamp,
+            reason: Refusal::InvalidLabels,
+            detail: Some(detail),
+        });
+        return false;
+    }
+    if series.histograms > 0 {
+        decoded.aside.put(Refusal::Unsupported, u64::from(series.histograms), || Example {
+            series: shown(),
+            timestamp: None,
+            reason: Refusal::Unsupported,
+            detail: None,
+        });
+    }
+    if samples.is_empty() {
+        return false;
+    }
+    let hash = placement_hash(tenant.as_str(), labels);
+    decoded.batch.push(labels, hash, samples.iter().copied());
+    true
 }
 
 fn deny(error: wire::WireError) -> Denial {
@@ -305,6 +354,8 @@ mod tests {
             let body = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
             let _ = decode_v1(&tenant(), &body, &Limits::default(), |_| ());
             let _ = decode_v1(&tenant(), &plain, &Limits::default(), |_| ());
+            let _ = decode_v2(&tenant(), &body, &Limits::default(), |_| ());
+            let _ = decode_v2(&tenant(), &plain, &Limits::default(), |_| ());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP doors for writes: three paths for remote write, all alike, and an answer for OTLP.
+//! The HTTP doors for writes: three paths for remote write 1.0 and 2.0, all alike, and an answer for OTLP.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use model::{TenantId, Timestamp};
 use runtime::{Pool, World};
 use storage::{Refusal, Verdict, WriteBatch};
 
-use crate::admit::{self, Admission};
+use crate::admit::{self, Admission, Version};
 use crate::decode::{self, Aside, Decoded};
 use crate::pending::Collected;
 use crate::quorum::Outcome;
@@ -71,16 +71,36 @@ pub fn router(door: Arc<WriteDoor>) -> Router {
 }
 
 async fn write(State(door): State<Arc<WriteDoor>>, request: Request) -> Response {
-    answer(match door.take(request).await {
-        Ok(summary) => status::of_summary(&summary),
-        Err(denial) => status::of_denial(&denial),
-    })
+    let version = match admit::check_head(request.headers()) {
+        Ok(version) => version,
+        Err(denial) => return answer(status::of_denial(&denial)),
+    };
+    let (reply, stored) = match door.take(request, version).await {
+        Ok(summary) => (status::of_summary(&summary), summary.accepted),
+        Err(denial) => (status::of_denial(&denial), 0),
+    };
+    let written = written(version, &reply, stored);
+    let mut response = answer(reply);
+    for (name, count) in written.into_iter().flatten() {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(count));
+    }
+    response
+}
+
+/// What a sender of 2.0 is told was written, refusals included; without these it takes the receiver for one of 1.0.
+/// After a 5xx it sends everything again, so that nothing counts as written yet.
+fn written(version: Version, reply: &Reply, samples: u64) -> Option<[(&'static str, u64); 3]> {
+    let samples = if reply.status < 500 { samples } else { 0 };
+    (version == Version::V2).then_some([
+        ("x-prometheus-remote-write-samples-written", samples),
+        ("x-prometheus-remote-write-histograms-written", 0),
+        ("x-prometheus-remote-write-exemplars-written", 0),
+    ])
 }
 
 async fn otlp() -> Response {
     answer(status::of_denial(&Denial::NotImplemented(
-        "OTLP is not accepted by this version; send Prometheus remote write 1.0 to /api/v1/receive"
-            .to_owned(),
+        "OTLP is not accepted by this version; send Prometheus remote write to /api/v1/receive".to_owned(),
     )))
 }
 
@@ -112,10 +132,9 @@ enum Next {
 }
 
 impl WriteDoor {
-    async fn take(&self, request: Request) -> Result<Summary, Denial> {
+    async fn take(&self, request: Request, version: Version) -> Result<Summary, Denial> {
         let judged_at = self.world.clock.now_ms();
         let (head, body) = request.into_parts();
-        admit::check_head(&head.headers)?;
         let tenant = admit::tenant_of(&head.headers, &self.tenancy)?;
         let replica = admit::replica_of(&head.headers, &self.replica_header)?;
         if replica > self.replication_factor {
@@ -126,7 +145,7 @@ impl WriteDoor {
         }
         let admitted = self.admission.read(&head.headers, body).await?;
         let here = self.writer.stores_here(replica);
-        let stage = self.stage(tenant.clone(), admitted.body, here, judged_at).await?;
+        let stage = self.stage(tenant.clone(), version, admitted.body, here, judged_at).await?;
         let mut summary = stage.summary;
         match stage.next {
             Next::Nothing => {}
@@ -149,6 +168,7 @@ impl WriteDoor {
     async fn stage(
         &self,
         tenant: TenantId,
+        version: Version,
         body: Vec<u8>,
         here: bool,
         judged_at: Timestamp,
@@ -156,7 +176,7 @@ impl WriteDoor {
         let (writer, limits) = (Arc::clone(&self.writer), *self.admission.limits());
         let (rates, now) = (Arc::clone(&self.rates), self.world.clock.monotonic());
         let staged = self.pool.run(move || {
-            decode::decode_v1(&tenant, &body, &limits, |Decoded { batch, aside }| {
+            let then = |Decoded { batch, aside }: &mut Decoded| {
                 let (samples, series) = (batch.samples().len(), batch.series().len());
                 rates.take(&tenant, samples as u64, now)?;
                 let mut summary = Summary::default();
@@ -177,7 +197,11 @@ impl WriteDoor {
                     Next::Replicate(plan, Arc::new(std::mem::take(batch)))
                 };
                 Ok(Stage { summary, samples, series, next })
-            })
+            };
+            match version {
+                Version::V1 => decode::decode_v1(&tenant, &body, &limits, then),
+                Version::V2 => decode::decode_v2(&tenant, &body, &limits, then),
+            }
         });
         staged.await.map_err(|error| Denial::Busy(error.to_string()))??
     }

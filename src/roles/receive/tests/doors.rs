@@ -82,7 +82,9 @@ async fn what_is_no_write_is_turned_away() {
     // The declared size is 4 GiB, in five bytes.
     let bomb = vec![0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0];
     let garbage = wire::remote_write::compress(b"\x0a\xff\xff\xff\xff\x0f garbage").unwrap();
+    let garbage2 = wire::remote_write::compress(b"\x2a\xff\xff\xff\xff\x0f garbage").unwrap();
     let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let v3 = "application/x-protobuf;proto=io.prometheus.write.v3.Request";
     for (case, headers, body, status, part) in [
         ("truncated snappy", vec![], cut, 400, "not a snappy block"),
         ("corrupt snappy", vec![], corrupt, 400, "not a snappy block"),
@@ -93,7 +95,8 @@ async fn what_is_no_write_is_turned_away() {
         ("not protobuf", vec![], garbage, 400, ""),
         ("gzip", vec![("Content-Encoding", "gzip")], good(), 415, "sent as snappy"),
         ("json", vec![("Content-Type", "application/json")], good(), 415, "application/x-protobuf"),
-        ("version 2", vec![("Content-Type", v2)], good(), 415, "2.0 is not accepted"),
+        ("version 3", vec![("Content-Type", v3)], good(), 415, "io.prometheus.write.v2.Request"),
+        ("version 2, garbage", vec![("Content-Type", v2)], garbage2, 400, "cut short"),
         ("tenant ..", vec![("THANOS-TENANT", "..")], good(), 400, "is a path"),
         ("tenant with slash", vec![("THANOS-TENANT", "../etc/passwd")], good(), 400, "contains '/'"),
         ("replica", vec![("THANOS-REPLICA", "2")], good(), 400, "replication factor"),
