@@ -3,6 +3,7 @@
 //! Every other crate speaks in these types. This crate does no I/O, reads no clock and knows no protocol,
 //! file format or configuration.
 
+mod conflict;
 mod error;
 pub mod histogram;
 mod labels;
@@ -12,6 +13,7 @@ mod sample;
 mod tenant;
 mod time;
 
+pub use conflict::compare_conflict;
 pub use error::Kind;
 pub use histogram::{FloatHistogram, Histogram, InvalidHistogram, Native};
 pub use labels::{InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME, placement_hash};

@@ -39,10 +39,20 @@ impl Columns {
 
 /// Appends the samples of `chunks` that lie in `range` to `out`: sorted by time, each time once. Where two
 /// chunks have different values for one time, [`pick_conflict`] decides, whatever their order.
+///
+/// Chunks of histograms are refused; [`crate::decode_mixed`] reads them.
 pub fn decode_series(chunks: &[ChunkData], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
+    decode_floats(chunks.iter(), range, out)
+}
+
+pub(crate) fn decode_floats<'a>(
+    chunks: impl Iterator<Item = &'a ChunkData>,
+    range: TimeRange,
+    out: &mut Columns,
+) -> Result<(), Error> {
     let first = out.len();
     let mut tangled = false;
-    for chunk in chunks.iter().filter(|c| c.range.overlaps(&range)) {
+    for chunk in chunks.filter(|c| c.range.overlaps(&range)) {
         if chunk.encoding != Encoding::Xor {
             return Err(Error::new(
                 Kind::Refused,

@@ -8,6 +8,7 @@
 mod columns;
 mod context;
 mod error;
+mod histograms;
 mod merge;
 mod select;
 mod write;
@@ -16,6 +17,7 @@ pub use chunk::ChunkData;
 pub use columns::{Columns, decode_series};
 pub use context::{Budget, Cancel, Context, Reservation};
 pub use error::Error;
+pub use histograms::{HistogramColumns, decode_mixed};
 pub use merge::{Merge, collect, from_entries};
 pub use select::{
     Hints, LabelRequest, Listed, Notes, PartialResponse, Select, SelectRequest, SeriesEntry, SeriesSet,
