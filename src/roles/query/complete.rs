@@ -24,6 +24,8 @@ pub struct Needed {
     pub seat: Seat,
     /// Why it did not answer, or not to the end.
     pub missing: Option<String>,
+    /// A receiver that answers, but lost its disk after some of what is asked for was acknowledged.
+    pub forgot: bool,
 }
 
 /// What becomes of an incomplete answer.
@@ -49,9 +51,10 @@ pub enum Judgement {
 
 /// Judges an answer by the endpoints it needed.
 pub fn judge(needed: &[Needed], tolerance: Tolerance) -> Judgement {
-    let missing: Vec<&Needed> = needed.iter().filter(|n| n.missing.is_some()).collect();
-    let receivers = needed.iter().filter(|n| matches!(n.seat, Seat::Receiver { .. })).count();
-    let receivers_missing = missing.iter().filter(|n| matches!(n.seat, Seat::Receiver { .. })).count() as u32;
+    let missing: Vec<&Needed> = needed.iter().filter(|n| n.missing.is_some() || n.forgot).collect();
+    let is_receiver = |n: &Needed| matches!(n.seat, Seat::Receiver { .. });
+    let receivers = needed.iter().filter(|n| is_receiver(n)).count();
+    let receivers_missing = missing.iter().filter(|n| is_receiver(n)).count() as u32;
     // Where receivers disagree about W, the smallest is the one that every acknowledged sample has met.
     let quorum = needed.iter().filter_map(|n| match n.seat {
         Seat::Receiver { write_quorum } => Some(write_quorum.max(1)),
@@ -92,7 +95,12 @@ fn describe(one: &Needed) -> String {
         Seat::Leaf => "endpoint",
         Seat::Unknown => "endpoint (never reached yet)",
     };
-    let why = one.missing.as_deref().unwrap_or("");
+    let Some(why) = &one.missing else {
+        return format!(
+            "{what} {} lost its disk and does not have what was acknowledged before",
+            one.address
+        );
+    };
     format!("{what} {} did not answer: {why}", one.address)
 }
 
@@ -105,6 +113,7 @@ mod tests {
             address: format!("{seat:?}-{i}"),
             seat,
             missing: (i < missing).then(|| "down".to_owned()),
+            forgot: false,
         };
         (0..n).map(one).collect()
     }
@@ -142,6 +151,20 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_that_lost_its_disk_is_a_missing_one_with_an_answer() {
+        let mut cluster = needed(Seat::Receiver { write_quorum: 2 }, 3, 0);
+        cluster[2].forgot = true;
+        assert_eq!(judge(&cluster, STRICT), Judgement::Complete);
+        cluster[0].missing = Some("down".to_owned());
+        let Judgement::Incomplete(text) = judge(&cluster, DEFAULT) else { panic!("must be incomplete") };
+        assert!(text.contains("lost its disk") && text.contains("2 of 3 receivers"), "{text}");
+        // Missing and forgetful is still one.
+        cluster[2].missing = Some("down".to_owned());
+        cluster[0].missing = None;
+        assert_eq!(judge(&cluster, STRICT), Judgement::Complete);
+    }
+
+    #[test]
     fn every_seat_with_every_tolerance() {
         for (seat, tolerance, missing, complete, partial) in [
             (Seat::Store, STRICT, 0, true, false),
@@ -169,6 +192,7 @@ mod tests {
             address: "new".into(),
             seat: Seat::Receiver { write_quorum: 1 },
             missing: None,
+            forgot: false,
         });
         let Judgement::Incomplete(text) = judge(&cluster, DEFAULT) else { panic!("must be incomplete") };
         assert!(text.contains("receiver Receiver { write_quorum: 3 }-0 did not answer: down"), "{text}");

@@ -36,6 +36,8 @@ pub struct State {
     pub error: Option<String>,
     pub checked_ms: Option<Timestamp>,
     pub answered_ms: Option<Timestamp>,
+    /// When it was found to have begun anew with an empty log: what was acknowledged before is not there.
+    pub reborn_ms: Option<Timestamp>,
     pub strict: bool,
     /// False once its name no longer leads to this address.
     pub listed: bool,
@@ -102,7 +104,16 @@ impl Endpoint {
         state.checked_ms = Some(now);
         let error = match answer {
             Ok(Ok(info)) => {
-                state.info = Some(info);
+                if state.info.as_ref().is_some_and(|before| lost_its_log(before, &info)) {
+                    tracing::error!(
+                        endpoint = %self.address,
+                        "receiver has begun anew with an empty log: it does not count for what was acknowledged \
+                         before; restart the querier once its copies are not needed any more"
+                    );
+                    state.reborn_ms = Some(now);
+                }
+                let known = state.info.take();
+                state.info = Some(remembering(info, known));
                 state.answered_ms = Some(now);
                 None
             }
@@ -382,6 +393,22 @@ fn write_quorum(info: &PeerInfo) -> Option<u32> {
     })
 }
 
+/// A node that starts does not know its log's name yet: the last one stays in mind.
+fn remembering(mut info: PeerInfo, known: Option<PeerInfo>) -> PeerInfo {
+    if let (Some(node), Some(before)) = (&mut info.node, known.and_then(|known| known.node))
+        && node.incarnation.is_empty()
+    {
+        node.incarnation = before.incarnation;
+    }
+    info
+}
+
+/// Whether a receiver has another log than before.
+fn lost_its_log(before: &PeerInfo, now: &PeerInfo) -> bool {
+    let (Some(x), Some(y)) = (&before.node, &now.node) else { return false };
+    !x.incarnation.is_empty() && !y.incarnation.is_empty() && x.incarnation != y.incarnation
+}
+
 /// Whether two answers come from one node that has moved: the same log, or the same name among its peers.
 fn same_node(a: &PeerInfo, b: &PeerInfo) -> bool {
     let (Some(x), Some(y)) = (&a.node, &b.node) else { return false };
@@ -421,6 +448,16 @@ mod tests {
         assert!(same_node(&receiver("a", "1"), &receiver("a", "2")));
         assert!(!same_node(&receiver("a", "1"), &receiver("b", "2")));
         assert!(!same_node(&receiver("a", ""), &receiver("b", "")));
+    }
+
+    #[test]
+    fn another_log_is_noticed_through_a_restart() {
+        let (before, after) = (receiver("a", "1"), receiver("a", "2"));
+        assert!(lost_its_log(&before, &after));
+        assert!(!lost_its_log(&before, &before));
+        let starting = remembering(receiver("a", ""), Some(before.clone()));
+        assert!(!lost_its_log(&before, &receiver("a", "")));
+        assert!(lost_its_log(&starting, &after));
     }
 
     #[test]

@@ -86,7 +86,12 @@ impl Fanout {
             if missing.is_none() {
                 plan.sources.push((endpoint.clone(), plan.needed.len()));
             }
-            plan.needed.push(Needed { address: endpoint.address.clone(), seat, missing });
+            let forgot = matches!(seat, Seat::Receiver { .. })
+                && state.reborn_ms.is_some_and(|at| range.start <= at.saturating_add(AHEAD));
+            plan.needed.push(Needed { address: endpoint.address.clone(), seat, missing, forgot });
+        }
+        if !tolerance.chosen {
+            plan.needed.extend(strangers(&self.endpoints.list()));
         }
         if let Judgement::Incomplete(message) = judge(&plan.needed, tolerance) {
             return Err(Error::new(Kind::Unavailable, message));
@@ -150,6 +155,32 @@ impl Fanout {
         Ok((union, notes, removed))
     }
 }
+
+/// Members of the receivers' ring that are not among the endpoints at all: they hold copies, and are missed like
+/// receivers that are away.
+fn strangers(endpoints: &[Arc<Endpoint>]) -> Vec<Needed> {
+    let (mut known, mut members, mut quorum) = (0, 0, 1);
+    for state in endpoints.iter().map(|endpoint| endpoint.state()) {
+        let Seat::Receiver { write_quorum } = state.seat() else { continue };
+        known += 1;
+        let named = state.info.and_then(|info| info.node).map_or(0, |node| node.ring_members.len());
+        if named > members {
+            (members, quorum) = (named, write_quorum);
+        }
+    }
+    let why =
+        format!("of a ring of {members} receivers only {known} are among the endpoints; add the others");
+    let stranger = |_| Needed {
+        address: "not configured here".to_owned(),
+        seat: Seat::Receiver { write_quorum: quorum },
+        missing: Some(why.clone()),
+        forgot: false,
+    };
+    (known..members).map(stranger).collect()
+}
+
+/// How far ahead of a receiver's clock the samples are that it acknowledges.
+const AHEAD: i64 = 10 * 60_000;
 
 struct Plan {
     /// Who is asked, with its index in `needed`.

@@ -173,6 +173,26 @@ async fn an_endpoint_that_was_never_reached_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn members_of_the_ring_that_are_no_endpoints_are_missed() {
+    let naming = |replica| {
+        let mut node = Node::receiver(replica, 3, SERIES);
+        if let Some(info) = &mut node.node {
+            info.ring_members = (0..3).map(|at| format!("receive-{at}:10901")).collect();
+        }
+        node
+    };
+    let nodes = [naming(0).serve().await, naming(1).serve().await];
+    // Two of three suffice, as when the third is away.
+    let (entries, notes) = by_default(&endpoints(&[&nodes[0], &nodes[1]]).await).await.unwrap();
+    assert_exact(&entries);
+    assert!(notes.is_empty(), "{notes:?}");
+    // One of three does not: an acknowledged sample may be on the other two.
+    let error = by_default(&endpoints(&[&nodes[0]]).await).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable);
+    assert!(error.message.contains("of a ring of 3 receivers only 1"), "{}", error.message);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_of_the_ring_that_was_never_reached_is_a_receiver_that_is_away() {
     let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let naming = |replica| {
