@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chunk::Encoding;
-use model::{Kind, Labels, TimeRange};
+use chunk::histogram::{FloatIter, IntIter};
+use model::{Kind, Labels, TimeRange, Timestamp};
 use runtime::World;
 
 use crate::index::series::{self, ChunkMeta, Decoder};
@@ -77,7 +78,7 @@ impl Block {
         self.inner.series_of(&Plan::new(&[], &self.inner.header)?)
     }
 
-    /// Reads every series and every chunk against its sum and decodes the samples of float chunks; the first fault
+    /// Reads every series and every chunk against its sum and decodes the samples of chunks that are not aggregates; the first fault
     /// is the error.
     pub fn verify(&self) -> Result<(), Error> {
         let mut decoder = Decoder::default();
@@ -86,9 +87,7 @@ impl Block {
             let labels = self.inner.decode(number, &mut decoder, last.as_ref())?;
             for at in &decoder.chunks {
                 let (encoding, payload) = self.inner.chunk(number, at)?;
-                if encoding == Encoding::Xor {
-                    self.inner.verify_samples(number, at, &payload)?;
-                }
+                self.inner.verify_samples(number, at, encoding, &payload)?;
             }
             last = Some(labels);
         }
@@ -175,26 +174,45 @@ impl Inner {
         chunks::decode_chunk(&bytes).map_err(|e| self.within(place(), e))
     }
 
-    fn verify_samples(&self, number: u32, at: &ChunkMeta, payload: &[u8]) -> Result<(), Error> {
-        let fail = |text: String| {
-            Err(self.within(format_args!("series {number}, chunk {:#x}", at.reference), Error::corrupt(text)))
+    fn verify_samples(
+        &self,
+        number: u32,
+        at: &ChunkMeta,
+        encoding: Encoding,
+        payload: &[u8],
+    ) -> Result<(), Error> {
+        let times: Result<(), String> = match encoding {
+            Encoding::Xor => chunk::xor::Iter::new(payload)
+                .map_err(|e| e.to_string())
+                .and_then(|samples| check_times(at, samples.map(|s| s.map(|s| s.timestamp)))),
+            Encoding::Histogram => IntIter::new(payload)
+                .map_err(|e| e.to_string())
+                .and_then(|samples| check_times(at, samples.map(|s| s.map(|s| s.timestamp)))),
+            Encoding::FloatHistogram => FloatIter::new(payload)
+                .map_err(|e| e.to_string())
+                .and_then(|samples| check_times(at, samples.map(|s| s.map(|s| s.timestamp)))),
+            Encoding::Aggregate => Ok(()),
         };
-        let mut last = None;
-        let samples = match chunk::xor::Iter::new(payload) {
-            Ok(samples) => samples,
-            Err(e) => return fail(e.to_string()),
-        };
-        for sample in samples {
-            match sample {
-                Err(e) => return fail(e.to_string()),
-                Ok(s) if !at.range.contains(s.timestamp) || last.is_some_and(|t| t >= s.timestamp) => {
-                    return fail(format!("a sample at {} is out of order or of range", s.timestamp));
-                }
-                Ok(s) => last = Some(s.timestamp),
-            }
-        }
-        Ok(())
+        times.map_err(|text| {
+            self.within(format_args!("series {number}, chunk {:#x}", at.reference), Error::corrupt(text))
+        })
     }
+}
+
+/// Whether all samples decode, in order and within the chunk's range.
+fn check_times(
+    at: &ChunkMeta,
+    times: impl Iterator<Item = Result<Timestamp, chunk::Error>>,
+) -> Result<(), String> {
+    let mut last = None;
+    for time in times {
+        let time = time.map_err(|e| e.to_string())?;
+        if !at.range.contains(time) || last.is_some_and(|t| t >= time) {
+            return Err(format!("a sample at {time} is out of order or of range"));
+        }
+        last = Some(time);
+    }
+    Ok(())
 }
 
 fn read_header(index: &Bytes) -> Result<IndexHeader, Error> {

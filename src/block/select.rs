@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use chunk::histogram::{FloatIter, IntIter, encode_floats, encode_ints};
 use chunk::{ChunkData, Encoding};
 use model::{Kind, Labels, Matcher, TimeRange};
 
@@ -236,29 +237,37 @@ impl Iterator for BlockSeries {
     }
 }
 
-/// A float chunk without its deleted samples; none if nothing is left.
-fn cut_out(chunk: &ChunkData, deleted: &[TimeRange]) -> Result<Option<ChunkData>, Error> {
-    if chunk.encoding != Encoding::Xor {
-        let message = format!(
-            "a part of a {:?} chunk is deleted, which this version cannot apply; compact the block with Prometheus",
-            chunk.encoding
-        );
-        return Err(Error::new(Kind::Refused, message));
-    }
+/// A chunk without its deleted samples: none if nothing is left. Of an aggregate no part can be taken out.
+fn cut_out(chunk: &ChunkData, deleted: &[TimeRange]) -> Result<Vec<ChunkData>, Error> {
     let corrupt = |e: chunk::Error| Error {
         source: Some(Box::new(e.clone())),
         ..Error::corrupt(format!("chunk: {e}"))
     };
-    let mut kept = Vec::new();
-    for sample in chunk::xor::Iter::new(&chunk.bytes).map_err(corrupt)? {
-        let sample = sample.map_err(corrupt)?;
-        if !tombstones::is_deleted(deleted, sample.timestamp) {
-            kept.push(sample);
+    let again = |e: chunk::Error| Error::new(Kind::Internal, format!("chunk cannot be written again: {e}"));
+    let kept = |timestamp| !tombstones::is_deleted(deleted, timestamp);
+    match chunk.encoding {
+        Encoding::Xor => {
+            let samples: Result<Vec<_>, _> = chunk::xor::Iter::new(&chunk.bytes).map_err(corrupt)?.collect();
+            let mut samples = samples.map_err(corrupt)?;
+            samples.retain(|s| kept(s.timestamp));
+            let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Ok(Vec::new()) };
+            let range = TimeRange::new(first.timestamp, last.timestamp);
+            let bytes = Bytes::from(chunk::xor::encode(samples).map_err(again)?);
+            Ok(vec![ChunkData { range, encoding: chunk.encoding, bytes }])
         }
+        Encoding::Histogram => {
+            let samples: Result<Vec<_>, _> = IntIter::new(&chunk.bytes).map_err(corrupt)?.collect();
+            let samples = samples.map_err(corrupt)?.into_iter().filter(|s| kept(s.timestamp));
+            encode_ints(samples, u16::MAX).map_err(again)
+        }
+        Encoding::FloatHistogram => {
+            let samples: Result<Vec<_>, _> = FloatIter::new(&chunk.bytes).map_err(corrupt)?.collect();
+            let samples = samples.map_err(corrupt)?.into_iter().filter(|s| kept(s.timestamp));
+            encode_floats(samples, u16::MAX).map_err(again)
+        }
+        Encoding::Aggregate => Err(Error::new(
+            Kind::Refused,
+            "a part of a downsampled chunk is deleted, which this version cannot apply; compact the block with Thanos",
+        )),
     }
-    let (Some(first), Some(last)) = (kept.first(), kept.last()) else { return Ok(None) };
-    let range = TimeRange::new(first.timestamp, last.timestamp);
-    let bytes = chunk::xor::encode(kept)
-        .map_err(|e| Error::new(Kind::Internal, format!("chunk cannot be written again: {e}")))?;
-    Ok(Some(ChunkData { range, encoding: chunk.encoding, bytes: Bytes::from(bytes) }))
 }

@@ -1,11 +1,13 @@
-//! Tombstones that somebody else wrote are obeyed: whole chunks go, parts of float chunks are cut out.
+//! Tombstones that somebody else wrote are obeyed: whole chunks go, parts of chunks are cut out.
 
 mod common;
 
 use std::path::Path;
 
 use block::index::cursor::{put_uvarint, put_varint};
+use chunk::histogram::{At, FloatIter, IntIter, encode_floats, encode_ints};
 use common::*;
+use model::histogram::{Histogram, Span};
 use model::{Kind, Labels, TimeRange};
 use runtime::World;
 
@@ -50,20 +52,66 @@ fn deleted_samples_are_not_seen() {
 }
 
 #[test]
-fn a_part_of_what_cannot_be_cut_is_refused() {
+fn deleted_histograms_are_not_seen() {
+    let (world, _) = memory();
+    let sample = |n: i64| At {
+        timestamp: n * 10,
+        histogram: Histogram {
+            count: n as u64,
+            positive_spans: vec![Span { offset: 0, length: 1 }],
+            positive_deltas: vec![n],
+            ..Histogram::default()
+        },
+    };
+    let float = |s: At<Histogram>| At { timestamp: s.timestamp, histogram: s.histogram.to_float() };
+    let mut writer = block::BlockWriter::create(&world, Path::new("/data"), id()).unwrap();
+    let labels = |name| Labels::from_pairs([("a", name)]).unwrap();
+    writer.add_series(&labels("1"), &encode_ints((0..9).map(sample), 120).unwrap()).unwrap();
+    writer.add_series(&labels("2"), &encode_floats((0..9).map(sample).map(float), 120).unwrap()).unwrap();
+    writer.finish(spec()).unwrap().unwrap();
+    let block = open(&world, Path::new("/data"));
+    block.verify().unwrap();
+    let numbers = block.all_series().unwrap();
+    let dir = Path::new("/data").join(ID);
+    delete(&world, &dir, &[(numbers[0], 20, 45), (numbers[1], 0, 65)]);
+    let got = try_select(&open(&world, Path::new("/data")), &[]).unwrap();
+    let (ints, floats) = (&got[0].1[0], &got[1].1[0]);
+    assert_eq!((ints.range, floats.range), (TimeRange::new(0, 80), TimeRange::new(70, 80)));
+    let read: Vec<_> = IntIter::new(&ints.bytes).unwrap().map(Result::unwrap).collect();
+    assert_eq!(read, [0, 1, 5, 6, 7, 8].map(sample));
+    let read: Vec<_> = FloatIter::new(&floats.bytes).unwrap().map(Result::unwrap).collect();
+    assert_eq!(read, [7, 8].map(sample).map(float));
+}
+
+#[test]
+fn histograms_that_do_not_decode_are_found() {
     let (world, _) = memory();
     let mut writer = block::BlockWriter::create(&world, Path::new("/data"), id()).unwrap();
     let histogram = chunk::ChunkData {
         range: TimeRange::new(0, 100),
         encoding: chunk::Encoding::Histogram,
-        bytes: bytes::Bytes::from_static(b"\0\x02whatever"),
+        bytes: bytes::Bytes::from_static(b"\0\x02"),
     };
-    writer.add_series(&Labels::from_pairs([("a", "1")]).unwrap(), std::slice::from_ref(&histogram)).unwrap();
+    writer.add_series(&Labels::from_pairs([("a", "1")]).unwrap(), &[histogram]).unwrap();
+    writer.finish(spec()).unwrap().unwrap();
+    assert_eq!(open(&world, Path::new("/data")).verify().unwrap_err().kind, Kind::Corrupt);
+}
+
+#[test]
+fn a_part_of_what_cannot_be_cut_is_refused() {
+    let (world, _) = memory();
+    let mut writer = block::BlockWriter::create(&world, Path::new("/data"), id()).unwrap();
+    let aggregate = chunk::ChunkData {
+        range: TimeRange::new(0, 100),
+        encoding: chunk::Encoding::Aggregate,
+        bytes: bytes::Bytes::from_static(b"\x08\x01\0\x02whatev"),
+    };
+    writer.add_series(&Labels::from_pairs([("a", "1")]).unwrap(), std::slice::from_ref(&aggregate)).unwrap();
     let meta = writer.finish(spec()).unwrap().unwrap();
-    assert_eq!((meta.stats.num_histogram_samples, meta.stats.num_float_samples), (2, 0));
+    assert_eq!((meta.stats.num_samples, meta.stats.num_float_samples), (2, 0));
     let dir = Path::new("/data").join(ID);
     let block = open(&world, Path::new("/data"));
-    assert_eq!(try_select(&block, &[]).unwrap()[0].1, [histogram]);
+    assert_eq!(try_select(&block, &[]).unwrap()[0].1, [aggregate]);
     let number = block.all_series().unwrap()[0];
     delete(&world, &dir, &[(number, 50, 60)]);
     let error = try_select(&open(&world, Path::new("/data")), &[]).unwrap_err();
