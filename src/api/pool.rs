@@ -28,9 +28,15 @@ pub struct Ran<T> {
 impl QueryPool {
     /// `concurrent` evaluations at once, at least one.
     pub fn new(concurrent: usize, world: World) -> QueryPool {
-        let concurrent = concurrent.clamp(1, Semaphore::MAX_PERMITS);
-        metrics::gauge!("thanos_query_concurrent_gate_queries_max").set(concurrent as f64);
-        QueryPool { slots: Arc::new(Semaphore::new(concurrent)), world }
+        let pool = QueryPool::aside(concurrent, world);
+        metrics::gauge!("thanos_query_concurrent_gate_queries_max")
+            .set(pool.slots.available_permits() as f64);
+        pool
+    }
+
+    /// A pool for work that is not a query, beside the one for queries.
+    pub fn aside(concurrent: usize, world: World) -> QueryPool {
+        QueryPool { slots: Arc::new(Semaphore::new(concurrent.clamp(1, Semaphore::MAX_PERMITS))), world }
     }
 
     /// Monotonic time, for deadlines.

@@ -9,6 +9,7 @@
 
 mod append;
 mod blocks;
+mod cardinality;
 mod cut;
 mod dir;
 mod error;
@@ -20,6 +21,7 @@ mod tenants;
 mod view;
 
 pub use blocks::LocalBlock;
+pub use cardinality::Cardinality;
 pub use cut::CutBlock;
 pub use dir::recognise;
 pub use error::Error;

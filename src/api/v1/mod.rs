@@ -11,8 +11,10 @@ mod result;
 mod series;
 mod status;
 mod tree;
+mod tsdb;
 
 pub use status::rfc3339;
+pub use tsdb::{Counts, HeadFigures, HeadPage, Heads, TSDB_PATH, tsdb_router};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -209,7 +211,7 @@ pub const PATHS: [&str; 16] = [
 ];
 
 /// A route that also answers a browser's question whether it may be asked.
-fn asked(route: MethodRouter<ApiState>) -> MethodRouter<ApiState> {
+fn asked<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {
     route.options(|| async { StatusCode::NO_CONTENT })
 }
 

@@ -11,6 +11,7 @@ mod admit;
 mod decode;
 mod error;
 mod grpc;
+mod heads;
 mod http;
 mod lifecycle;
 mod listen;
@@ -40,7 +41,7 @@ pub use thanos::WithoutEffect;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Readiness;
+use api::{Heads, Readiness};
 use axum::Router;
 use bucket::Bucket;
 use futures::FutureExt;
@@ -53,6 +54,7 @@ use tsdb::Tsdb;
 
 use crate::admit::Admission as Admit;
 use crate::grpc::PeerDoor;
+use crate::heads::OwnHead;
 use crate::http::WriteDoor;
 use crate::lifecycle::Lifecycle;
 use crate::local::Local;
@@ -164,6 +166,11 @@ impl Receive {
     /// Takes writes of peers.
     pub fn write_backend(&self) -> Arc<dyn WriteBackend> {
         self.peer_door.clone()
+    }
+
+    /// Figures about the head, for the status page.
+    pub fn heads(&self) -> Arc<dyn Heads> {
+        Arc::new(OwnHead(Arc::clone(&self.writer)))
     }
 
     /// The engine, once its log has been replayed; never for a router.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use api::{Door, MetricsPage, Readiness, Server, ServerSettings};
+use api::{Cors, Door, HeadPage, MetricsPage, Readiness, Server, ServerSettings, TSDB_PATH};
 use model::Kind;
 use rpc::{Health, ServeOptions, Services, StoreOptions, StoreServer, WriteServer};
 use runtime::{Shutdown, World};
@@ -70,7 +70,17 @@ impl Bound {
         let readiness = receive.readiness().clone();
         let door = Door::new("receive", readiness.clone(), metrics).with_paths(&PATHS);
         let write_routes = door.clone().open(receive.write_router());
-        let http_routes = door.open(receive.lifecycle_router());
+        let tenancy = &settings.tenancy;
+        let heads = HeadPage {
+            heads: receive.heads(),
+            tenant_headers: vec![tenancy.header.clone(), "THANOS-TENANT".to_owned()],
+            default_tenant: tenancy.default_id.clone(),
+            listed: true,
+            cors: Cors::Any,
+            world: receive.world.clone(),
+        };
+        let http_routes = receive.lifecycle_router().merge(api::tsdb_router(heads));
+        let http_routes = door.with_paths(&[TSDB_PATH]).open(http_routes);
         // Peers' doors have judged sizes already, by settings that may differ from ours.
         let limits = wire::remote_write::Limits {
             max_bytes: settings.admission.max_decompressed.as_usize().saturating_mul(2),

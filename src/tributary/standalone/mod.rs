@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use api::{ApiSettings, ApiState, Door, QueryPool, Readiness, Server, ServerSettings};
+use api::{
+    ApiSettings, ApiState, Cors, Door, HeadPage, QueryPool, Readiness, Server, ServerSettings, TSDB_PATH,
+};
 use axum::Router;
 use bucket::{Bucket, FetchSettings};
 use promql::{Engine, EngineSettings};
@@ -145,6 +147,14 @@ impl Node {
         let mut tenant_headers = vec![self.settings.tenancy.header.clone()];
         tenant_headers.extend(ApiSettings::default().tenant_headers);
         tenant_headers.dedup();
+        let heads = HeadPage {
+            heads: self.receive.heads(),
+            tenant_headers: tenant_headers.clone(),
+            default_tenant: self.settings.tenancy.default_id.clone(),
+            listed: false,
+            cors: Cors::default(),
+            world: self.world.clone(),
+        };
         let state = ApiState::new(
             Arc::new(reader),
             engine,
@@ -168,9 +178,11 @@ impl Node {
             .write_router()
             .merge(self.receive.lifecycle_router())
             .merge(api::router(state))
+            .merge(api::tsdb_router(heads))
             .merge(welcome::router(self.http.local_addr()));
         let door = Door::new("Tributary", self.readiness.clone(), metrics);
-        Ok(door.with_paths(&receive::PATHS).with_paths(&api::v1::PATHS).open(routes))
+        let door = door.with_paths(&receive::PATHS).with_paths(&api::v1::PATHS).with_paths(&[TSDB_PATH]);
+        Ok(door.open(routes))
     }
 
     fn services(&self) -> Services {

@@ -223,6 +223,9 @@ fn other_tenants_see_nothing() {
             .unwrap_or_else(|e| panic!("query: {e}"));
         answer
     };
+    let (status, text) = node.ask("GET", "/api/v1/status/tsdb", b"");
+    assert_eq!(status, 200, "{text}");
+    assert!(text.contains("{\"name\":\"up\",\"value\":2}"), "{text}");
     assert!(seen("default-tenant").contains("\"job\":\"a\""));
     assert!(seen("other").contains("\"result\":[]"));
     assert!(seen("../x").starts_with("HTTP/1.1 400"));

@@ -17,4 +17,4 @@ pub(crate) use append::Rows;
 pub(crate) use judge::Bounds;
 pub(crate) use replay::replay;
 pub(crate) use series::{CHUNK_SAMPLES, encode, window_start};
-pub(crate) use shard::{Head, HeadSettings, Window};
+pub(crate) use shard::{BITE, Head, HeadSettings, Window};

@@ -100,6 +100,17 @@ impl Postings {
         self.names.get(name).into_iter().flat_map(|values| values.keys().map(|value| &**value))
     }
 
+    /// Values of a label that come after `after`, in order, each with the number of its series.
+    pub(crate) fn value_counts(
+        &self,
+        name: &str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (&str, usize)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let values = self.names.get(name).map(|values| values.range::<str, _>((start, Bound::Unbounded)));
+        values.into_iter().flatten().map(|(value, slots)| (&**value, slots.as_slice().len()))
+    }
+
     /// Slots of the series that pass all `matchers`, ascending. `labels` gives the labels of a slot.
     pub(crate) fn resolve<'a>(
         &self,

@@ -253,3 +253,29 @@ async fn a_node_that_starts_asks_to_come_again() {
     let views = receive.store_backend().views(model::TimeRange::ALL, &[]);
     assert_eq!(views.err().unwrap().kind, model::Kind::Unavailable);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_head_is_described_tenant_by_tenant() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(&dir).await;
+    let t = now();
+    assert_eq!(node.post(&[series("up", &[(t, 1.0)]), series("down", &[(t, 1.0)])]).await.status, 204);
+    let other = [("THANOS-TENANT", "other")];
+    assert_eq!(node.post_with("/api/v1/write", &other, body(&[series("up", &[(t, 1.0)])])).await.status, 204);
+    let ask = async |query: &str, headers: &[(&str, &str)]| {
+        let answer =
+            request(node.http, "GET", &format!("/api/v1/status/tsdb{query}"), headers, Vec::new()).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    };
+    let of = |tenant: &str, series: u32| {
+        format!("{{\"tenant\":\"{tenant}\",\"headStats\":{{\"numSeries\":{series},")
+    };
+    let own = ask("?limit=1", &[]).await;
+    assert!(own.contains(&of("default-tenant", 2)) && !own.contains(&of("other", 1)), "{own}");
+    assert!(own.contains("\"seriesCountByMetricName\":[{\"name\":\"down\",\"value\":1}]"), "{own}");
+    assert!(ask("", &other).await.contains(&of("other", 1)));
+    let all = ask("?all_tenants=true", &[]).await;
+    assert!(all.contains(&of("default-tenant", 2)) && all.contains(&of("other", 1)), "{all}");
+    node.stop().await.unwrap();
+}
