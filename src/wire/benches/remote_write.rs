@@ -7,8 +7,11 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use model::Sample;
 use prost::Message;
+use wire::pb::io::prometheus::write::v2;
 use wire::pb::prometheus::WriteRequest;
-use wire::remote_write::{DecodedV1, Limits, compress, decode_v1, decompress, encode_v1};
+use wire::remote_write::{
+    DecodedV1, DecodedV2, Limits, compress, decode_v1, decode_v2, decompress, encode_v1,
+};
 
 const SERIES: usize = 500;
 
@@ -65,5 +68,50 @@ fn remote_write(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, remote_write);
+/// The same request in version 2.0: a table of symbols and references.
+fn remote_write_v2(c: &mut Criterion) {
+    let (body, limits) = (body_v2(), Limits::default());
+    let mut group = c.benchmark_group("remote_write_v2");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    let (mut out, mut canonical) = (DecodedV2::default(), Vec::new());
+    group.bench_function("decode", |b| {
+        b.iter(|| decode_v2(black_box(&body), &limits, &mut out).is_ok());
+    });
+    group.bench_function("decode_and_canonical", |b| {
+        b.iter(|| {
+            let _ = decode_v2(black_box(&body), &limits, &mut out);
+            for series in out.columns.series() {
+                let _ = black_box(out.columns.canonical(series, &body, &mut canonical));
+            }
+        });
+    });
+    group.bench_function("decode_by_prost", |b| b.iter(|| v2::Request::decode(black_box(&body[..])).is_ok()));
+    group.finish();
+}
+
+fn body_v2() -> Vec<u8> {
+    let one = WriteRequest::decode(&body()[..]).unwrap_or_default();
+    let mut request = v2::Request { symbols: vec![String::new()], ..Default::default() };
+    let mut known = std::collections::HashMap::from([(String::new(), 0)]);
+    for series in one.timeseries {
+        let texts = series.labels.into_iter().flat_map(|label| [label.name, label.value]);
+        let mut at = |text: String| {
+            *known.entry(text).or_insert_with_key(|text| {
+                request.symbols.push(text.clone());
+                request.symbols.len() as u32 - 1
+            })
+        };
+        let labels_refs = texts.map(&mut at).collect();
+        let sample = |s: wire::pb::prometheus::Sample| v2::Sample {
+            value: s.value,
+            timestamp: s.timestamp,
+            start_timestamp: 0,
+        };
+        let samples = series.samples.into_iter().map(sample).collect();
+        request.timeseries.push(v2::TimeSeries { labels_refs, samples, ..Default::default() });
+    }
+    request.encode_to_vec()
+}
+
+criterion_group!(benches, remote_write, remote_write_v2);
 criterion_main!(benches);
