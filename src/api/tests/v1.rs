@@ -155,6 +155,86 @@ async fn grafana_probes() {
     assert_eq!(get(&app, &long).await.0, 200);
 }
 
+/// Calls of Grafana's data source by method and path: JSON always, never a page for people.
+#[tokio::test]
+async fn grafana_lists_and_fallbacks() {
+    let app = app();
+    let only_get = [
+        "label/job/values",
+        "metadata",
+        "targets",
+        "rules",
+        "alerts",
+        "targets/metadata",
+        "alertmanagers",
+        "status/config",
+        "status/flags",
+        "status/runtimeinfo",
+        "status/buildinfo",
+        "status/walreplay",
+        "notifications",
+    ];
+    for path in only_get {
+        let path = format!("/api/v1/{path}");
+        let (status, body) = get(&app, &path).await;
+        assert_eq!(status, 200, "{path}");
+        assert!(body.starts_with(r#"{"status":"success","data":"#), "{path} {body}");
+        // A POST is asked again as a GET after 400 or 405.
+        assert_eq!(post(&app, &path, "").await.0, 405, "{path}");
+    }
+    // No head here: the page of a head is missing in JSON.
+    let (status, body) = get(&app, "/api/v1/status/tsdb").await;
+    assert_eq!((status, body.starts_with(r#"{"status":"error","errorType":"not_found""#)), (404, true));
+    assert_eq!(
+        get(&app, "/api/v1/status/buildinfo").await.1,
+        format!(
+            concat!(
+                r#"{{"status":"success","data":{{"branch":"","buildDate":"","buildUser":"","goVersion":"","#,
+                r#""revision":"tributary-{}","version":"3.5.0"}}}}"#
+            ),
+            env!("CARGO_PKG_VERSION")
+        )
+    );
+    let ok = |data: &str| (200, format!(r#"{{"status":"success","data":{data}}}"#));
+    // Times with fractions, parameters that an administrator may append, and selectors of variable queries.
+    let when = "start=1795219719.38&end=1795220319.38&max_source_resolution=auto&deny_partial_response=1";
+    assert_eq!(post(&app, "/api/v1/labels", when).await, ok(r#"["__name__","code","job"]"#));
+    let series = |selector: &str| format!("{when}&match[]={selector}&limit=40000");
+    let jobs = ok(r#"[{"__name__":"up","job":"a"},{"__name__":"up","job":"b"}]"#);
+    assert_eq!(post(&app, "/api/v1/series", &series("%7B__name__%3D~%22u.%22%7D")).await, jobs);
+    assert_eq!(post(&app, "/api/v1/series", &series("%7Bjob!%3D%22%22%7D")).await, jobs);
+    let values = format!("/api/v1/label/__name__/values?{}", series("%7Bjob%3D%22a%22%7D"));
+    assert_eq!(get(&app, &values).await, ok(r#"["up"]"#));
+    // What a proxy adds changes nothing.
+    let request = Request::get("/api/v1/query?query=1&time=4")
+        .header("x-dashboard-uid", "d")
+        .header("x-panel-id", "7")
+        .header("x-grafana-cache", "private, max-age=60")
+        .header("x-scope-orgid", "t");
+    let answer = read(call(&app, request.body(Body::empty()).unwrap()).await).await;
+    assert_eq!(answer, ok(r#"{"resultType":"scalar","result":[4,"1"]}"#));
+}
+
+#[tokio::test]
+async fn the_document_is_served() {
+    let response = call(&app(), Request::get("/api/v1/openapi.yaml").body(Body::empty()).unwrap()).await;
+    assert_eq!(response.headers()["content-type"], "application/yaml");
+    let (status, text) = read(response).await;
+    assert_eq!((status, text.starts_with("openapi: 3.1.0\n")), (200, true));
+    // Each operation that it describes is served, and no other method.
+    let document: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in ["get", "post", "put", "delete"] {
+            let uri = path.replace("{name}", "job");
+            let request = Request::builder().method(method.to_uppercase().as_str()).uri(uri);
+            let status = call(&app(), request.body(Body::empty()).unwrap()).await.status();
+            let described = operations.get(method).is_some();
+            assert_eq!(status != 405, described, "{method} {path} {status}");
+            assert_ne!(status, 404, "{method} {path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn common_pages_and_readiness() {
     let (app, readiness) = app_over(Arc::new(memory()), ApiSettings::default());

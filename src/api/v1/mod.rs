@@ -5,6 +5,7 @@
 //! from this process or from many.
 
 mod federate;
+mod openapi;
 mod query;
 mod read;
 mod result;
@@ -190,7 +191,7 @@ fn max_source_resolution(text: &str, step: Option<i64>) -> Result<i64, Problem> 
     }
 }
 
-/// Every path that [`router`] serves, for [`crate::Door::with_paths`].
+/// Paths of [`router`] that somebody may want who missed one, for [`crate::Door::with_paths`].
 pub const PATHS: [&str; 16] = [
     "/api/v1/query",
     "/api/v1/query_range",
@@ -218,31 +219,41 @@ fn asked<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRout
 /// The routes under `/api/v1`, and `/federate`.
 pub fn router(state: ApiState) -> Router {
     let cors = state.inner.settings.cors.clone();
-    Router::new()
-        .route("/api/v1/query", asked(get(query::instant).post(query::instant)))
-        .route("/api/v1/query_range", asked(get(query::range).post(query::range)))
-        .route("/api/v1/query_exemplars", asked(get(query::exemplars).post(query::exemplars)))
-        .route("/api/v1/format_query", asked(get(query::format).post(query::format)))
-        .route("/api/v1/parse_query", asked(get(query::tree).post(query::tree)))
-        .route("/api/v1/series", asked(get(series::series).post(series::series)))
-        .route("/api/v1/labels", asked(get(series::label_names).post(series::label_names)))
-        .route("/api/v1/label/{name}/values", asked(get(series::label_values)))
-        .route("/api/v1/read", axum::routing::post(read::read))
-        .route("/federate", get(federate::federate))
-        .route("/api/v1/metadata", asked(get(status::metadata)))
-        .route("/api/v1/targets/metadata", asked(get(status::empty_list)))
-        .route("/api/v1/targets", asked(get(status::targets)))
-        .route("/api/v1/scrape_pools", asked(get(status::scrape_pools)))
-        .route("/api/v1/alertmanagers", asked(get(status::alertmanagers)))
-        .route("/api/v1/rules", asked(get(status::rules)))
-        .route("/api/v1/alerts", asked(get(status::alerts)))
-        .route("/api/v1/notifications", asked(get(status::empty_list)))
-        .route("/api/v1/status/buildinfo", asked(get(status::buildinfo)))
-        .route("/api/v1/status/runtimeinfo", asked(get(status::runtimeinfo)))
-        .route("/api/v1/status/flags", asked(get(status::flags)))
-        .route("/api/v1/status/config", asked(get(status::config)))
-        .route("/api/v1/status/walreplay", asked(get(status::walreplay)))
-        .with_state(state)
+    let mut all = Router::new();
+    for (path, route) in routes() {
+        all = all.route(path, route);
+    }
+    all.with_state(state)
         .layer(axum::middleware::from_fn(gzip::apply))
         .layer(axum::middleware::from_fn_with_state(cors, cors::apply))
+}
+
+/// One list, against which the document of the API is held.
+fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
+    vec![
+        ("/api/v1/query", asked(get(query::instant).post(query::instant))),
+        ("/api/v1/query_range", asked(get(query::range).post(query::range))),
+        ("/api/v1/query_exemplars", asked(get(query::exemplars).post(query::exemplars))),
+        ("/api/v1/format_query", asked(get(query::format).post(query::format))),
+        ("/api/v1/parse_query", asked(get(query::tree).post(query::tree))),
+        ("/api/v1/series", asked(get(series::series).post(series::series))),
+        ("/api/v1/labels", asked(get(series::label_names).post(series::label_names))),
+        ("/api/v1/label/{name}/values", asked(get(series::label_values))),
+        ("/api/v1/read", axum::routing::post(read::read)),
+        ("/federate", get(federate::federate)),
+        ("/api/v1/metadata", asked(get(status::metadata))),
+        ("/api/v1/targets/metadata", asked(get(status::empty_list))),
+        ("/api/v1/targets", asked(get(status::targets))),
+        ("/api/v1/scrape_pools", asked(get(status::scrape_pools))),
+        ("/api/v1/alertmanagers", asked(get(status::alertmanagers))),
+        ("/api/v1/rules", asked(get(status::rules))),
+        ("/api/v1/alerts", asked(get(status::alerts))),
+        ("/api/v1/notifications", asked(get(status::empty_list))),
+        ("/api/v1/status/buildinfo", asked(get(status::buildinfo))),
+        ("/api/v1/status/runtimeinfo", asked(get(status::runtimeinfo))),
+        ("/api/v1/status/flags", asked(get(status::flags))),
+        ("/api/v1/status/config", asked(get(status::config))),
+        ("/api/v1/status/walreplay", asked(get(status::walreplay))),
+        ("/api/v1/openapi.yaml", asked(get(openapi::serve))),
+    ]
 }

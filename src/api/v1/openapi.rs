@@ -1,0 +1,293 @@
+//! The description of the API that is served at `/api/v1/openapi.yaml`, written from one table.
+//!
+//! A test holds the table against the routes, so that the document has every path that is served and no other.
+
+use std::fmt::Write;
+
+use axum::response::{IntoResponse, Response};
+use http::header;
+
+/// One path: its methods, what it gives, and the parameters it reads.
+pub(super) struct Entry {
+    pub path: &'static str,
+    pub methods: &'static [&'static str],
+    pub summary: &'static str,
+    pub parameters: &'static [&'static [(&'static str, Kind)]],
+}
+
+/// How a parameter is written.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Text,
+    /// As [`Kind::Text`], and may not be absent.
+    Required,
+    Texts,
+    RequiredTexts,
+    Time,
+    RequiredTime,
+    Duration,
+    Integer,
+    Switch,
+    /// A part of the path.
+    Segment,
+}
+
+use Kind::*;
+
+/// What every read takes besides: Thanos's parameters.
+const READ: &[(&str, Kind)] = &[
+    ("dedup", Switch),
+    ("replicaLabels[]", Texts),
+    ("partial_response", Switch),
+    ("storeMatch[]", Texts),
+    ("max_source_resolution", Text),
+];
+const QUERY: &[(&str, Kind)] = &[
+    ("query", Required),
+    ("timeout", Duration),
+    ("limit", Integer),
+    ("lookback_delta", Duration),
+    ("stats", Text),
+];
+const LIST: &[(&str, Kind)] = &[("start", Time), ("end", Time), ("limit", Integer), ("timeout", Duration)];
+const BOTH: &[&str] = &["get", "post"];
+const GET: &[&str] = &["get"];
+
+const fn entry(
+    path: &'static str,
+    methods: &'static [&'static str],
+    summary: &'static str,
+    parameters: &'static [&'static [(&'static str, Kind)]],
+) -> Entry {
+    Entry { path, methods, summary, parameters }
+}
+
+/// Every path of [`super::router`].
+pub(super) const ENTRIES: &[Entry] = &[
+    entry("/api/v1/query", BOTH, "Evaluates a query at one time.", &[QUERY, &[("time", Time)], READ]),
+    entry(
+        "/api/v1/query_range",
+        BOTH,
+        "Evaluates a query at every step of a range.",
+        &[QUERY, &[("start", RequiredTime), ("end", RequiredTime), ("step", Duration)], READ],
+    ),
+    entry(
+        "/api/v1/query_exemplars",
+        BOTH,
+        "Exemplars of a query's series; none are kept.",
+        &[&[("query", Required), ("start", Time), ("end", Time)]],
+    ),
+    entry("/api/v1/format_query", BOTH, "The query as it was understood.", &[&[("query", Required)]]),
+    entry("/api/v1/parse_query", BOTH, "The query's tree.", &[&[("query", Required)]]),
+    entry("/api/v1/series", BOTH, "Label sets of series.", &[&[("match[]", RequiredTexts)], LIST, READ]),
+    entry("/api/v1/labels", BOTH, "Names of labels.", &[&[("match[]", Texts)], LIST, READ]),
+    entry(
+        "/api/v1/label/{name}/values",
+        GET,
+        "Values of a label.",
+        &[&[("name", Segment), ("match[]", Texts)], LIST, READ],
+    ),
+    entry("/api/v1/read", &["post"], "Remote read of Prometheus: a snappy-compressed ReadRequest.", &[READ]),
+    entry(
+        "/api/v1/metadata",
+        GET,
+        "Metadata of metrics; none are kept.",
+        &[&[("limit", Integer), ("limit_per_metric", Integer)]],
+    ),
+    entry("/api/v1/targets/metadata", GET, "Metadata by target; nothing is scraped here.", &[]),
+    entry("/api/v1/targets", GET, "Targets; nothing is scraped here.", &[]),
+    entry("/api/v1/scrape_pools", GET, "Scrape pools; nothing is scraped here.", &[]),
+    entry("/api/v1/alertmanagers", GET, "Alertmanagers; no alerts are sent from here.", &[]),
+    entry("/api/v1/rules", GET, "Rules; none are evaluated here.", &[&[("type", Text)]]),
+    entry("/api/v1/alerts", GET, "Alerts; no rules are evaluated here.", &[]),
+    entry("/api/v1/notifications", GET, "Notifications; there are none.", &[]),
+    entry("/api/v1/status/buildinfo", GET, "The version of the API that is emulated.", &[]),
+    entry("/api/v1/status/runtimeinfo", GET, "Figures of the process.", &[]),
+    entry("/api/v1/status/flags", GET, "Settings as flags.", &[]),
+    entry("/api/v1/status/config", GET, "The configuration file.", &[]),
+    entry("/api/v1/status/walreplay", GET, "The replay of the log.", &[]),
+    entry("/api/v1/openapi.yaml", GET, "This document.", &[]),
+    entry(
+        "/federate",
+        GET,
+        "The newest sample of series, as a scraped page.",
+        &[&[("match[]", Texts)], READ],
+    ),
+];
+
+pub(super) async fn serve() -> Response {
+    ([(header::CONTENT_TYPE, "application/yaml")], document()).into_response()
+}
+
+/// The document, in YAML.
+pub(super) fn document() -> String {
+    let mut out = String::from(concat!(
+        "openapi: 3.1.0\n",
+        "info:\n  title: Tributary HTTP API\n",
+        "  description: The query API of Prometheus, with Thanos's parameters; roles add paths of their own.\n",
+        "  version: \"",
+        env!("CARGO_PKG_VERSION"),
+        "\"\npaths:\n"
+    ));
+    for entry in ENTRIES {
+        // Writing into a String cannot fail, here and below.
+        let _ = writeln!(out, "  {:?}:", entry.path);
+        for method in entry.methods {
+            let id = entry.path.trim_start_matches("/api/v1/").replace(['/', '{', '}', '.'], "-");
+            let id = id.trim_matches('-').replace("--", "-");
+            let _ = writeln!(out, "    {method}:\n      operationId: {method}-{id}");
+            let _ = writeln!(out, "      summary: {:?}", entry.summary);
+            operation(&mut out, entry, method);
+        }
+    }
+    out.push_str(COMPONENTS);
+    out
+}
+
+fn operation(out: &mut String, entry: &Entry, method: &str) {
+    let all: Vec<_> = entry.parameters.iter().flat_map(|part| part.iter()).collect();
+    if !all.is_empty() {
+        out.push_str("      parameters:\n");
+    }
+    for (name, kind) in all {
+        let place = if matches!(kind, Segment) { "path" } else { "query" };
+        // A form may carry what the URL does not.
+        let required = matches!(kind, Segment)
+            || (method == "get" && matches!(kind, Required | RequiredTexts | RequiredTime));
+        let schema = match kind {
+            Text | Required | Segment | Time | RequiredTime | Duration => "{type: string}",
+            Texts | RequiredTexts => "{type: array, items: {type: string}}",
+            Integer => "{type: integer}",
+            Switch => "{type: boolean}",
+        };
+        let _ =
+            writeln!(out, "      - {{name: {name:?}, in: {place}, required: {required}, schema: {schema}}}");
+    }
+    if method == "post" && entry.path != "/api/v1/read" {
+        out.push_str(
+            "      requestBody:\n        description: The parameters as a form.\n        content:\n          \
+             application/x-www-form-urlencoded: {schema: {type: object}}\n",
+        );
+    }
+    let success = match entry.path {
+        "/federate" => "text/plain: {schema: {type: string}}",
+        "/api/v1/openapi.yaml" => "application/yaml: {schema: {type: object}}",
+        "/api/v1/read" => "application/x-protobuf: {}",
+        _ => "application/json: {schema: {$ref: '#/components/schemas/Success'}}",
+    };
+    let failure = match entry.path {
+        "/federate" | "/api/v1/read" => "text/plain: {schema: {type: string}}",
+        _ => "application/json: {schema: {$ref: '#/components/schemas/Error'}}",
+    };
+    let _ = writeln!(
+        out,
+        "      responses:\n        \"200\":\n          description: Success.\n          content:\n            \
+         {success}\n        default:\n          description: Failure.\n          content:\n            {failure}"
+    );
+}
+
+const COMPONENTS: &str = "\
+components:
+  schemas:
+    Success:
+      type: object
+      required: [status, data]
+      properties:
+        status: {type: string, enum: [success]}
+        data: {}
+        warnings: {type: array, items: {type: string}}
+        infos: {type: array, items: {type: string}}
+    Error:
+      type: object
+      required: [status, errorType, error]
+      properties:
+        status: {type: string, enum: [error]}
+        errorType:
+          type: string
+          enum: [bad_data, execution, canceled, timeout, internal, unavailable, not_found]
+        error: {type: string}
+";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn parsed() -> Value {
+        serde_saphyr::from_str(&document()).unwrap()
+    }
+
+    #[test]
+    fn every_path_served_is_described_and_no_other() {
+        let served: BTreeSet<&str> = super::super::routes().into_iter().map(|(path, _)| path).collect();
+        let document = parsed();
+        let described: BTreeSet<&str> =
+            document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(described, served);
+        for path in super::super::PATHS {
+            assert!(served.contains(path.replace("__name__", "{name}").as_str()), "{path}");
+        }
+        // No two operations share a name.
+        let paths = document["paths"].as_object().unwrap().values();
+        let ids: Vec<&str> = paths
+            .flat_map(|path| path.as_object().unwrap().values().map(|op| op["operationId"].as_str().unwrap()))
+            .collect();
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
+    }
+
+    fn names(operation: &Value) -> BTreeSet<String> {
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        parameters.iter().map(|p| p["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Against Prometheus's own document, where it lies beside the repository.
+    #[test]
+    fn what_upstream_describes_is_described_here() {
+        let golden = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../../shared/conformance/openapi/openapi_3.1_golden.yaml"
+        );
+        let Ok(text) = std::fs::read_to_string(golden) else { return };
+        let upstream: Value = serde_saphyr::from_str(&text).unwrap();
+        // Read upstream and without effect on our empty answers.
+        let idle = [
+            "metric",
+            "match_target",
+            "state",
+            "scrapePool",
+            "rule_name[]",
+            "rule_group[]",
+            "file[]",
+            "match[]",
+            "exclude_alerts",
+            "group_limit",
+            "group_next_token",
+            "limit",
+        ];
+        let thanos: BTreeSet<String> = READ.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut compared = 0;
+        for entry in ENTRIES {
+            let Some(theirs) = entry.path.strip_prefix("/api/v1").and_then(|p| upstream["paths"].get(p))
+            else {
+                continue;
+            };
+            compared += 1;
+            for method in entry.methods {
+                assert!(theirs.get(method).is_some(), "{method} {}", entry.path);
+            }
+            let ours = names(&parsed()["paths"][entry.path][entry.methods[0]]);
+            let theirs = names(&theirs[entry.methods[0]]);
+            let reads = entry.parameters.len() > 1;
+            for missing in theirs.difference(&ours) {
+                assert!(!reads && idle.contains(&missing.as_str()), "{}: {missing}", entry.path);
+            }
+            for more in ours.difference(&theirs) {
+                assert!(thanos.contains(more) || more == "timeout", "{}: {more}", entry.path);
+            }
+        }
+        assert!(compared > 18, "{compared}");
+    }
+}
