@@ -374,6 +374,18 @@ async fn a_query_ends_at_its_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_who_leaves_ends_the_query() {
+    leave_after(b"GET /api/v1/query?query=up HTTP/1.1\r\nhost: a\r\n\r\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_who_leaves_ends_the_remote_read() {
+    // One query without matchers; streamed chunks are accepted.
+    let body = snap::raw::Encoder::new().compress_vec(&[0x0a, 2, 0x10, 9, 0x10, 1]).unwrap();
+    let head = format!("POST /api/v1/read HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+    leave_after(&[head.as_bytes(), &body].concat()).await;
+}
+
+async fn leave_after(request: &[u8]) {
     let (asked, released) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let stubborn = Stubborn { error: None, asked: asked.clone(), released: released.clone() };
     let (app, _) = app_over(Arc::new(stubborn), ApiSettings::default());
@@ -384,12 +396,7 @@ async fn a_client_who_leaves_ends_the_query() {
         let _ = stopped.await;
     }));
     let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(
-        &mut client,
-        b"GET /api/v1/query?query=up HTTP/1.1\r\nhost: a\r\n\r\n",
-    )
-    .await
-    .unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut client, request).await.unwrap();
     let wait = async |flag: &AtomicBool| {
         while !flag.load(SeqCst) {
             tokio::time::sleep(Duration::from_millis(1)).await;
