@@ -22,4 +22,4 @@ pub use merge::{Merge, collect, from_entries};
 pub use select::{
     Hints, LabelRequest, Listed, Notes, PartialResponse, Select, SelectRequest, SeriesEntry, SeriesSet,
 };
-pub use write::{Append, AppendOutcome, Refusal, SeriesRows, Verdict, WriteBatch};
+pub use write::{Append, AppendOutcome, Known, Refusal, SeriesHandle, SeriesRows, Verdict, WriteBatch};

@@ -21,12 +21,42 @@ pub struct SeriesRows {
     samples: Range<u32>,
     /// [`Labels::placement_hash`] of tenant and labels: the ring section, the shard and the lookup key.
     pub hash: u64,
+    /// Where the store kept the series when it was last met. Such a row may come without labels.
+    pub handle: Option<SeriesHandle>,
+}
+
+/// A store's own name for a place of a series, worth nothing elsewhere and nothing after a restart. Together
+/// with the hash it finds the series without its labels. One whose series is gone finds nothing, never
+/// another series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SeriesHandle {
+    /// The place.
+    pub index: u32,
+    /// Which of the series that have lain there.
+    pub generation: u32,
+}
+
+impl SeriesHandle {
+    /// As one number.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.index) << 32 | u64::from(self.generation)
+    }
+
+    pub fn from_bits(bits: u64) -> SeriesHandle {
+        SeriesHandle { index: (bits >> 32) as u32, generation: bits as u32 }
+    }
 }
 
 impl SeriesRows {
     /// Indices of its samples in [`WriteBatch::samples`]; also of their verdicts.
     pub fn samples(&self) -> Range<usize> {
         self.samples.start as usize..self.samples.end as usize
+    }
+}
+
+impl From<SeriesHandle> for u64 {
+    fn from(handle: SeriesHandle) -> u64 {
+        handle.to_bits()
     }
 }
 
@@ -40,15 +70,42 @@ impl WriteBatch {
     /// Adds a series by its canonical label bytes ([`Labels::as_bytes`]), which the caller has checked, and
     /// its samples in the order in which they were sent.
     pub fn push(&mut self, labels: &[u8], hash: u64, samples: impl IntoIterator<Item = Sample>) {
-        let label_start = self.labels.len() as u32;
-        let sample_start = self.samples.len() as u32;
+        self.open().extend(samples);
+        self.close(labels, hash, None);
+    }
+
+    /// Adds a series by its handle, without labels; for [`Append::append_known`] only.
+    pub fn push_known(&mut self, handle: SeriesHandle, hash: u64, samples: impl IntoIterator<Item = Sample>) {
+        self.open().extend(samples);
+        self.close(&[], hash, Some(handle));
+    }
+
+    /// Where the samples of the next series are appended; [`WriteBatch::close`] makes a series of them, and
+    /// [`WriteBatch::abandon`] drops them.
+    pub fn open(&mut self) -> &mut Vec<Sample> {
+        &mut self.samples
+    }
+
+    /// Ends a series that was begun with [`WriteBatch::open`]. Labels may be empty where there is a handle.
+    pub fn close(&mut self, labels: &[u8], hash: u64, handle: Option<SeriesHandle>) {
+        let (label_start, sample_start) = (self.labels.len() as u32, self.taken() as u32);
         self.labels.extend_from_slice(labels);
-        self.samples.extend(samples);
         self.series.push(SeriesRows {
             labels: label_start..self.labels.len() as u32,
             samples: sample_start..self.samples.len() as u32,
             hash,
+            handle,
         });
+    }
+
+    /// Drops what was appended since the last series ended.
+    pub fn abandon(&mut self) {
+        self.samples.truncate(self.taken());
+    }
+
+    /// Samples that belong to a series.
+    fn taken(&self) -> usize {
+        self.series.last().map_or(0, |series| series.samples.end as usize).min(self.samples.len())
     }
 
     pub fn series(&self) -> &[SeriesRows] {
@@ -172,6 +229,16 @@ pub struct AppendOutcome {
     pub created: u32,
 }
 
+/// What a caller who has met series before gives an append, and gets from it.
+pub struct Known<'a> {
+    /// Writes the canonical labels of a row that came without them to the (empty) buffer; false where it
+    /// cannot. Asked only for rows whose handle finds nothing any more, with no lock held.
+    pub labels: &'a dyn Fn(u32, &mut Vec<u8>) -> bool,
+    /// Rows that were found or made by their labels, and the handles to use for them from now on. A row can
+    /// be named more than once.
+    pub learned: &'a mut Vec<(u32, SeriesHandle)>,
+}
+
 /// Somebody who stores samples.
 pub trait Append: Send + Sync {
     /// Judges and stages the samples of the series `rows` (indices into `batch.series()`), writing each
@@ -186,5 +253,16 @@ pub trait Append: Send + Sync {
         rows: &[u32],
         judged_at: Timestamp,
         verdicts: &mut [Verdict],
+    ) -> Result<AppendOutcome, Error>;
+    /// As [`Append::append`], for a batch whose rows may be known by handles alone. With equal labels both
+    /// give equal verdicts, whatever handles are worth.
+    fn append_known(
+        &self,
+        tenant: &TenantId,
+        batch: &WriteBatch,
+        rows: &[u32],
+        judged_at: Timestamp,
+        verdicts: &mut [Verdict],
+        known: Known<'_>,
     ) -> Result<AppendOutcome, Error>;
 }

@@ -100,6 +100,17 @@ pub const HELP: &[(&str, &str)] = &[
     ("thanos_store_index_cache_requests_total", "Pieces of indexes asked for."),
     ("thanos_store_nodes_grpc_connections", "Endpoints that answer, by external labels and kind."),
     ("tributary_build_info", "Always 1; its labels say which build this is."),
+    ("tributary_identity_bytes", "Bytes of memory in which known series are remembered."),
+    ("tributary_identity_forgotten_total", "Series forgotten because they did not come for long."),
+    (
+        "tributary_identity_recognised_total",
+        "Series received, by how they were recognised: predicted from the one before, looked up, or parsed.",
+    ),
+    ("tributary_identity_series", "Series that are recognised by their label bytes."),
+    (
+        "tributary_identity_turned_away_total",
+        "Series not remembered because there was no room; they are parsed every time.",
+    ),
     ("tributary_receive_admission_refused_total", "Writes not let in, by reason."),
     (
         "tributary_receive_cut_failures_total",

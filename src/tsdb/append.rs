@@ -6,9 +6,9 @@
 use std::cell::RefCell;
 
 use model::{Kind, TenantId, Timestamp};
-use storage::{AppendOutcome, Refusal, Verdict, WriteBatch};
+use storage::{AppendOutcome, Known, Refusal, Verdict, WriteBatch};
 
-use crate::head::{Head, Rows};
+use crate::head::{Head, Notes, Rows};
 use crate::tenants::Tenant;
 use crate::{Engine, Error};
 
@@ -16,7 +16,22 @@ use crate::{Engine, Error};
 const ROW_SAMPLES: u32 = 4096;
 
 thread_local! {
-    static BY_SHARD: RefCell<Vec<Vec<Rows>>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Scratch {
+    by_shard: Vec<Vec<Rows>>,
+    notes: Notes,
+}
+
+/// What groups of an append came to.
+#[derive(Default)]
+struct Sums {
+    judged: usize,
+    created: u32,
+    stored: u64,
+    failure: Option<Error>,
 }
 
 impl Engine {
@@ -27,16 +42,42 @@ impl Engine {
         rows: &[u32],
         judged_at: Timestamp,
         verdicts: &mut [Verdict],
+        known: Option<Known<'_>>,
     ) -> Result<AppendOutcome, Error> {
         if verdicts.len() != batch.samples().len() || rows.iter().any(|r| *r as usize >= batch.series().len())
         {
             return Err(Error::new(Kind::Internal, "an append's rows or verdicts do not fit its batch"));
         }
         let tenant = self.tenants.get_or_add(tenant);
-        BY_SHARD.with(|scratch| match scratch.try_borrow_mut() {
-            Ok(mut by_shard) => self.append_sorted(&tenant, batch, rows, judged_at, verdicts, &mut by_shard),
-            Err(_) => self.append_sorted(&tenant, batch, rows, judged_at, verdicts, &mut Vec::new()),
-        })
+        // Taken out while it is in use, so that a panic costs only the buffers.
+        let mut scratch = SCRATCH.take();
+        scratch.notes.learns = known.is_some();
+        scratch.notes.clear();
+        let mut sums = self.append_sorted(&tenant, batch, rows, judged_at, verdicts, &mut scratch);
+        let Scratch { notes, .. } = &mut scratch;
+        match known {
+            Some(known) => {
+                known.learned.append(&mut notes.learned);
+                if !notes.missed.is_empty() {
+                    let missed = std::mem::take(&mut notes.missed);
+                    self.append_missed(&tenant, batch, &missed, judged_at, verdicts, known, &mut sums);
+                }
+            }
+            None => set(verdicts, notes.missed.iter().map(|(rows, _)| rows), Verdict::Unavailable),
+        }
+        SCRATCH.set(scratch);
+        let Sums { judged, created, stored, failure } = sums;
+        match failure {
+            Some(error) if judged == 0 => return Err(error),
+            Some(error) => tracing::debug!(error = %error, "part of a batch could not be taken"),
+            None => {}
+        }
+        metrics::counter!("prometheus_tsdb_head_samples_appended_total", "type" => "float").increment(stored);
+        if created > 0 {
+            metrics::counter!("prometheus_tsdb_head_series_created_total").increment(u64::from(created));
+            tenant.report_series();
+        }
+        Ok(AppendOutcome { log_position: self.log.tail(), created })
     }
 
     fn append_sorted(
@@ -46,8 +87,9 @@ impl Engine {
         rows: &[u32],
         judged_at: Timestamp,
         verdicts: &mut [Verdict],
-        by_shard: &mut Vec<Vec<Rows>>,
-    ) -> Result<AppendOutcome, Error> {
+        scratch: &mut Scratch,
+    ) -> Sums {
+        let Scratch { by_shard, notes } = scratch;
         by_shard.resize_with(self.head.shards.len().max(by_shard.len()), Vec::new);
         by_shard.iter_mut().for_each(Vec::clear);
         for &row in rows {
@@ -61,18 +103,17 @@ impl Engine {
                 of_shard.push(part);
             }
         }
-        let (mut judged, mut created, mut stored) = (0usize, 0, 0);
-        let mut failure = None;
+        let mut sums = Sums::default();
         for (shard, parts) in self.head.shards.iter().zip(&*by_shard) {
             let mut left = parts.as_slice();
             while !left.is_empty() {
                 let group = next_group(batch, left, self.head.settings.group_bytes);
                 left = &left[group.len()..];
-                let done = match &failure {
+                let done = match &sums.failure {
                     Some(_) => None,
                     None => match self
                         .head
-                        .append_group(shard, &self.log, tenant, batch, group, judged_at, verdicts)
+                        .append_group(shard, &self.log, tenant, batch, group, judged_at, verdicts, notes)
                     {
                         Ok(done) => Some(done),
                         // Labels that no record can hold: only they are refused.
@@ -81,32 +122,63 @@ impl Engine {
                             continue;
                         }
                         Err(error) => {
-                            failure = Some(error);
+                            sums.failure = Some(error);
                             None
                         }
                     },
                 };
                 match done {
                     Some(done) => {
-                        judged += group.len();
-                        created += done.created;
-                        stored += done.stored;
+                        sums.judged += group.len();
+                        sums.created += done.created;
+                        sums.stored += done.stored;
                     }
                     None => set(verdicts, group, Verdict::Unavailable),
                 }
             }
         }
-        match failure {
-            Some(error) if judged == 0 => return Err(error),
-            Some(error) => tracing::debug!(error = %error, "part of a batch could not be taken"),
-            None => {}
+        sums
+    }
+
+    /// Appends rows whose handles found nothing by their labels. Rare: a series came back after it was
+    /// forgotten.
+    fn append_missed(
+        &self,
+        tenant: &Tenant,
+        batch: &WriteBatch,
+        missed: &[(Rows, u64)],
+        judged_at: Timestamp,
+        verdicts: &mut [Verdict],
+        known: Known<'_>,
+        sums: &mut Sums,
+    ) {
+        let (mut again, mut labels) = (WriteBatch::default(), Vec::new());
+        let mut parts = Vec::with_capacity(missed.len());
+        for &(rows, hash) in missed {
+            let samples = rows.start as usize..rows.end as usize;
+            let series = &batch.series()[rows.row as usize];
+            labels.clear();
+            labels.extend_from_slice(batch.label_bytes(series));
+            if labels.is_empty() && !(known.labels)(rows.row, &mut labels) {
+                verdicts[samples].fill(Verdict::Unavailable);
+                continue;
+            }
+            again.push(&labels, hash, batch.samples()[samples.clone()].iter().copied());
+            parts.push((rows.row, samples));
         }
-        metrics::counter!("prometheus_tsdb_head_samples_appended_total", "type" => "float").increment(stored);
-        if created > 0 {
-            metrics::counter!("prometheus_tsdb_head_series_created_total").increment(u64::from(created));
-            tenant.report_series();
+        let rows: Vec<u32> = (0..parts.len() as u32).collect();
+        let mut judged = vec![Verdict::Unavailable; again.samples().len()];
+        let mut scratch = Scratch { notes: Notes { learns: true, ..Notes::default() }, ..Scratch::default() };
+        let more = self.append_sorted(tenant, &again, &rows, judged_at, &mut judged, &mut scratch);
+        for (series, (_, samples)) in again.series().iter().zip(&parts) {
+            verdicts[samples.clone()].copy_from_slice(&judged[series.samples()]);
         }
-        Ok(AppendOutcome { log_position: self.log.tail(), created })
+        let learned = scratch.notes.learned.into_iter();
+        known.learned.extend(learned.map(|(row, handle)| (parts[row as usize].0, handle)));
+        sums.judged += more.judged;
+        sums.created += more.created;
+        sums.stored += more.stored;
+        sums.failure = sums.failure.take().or(more.failure);
     }
 
     /// Samples of one series per part, so that a part fits a record.
@@ -126,7 +198,7 @@ fn next_group<'a>(batch: &WriteBatch, parts: &'a [Rows], most: usize) -> &'a [Ro
     &parts[..n]
 }
 
-fn set(verdicts: &mut [Verdict], group: &[Rows], verdict: Verdict) {
+fn set<'a>(verdicts: &mut [Verdict], group: impl IntoIterator<Item = &'a Rows>, verdict: Verdict) {
     for rows in group {
         verdicts[rows.start as usize..rows.end as usize].fill(verdict);
     }

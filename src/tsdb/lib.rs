@@ -35,7 +35,7 @@ use std::time::Duration;
 use model::{Kind, TenantId, TimeRange, Timestamp};
 use parking_lot::Mutex;
 use runtime::World;
-use storage::{AppendOutcome, Verdict, WriteBatch};
+use storage::{AppendOutcome, Known, Verdict, WriteBatch};
 use wal::Log;
 
 use head::{Bounds, Head, HeadSettings};
@@ -283,7 +283,19 @@ impl storage::Append for Tsdb {
         judged_at: Timestamp,
         verdicts: &mut [Verdict],
     ) -> Result<AppendOutcome, storage::Error> {
-        Ok(self.engine.append(tenant, batch, rows, judged_at, verdicts)?)
+        Ok(self.engine.append(tenant, batch, rows, judged_at, verdicts, None)?)
+    }
+
+    fn append_known(
+        &self,
+        tenant: &TenantId,
+        batch: &WriteBatch,
+        rows: &[u32],
+        judged_at: Timestamp,
+        verdicts: &mut [Verdict],
+        known: Known<'_>,
+    ) -> Result<AppendOutcome, storage::Error> {
+        Ok(self.engine.append(tenant, batch, rows, judged_at, verdicts, Some(known))?)
     }
 }
 

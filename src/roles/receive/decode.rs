@@ -8,11 +8,15 @@
 //! One pass; the decompressed body and the columns live in buffers of the thread and are used again.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
+use identity::{Identities, Met};
 use model::{InvalidLabels, Labels, METRIC_NAME, TenantId, placement_hash};
 use storage::{Refusal, WriteBatch};
+use wire::WireError;
 use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Series};
 
+use crate::resolve;
 use crate::status::{Denial, Example};
 
 /// What a body holds.
@@ -20,6 +24,33 @@ use crate::status::{Denial, Example};
 pub struct Decoded {
     pub batch: WriteBatch,
     pub aside: Aside,
+    /// Who the batch's rows are; empty where nobody was to be recognised.
+    pub met: Vec<Met>,
+    /// Where the rows' labels lie in the plain body.
+    pub regions: Vec<Range<u32>>,
+    /// How they were recognised.
+    pub ways: Ways,
+}
+
+/// Series by the way in which they were recognised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Predicted from the series before.
+    pub hint: u64,
+    /// Looked up by their label bytes.
+    pub probe: u64,
+    /// Parsed.
+    pub parse: u64,
+}
+
+impl Decoded {
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.aside = Aside::default();
+        self.met.clear();
+        self.regions.clear();
+        self.ways = Ways::default();
+    }
 }
 
 /// Samples that are refused whatever is stored.
@@ -49,40 +80,72 @@ const KEEP_BYTES: usize = 8 << 20;
 #[derive(Default)]
 struct Scratch {
     body: Vec<u8>,
-    columns: DecodedV1,
-    labels: Vec<u8>,
+    room: Room,
     decoded: Decoded,
+}
+
+/// Buffers to parse in.
+#[derive(Default)]
+pub struct Room {
+    /// What was parsed in full.
+    pub columns: DecodedV1,
+    /// Labels alone.
+    pub region: DecodedV1,
+    pub labels: Vec<u8>,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Decodes a snappy-compressed `prometheus.WriteRequest` and hands it to `then`, which may take the batch out;
-/// what it leaves is used again for the thread's next request.
+/// How series may be recognised, and what a batch must then hold.
+#[derive(Clone, Copy)]
+pub struct Recognise<'a> {
+    pub identities: &'a Identities,
+    /// Milliseconds.
+    pub now: i64,
+    /// Whether every row needs its labels, because others than the engine here will read the batch.
+    pub labels: bool,
+}
+
+/// Decodes a snappy-compressed `prometheus.WriteRequest` and hands it to `then` with the plain body; `then` may take
+/// the batch out, and what it leaves is used again for the thread's next request. Without `recognise` every
+/// series is parsed.
 pub fn decode_v1<R>(
     tenant: &TenantId,
     body: &[u8],
     limits: &Limits,
-    then: impl FnOnce(&mut Decoded) -> R,
+    recognise: Option<Recognise<'_>>,
+    then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
     // Taken out while it is in use, so that a panic costs only the buffers.
     let mut scratch = SCRATCH.take();
-    decode_with(tenant, body, limits, &mut scratch)?;
-    let answer = then(&mut scratch.decoded);
-    let large = scratch.body.capacity() + scratch.columns.capacity_bytes() > KEEP_BYTES;
+    let Scratch { body: space, room, decoded } = &mut scratch;
+    decoded.clear();
+    let plain = remote_write::decompress(body, limits, space).map_err(deny)?;
+    match recognise {
+        Some(recognise) => resolve::resolve(tenant, plain, limits, recognise, room, decoded),
+        None => parse(tenant, plain, limits, room, decoded),
+    }
+    .map_err(deny)?;
+    let answer = then(decoded, plain);
+    let large = scratch.body.capacity() + scratch.room.columns.capacity_bytes() > KEEP_BYTES;
     if !large {
         SCRATCH.set(scratch);
     }
     Ok(answer)
 }
 
-fn decode_with(tenant: &TenantId, body: &[u8], limits: &Limits, scratch: &mut Scratch) -> Result<(), Denial> {
-    let Scratch { body: space, columns, labels, decoded } = scratch;
-    decoded.batch.clear();
-    decoded.aside = Aside::default();
-    let plain = remote_write::decompress(body, limits, space).map_err(deny)?;
-    remote_write::decode_v1(plain, limits, columns).map_err(deny)?;
+/// Parses every series of a plain body.
+fn parse(
+    tenant: &TenantId,
+    plain: &[u8],
+    limits: &Limits,
+    room: &mut Room,
+    decoded: &mut Decoded,
+) -> Result<(), WireError> {
+    let Room { columns, labels, .. } = room;
+    remote_write::decode_v1(plain, limits, columns)?;
     for series in columns.series() {
         take(tenant, columns, series, plain, labels, decoded);
     }
@@ -101,23 +164,22 @@ thread_local! {
     static SCRATCH_V2: RefCell<ScratchV2> = RefCell::default();
 }
 
-/// As [`decode_v1`] for a snappy-compressed `io.prometheus.write.v2.Request`.
+/// As [`decode_v1`] for a snappy-compressed `io.prometheus.write.v2.Request`, of which every series is parsed.
 pub fn decode_v2<R>(
     tenant: &TenantId,
     body: &[u8],
     limits: &Limits,
-    then: impl FnOnce(&mut Decoded) -> R,
+    then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
     let mut scratch = SCRATCH_V2.take();
     let ScratchV2 { body: space, columns, labels, decoded } = &mut scratch;
-    decoded.batch.clear();
-    decoded.aside = Aside::default();
+    decoded.clear();
     let plain = remote_write::decompress(body, limits, space).map_err(deny)?;
     remote_write::decode_v2(plain, limits, columns).map_err(deny)?;
     for series in columns.columns.series() {
         take(tenant, &columns.columns, series, plain, labels, decoded);
     }
-    let answer = then(decoded);
+    let answer = then(decoded, plain);
     if scratch.body.capacity() + scratch.columns.capacity_bytes() <= KEEP_BYTES {
         SCRATCH_V2.set(scratch);
     }
@@ -298,7 +360,8 @@ mod tests {
     }
 
     fn decode(series: &[(&[(&[u8], &[u8])], &[(f64, i64)])]) -> Decoded {
-        decode_v1(&tenant(), &message(series), &Limits::default(), std::mem::take).unwrap()
+        decode_v1(&tenant(), &message(series), &Limits::default(), None, |decoded, _| std::mem::take(decoded))
+            .unwrap()
     }
 
     #[test]
@@ -352,10 +415,10 @@ mod tests {
         #[test]
         fn arbitrary_bodies_never_panic(plain in proptest::collection::vec(any::<u8>(), 0..300)) {
             let body = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
-            let _ = decode_v1(&tenant(), &body, &Limits::default(), |_| ());
-            let _ = decode_v1(&tenant(), &plain, &Limits::default(), |_| ());
-            let _ = decode_v2(&tenant(), &body, &Limits::default(), |_| ());
-            let _ = decode_v2(&tenant(), &plain, &Limits::default(), |_| ());
+            let _ = decode_v1(&tenant(), &body, &Limits::default(), None, |_, _| ());
+            let _ = decode_v1(&tenant(), &plain, &Limits::default(), None, |_, _| ());
+            let _ = decode_v2(&tenant(), &body, &Limits::default(), |_, _| ());
+            let _ = decode_v2(&tenant(), &plain, &Limits::default(), |_, _| ());
         }
     }
 }

@@ -7,15 +7,17 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use model::{TenantId, Timestamp};
+use identity::{Identities, Met};
+use model::{InvalidLabels, Labels, TenantId, Timestamp};
 use runtime::{Pool, World};
-use storage::{Refusal, Verdict, WriteBatch};
+use storage::{Known, Refusal, SeriesHandle, Verdict, WriteBatch};
 
 use crate::admit::{self, Admission, Version};
-use crate::decode::{self, Aside, Decoded};
+use crate::decode::{self, Aside, Decoded, Recognise, Ways};
 use crate::pending::Collected;
 use crate::quorum::Outcome;
 use crate::rate::Rates;
+use crate::resolve::LabelsOf;
 use crate::settings::{Settings, Tenancy};
 use crate::status::{self, Denial, Example, Reply, Summary};
 use crate::write::{Plan, Writer};
@@ -30,6 +32,7 @@ pub struct WriteDoor {
     pub writer: Arc<Writer>,
     pub admission: Admission,
     pub rates: Arc<Rates>,
+    pub identities: Arc<Identities>,
     pub pool: Pool,
     pub world: World,
     pub tenancy: Tenancy,
@@ -48,6 +51,7 @@ impl WriteDoor {
         WriteDoor {
             writer,
             admission,
+            identities: Arc::new(Identities::new(identity::Settings::default(), &*world.chance)),
             rates: Arc::new(Rates::new(settings.admission.samples_per_second)),
             pool,
             world: world.clone(),
@@ -175,8 +179,11 @@ impl WriteDoor {
     ) -> Result<Stage, Denial> {
         let (writer, limits) = (Arc::clone(&self.writer), *self.admission.limits());
         let (rates, now) = (Arc::clone(&self.rates), self.world.clock.monotonic());
+        let identities = Arc::clone(&self.identities);
         let staged = self.pool.run(move || {
-            let then = |Decoded { batch, aside }: &mut Decoded| {
+            let then = |decoded: &mut Decoded, plain: &[u8]| {
+                let Decoded { batch, aside, met, regions, ways } = decoded;
+                count_ways(*ways);
                 let (samples, series) = (batch.samples().len(), batch.series().len());
                 rates.take(&tenant, samples as u64, now)?;
                 let mut summary = Summary::default();
@@ -184,22 +191,40 @@ impl WriteDoor {
                 let next = if batch.is_empty() {
                     Next::Nothing
                 } else if here {
-                    let judge = |verdicts: &[Verdict]| add_verdicts(&mut summary, batch, verdicts);
-                    match writer.local().append(&tenant, batch, judged_at, judge) {
-                        Ok((position, ())) => Next::Durable(position),
+                    let labels_of = LabelsOf::new(plain, regions, &limits);
+                    let mut learned = Vec::new();
+                    let labels = |row: u32, out: &mut Vec<u8>| labels_of.write(row, out);
+                    // Where nobody is recognised, nobody wants to know handles.
+                    let known = (!met.is_empty()).then_some(Known { labels: &labels, learned: &mut learned });
+                    let judge = |verdicts: &[Verdict]| {
+                        add_verdicts(&mut summary, batch, verdicts, |row| {
+                            let mut labels = Vec::new();
+                            labels_of.write(row, &mut labels);
+                            Labels::from_bytes(&labels)
+                        })
+                    };
+                    match writer.local().append(&tenant, batch, judged_at, known, judge) {
+                        Ok((position, ())) => {
+                            learn(&identities, &tenant, met, &learned, false, judged_at);
+                            Next::Durable(position)
+                        }
                         Err(trouble) => {
                             summary = unstored(samples, trouble);
                             Next::Nothing
                         }
                     }
                 } else {
+                    learn(&identities, &tenant, met, &[], true, judged_at);
                     let plan = writer.plan(&tenant, batch)?;
                     Next::Replicate(plan, Arc::new(std::mem::take(batch)))
                 };
                 Ok(Stage { summary, samples, series, next })
             };
             match version {
-                Version::V1 => decode::decode_v1(&tenant, &body, &limits, then),
+                Version::V1 => {
+                    let recognise = Recognise { identities: &identities, now: judged_at, labels: !here };
+                    decode::decode_v1(&tenant, &body, &limits, Some(recognise), then)
+                }
                 Version::V2 => decode::decode_v2(&tenant, &body, &limits, then),
             }
         });
@@ -235,8 +260,36 @@ fn unstored(samples: usize, trouble: String) -> Summary {
     Summary { retryable: samples as u64, trouble: Some(trouble), ..Summary::default() }
 }
 
-/// Verdicts of this node alone.
-fn add_verdicts(summary: &mut Summary, batch: &WriteBatch, verdicts: &[Verdict]) {
+/// Remembers series that were stored or can be.
+fn learn(
+    identities: &Identities,
+    tenant: &TenantId,
+    met: &mut [Met],
+    learned: &[(u32, SeriesHandle)],
+    all: bool,
+    now: Timestamp,
+) {
+    let turned_away = identities.learn(tenant.as_str(), met, learned, all, now);
+    if turned_away > 0 {
+        metrics::counter!("tributary_identity_turned_away_total").increment(turned_away as u64);
+    }
+}
+
+fn count_ways(ways: Ways) {
+    for (way, series) in [("hint", ways.hint), ("probe", ways.probe), ("parse", ways.parse)] {
+        if series > 0 {
+            metrics::counter!("tributary_identity_recognised_total", "way" => way).increment(series);
+        }
+    }
+}
+
+/// Verdicts of this node alone. `labels_of` gives the labels of rows that came without them.
+fn add_verdicts(
+    summary: &mut Summary,
+    batch: &WriteBatch,
+    verdicts: &[Verdict],
+    labels_of: impl Fn(u32) -> Result<Labels, InvalidLabels>,
+) {
     for (sample, verdict) in verdicts.iter().enumerate() {
         match verdict {
             Verdict::Stored | Verdict::Duplicate => summary.accepted += 1,
@@ -244,7 +297,7 @@ fn add_verdicts(summary: &mut Summary, batch: &WriteBatch, verdicts: &[Verdict])
             Verdict::Refused(reason) => {
                 summary.refuse(*reason, 1);
                 if summary.example.is_none() {
-                    summary.example = example(batch, sample, *reason);
+                    summary.example = example(batch, sample, *reason, &labels_of);
                 }
             }
         }
@@ -257,14 +310,24 @@ fn sum_up(summary: &mut Summary, batch: &WriteBatch, collected: Collected) {
         if let Outcome::Refused(reason) = outcome
             && summary.example.is_none()
         {
-            summary.example = example(batch, sample, reason);
+            summary.example = example(batch, sample, reason, &|_| Ok(Labels::empty()));
         }
     }
     summary.trouble = collected.trouble;
 }
 
-fn example(batch: &WriteBatch, sample: usize, reason: Refusal) -> Option<Example> {
-    let series = batch.series().iter().find(|series| series.samples().contains(&sample))?;
+fn example(
+    batch: &WriteBatch,
+    sample: usize,
+    reason: Refusal,
+    labels_of: &dyn Fn(u32) -> Result<Labels, InvalidLabels>,
+) -> Option<Example> {
+    let row = batch.series().iter().position(|series| series.samples().contains(&sample))?;
+    let series = &batch.series()[row];
+    let labels = match batch.label_bytes(series) {
+        [] => labels_of(row as u32),
+        _ => batch.labels(series),
+    };
     let timestamp = batch.samples().get(sample).map(|s| s.timestamp);
-    Some(Example { series: decode::show_series(batch.labels(series)), timestamp, reason, detail: None })
+    Some(Example { series: decode::show_series(labels), timestamp, reason, detail: None })
 }

@@ -21,6 +21,7 @@ mod pending;
 mod quorum;
 mod rate;
 mod replicate;
+mod resolve;
 mod ring;
 mod route;
 mod settings;
@@ -378,8 +379,24 @@ fn incarnation(world: &World, dir: &std::path::Path) -> Result<String, Error> {
     Ok(name)
 }
 
+/// How often series that did not come for long are looked for.
+const IDENTITY_SWEEP: Duration = Duration::from_secs(60);
+
 async fn gauges(door: Arc<WriteDoor>, until: Shutdown) -> Result<(), Error> {
+    let mut swept = door.world.clock.monotonic();
     loop {
+        let now = door.world.clock.monotonic();
+        if now.saturating_duration_since(swept) >= IDENTITY_SWEEP {
+            swept = now;
+            let (identities, now) = (Arc::clone(&door.identities), door.world.clock.now_ms());
+            // Where nobody has time for it, there is a next time.
+            if let Ok(forgotten) = door.pool.run(move || identities.sweep(now)).await {
+                metrics::counter!("tributary_identity_forgotten_total").increment(forgotten as u64);
+            }
+        }
+        let identities = door.identities.stats();
+        metrics::gauge!("tributary_identity_series").set(identities.series as f64);
+        metrics::gauge!("tributary_identity_bytes").set(identities.bytes as f64);
         metrics::gauge!("tributary_receive_inflight_bytes").set(door.admission.held_bytes() as f64);
         for peer in door.writer.ring().current().peers() {
             let labels = [("peer", peer.address().to_owned())];

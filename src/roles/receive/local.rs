@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::{TenantId, Timestamp};
 use runtime::{Pool, PoolError};
-use storage::{Append, Verdict, WriteBatch};
+use storage::{Append, Known, Verdict, WriteBatch};
 use tsdb::Tsdb;
 
 use crate::Error;
@@ -43,12 +43,13 @@ impl Local {
     }
 
     /// Appends all of a batch on the calling thread, which may compute and take locks, and shows the verdicts to
-    /// `judge`. They may leave this node only when the log is durable up to the position that is returned.
+    /// `judge`. Rows without labels need `known`. The verdicts may leave this node only when the log is durable up to the position that is returned.
     pub fn append<R>(
         &self,
         tenant: &TenantId,
         batch: &WriteBatch,
         judged_at: Timestamp,
+        known: Option<Known<'_>>,
         judge: impl FnOnce(&[Verdict]) -> R,
     ) -> Result<(u64, R), String> {
         let engine = self.engine.get().ok_or_else(starting)?;
@@ -57,7 +58,10 @@ impl Local {
         rows.extend(0..batch.series().len() as u32);
         verdicts.clear();
         verdicts.resize(batch.samples().len(), Verdict::Unavailable);
-        let appended = engine.append(tenant, batch, &rows, judged_at, &mut verdicts);
+        let appended = match known {
+            Some(known) => engine.append_known(tenant, batch, &rows, judged_at, &mut verdicts, known),
+            None => engine.append(tenant, batch, &rows, judged_at, &mut verdicts),
+        };
         let outcome = appended.map_err(|error| error.message)?;
         let judged = judge(&verdicts);
         SCRATCH.set((rows, verdicts));
@@ -82,7 +86,8 @@ impl Local {
         limit: Duration,
     ) -> Result<Vec<Verdict>, String> {
         let local = Arc::clone(self);
-        let appended = self.pool.run(move || local.append(&tenant, &batch, judged_at, <[Verdict]>::to_vec));
+        let appended =
+            self.pool.run(move || local.append(&tenant, &batch, judged_at, None, <[Verdict]>::to_vec));
         let (position, verdicts) = appended.await.map_err(|e: PoolError| e.to_string())??;
         self.durable(position, limit).await?;
         Ok(verdicts)

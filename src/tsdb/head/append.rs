@@ -1,13 +1,13 @@
 //! Appending to one shard: judge, stage and enqueue under one lock.
 //!
 //! # Cost
-//! Per group of rows: one reservation in the log, one shard lock, one or two records. Per sample of a known
-//! series: one compare of the label bytes per row (and a table probe where the series
-//! is not the one after the last row's), the push, and about eleven bytes of
-//! record. No allocation once the buffers have grown, but for chunks and new series.
+//! Per group of rows: one reservation in the log, one shard lock, one or two records. Per row with a handle:
+//! one look at the series. Per row without: one compare of the label bytes (and a table probe where the series
+//! is not the one after the last row's). Per sample: the push, and about eleven bytes of record. No allocation
+//! once the buffers have grown, but for chunks and new series.
 
 use model::{Labels, Timestamp};
-use storage::{Refusal, Verdict, WriteBatch};
+use storage::{Refusal, SeriesHandle, Verdict, WriteBatch};
 use wal::Log;
 
 use super::shard::{Head, Shard, ShardState};
@@ -37,6 +37,24 @@ pub(crate) struct Done {
     last_slot: u32,
 }
 
+/// What an append finds out about rows, apart from verdicts.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// Rows that were not judged because their handles find nothing and their labels are not there, and their
+    /// hashes.
+    pub missed: Vec<(Rows, u64)>,
+    /// Whether anybody wants to know handles.
+    pub learns: bool,
+    pub learned: Vec<(u32, SeriesHandle)>,
+}
+
+impl Notes {
+    pub(crate) fn clear(&mut self) {
+        self.missed.clear();
+        self.learned.clear();
+    }
+}
+
 impl Head {
     /// Most bytes that a part of a row takes in the log.
     pub(crate) fn cost(batch: &WriteBatch, rows: Rows) -> usize {
@@ -54,6 +72,7 @@ impl Head {
         group: &[Rows],
         judged_at: Timestamp,
         verdicts: &mut [Verdict],
+        notes: &mut Notes,
     ) -> Result<Done, Error> {
         let bytes = group.iter().map(|rows| Head::cost(batch, *rows)).sum::<usize>() + 2 * FIXED_BYTES;
         // Before the lock: this may wait for a spare segment.
@@ -65,15 +84,20 @@ impl Head {
         state.floats.clear();
         state.new_series.clear();
         for few in group.chunks(AHEAD) {
-            // The series that most likely come now are those after the last one.
+            // Without a handle, the series that most likely come now are those after the last one.
             let next = done.last_slot.wrapping_add(1);
             let mut touched = 0;
-            for slot in next..next.saturating_add(few.len() as u32) {
-                touched ^= state.get(slot).map_or(0, |series| series.touch() ^ series.touch_labels());
+            for (slot, rows) in (next..next.saturating_add(few.len() as u32)).zip(few) {
+                touched ^= match batch.series()[rows.row as usize].handle {
+                    Some(handle) => state.get(handle.index).map_or(0, |series| series.touch()),
+                    None => state.get(slot).map_or(0, |series| series.touch() ^ series.touch_labels()),
+                };
             }
             std::hint::black_box(touched);
             for &rows in few {
-                self.append_rows(state, shard, tenant, batch, rows, judged_at, position, verdicts, &mut done);
+                self.append_rows(
+                    state, shard, tenant, batch, rows, judged_at, position, verdicts, &mut done, notes,
+                );
             }
         }
         if !state.new_series.is_empty() {
@@ -97,18 +121,30 @@ impl Head {
         position: u64,
         verdicts: &mut [Verdict],
         done: &mut Done,
+        notes: &mut Notes,
     ) {
         let settings = &self.settings;
         let row = &batch.series()[rows.row as usize];
+        // Of one series all samples keep their order, also where one row has a handle and another has not.
+        if !notes.missed.is_empty() && notes.missed.iter().any(|(_, hash)| *hash == row.hash) {
+            notes.missed.push((rows, row.hash));
+            return;
+        }
         let labels = batch.label_bytes(row);
+        let known = row.handle.filter(|handle| state.holds(*handle, tenant.index, row.hash));
+        if known.is_none() && row.handle.is_some() && labels.is_empty() {
+            notes.missed.push((rows, row.hash));
+            return;
+        }
         let range = rows.start as usize..rows.end as usize;
         let samples = &batch.samples()[range.clone()];
         let verdicts = &mut verdicts[range];
         // Senders keep their order, and slots were given in it.
         let guess = done.last_slot.wrapping_add(1);
-        let found = match state.is(guess, tenant.index, labels, row.hash) {
-            true => Some(guess),
-            false => state.find(tenant.index, labels, row.hash),
+        let found = match known {
+            Some(handle) => Some(handle.index),
+            None if state.is(guess, tenant.index, labels, row.hash) => Some(guess),
+            None => state.find(tenant.index, labels, row.hash),
         };
         let slot = match found {
             Some(slot) => slot,
@@ -135,6 +171,9 @@ impl Head {
             }
         };
         done.last_slot = slot;
+        if known.is_none() && notes.learns {
+            notes.learned.extend(state.handle(slot).map(|handle| (rows.row, handle)));
+        }
         for (sample, verdict) in samples.iter().zip(verdicts) {
             let Some(series) = state.get_mut(slot) else { return };
             *verdict = series.offer(*sample, judged_at, &settings.bounds, settings.block_range);

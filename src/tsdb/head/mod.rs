@@ -13,7 +13,7 @@ mod replay;
 mod series;
 mod shard;
 
-pub(crate) use append::Rows;
+pub(crate) use append::{Notes, Rows};
 pub(crate) use judge::Bounds;
 pub(crate) use replay::replay;
 pub(crate) use series::{CHUNK_SAMPLES, encode, window_start};

@@ -3,6 +3,7 @@
 use hashbrown::HashTable;
 use model::{Labels, TimeRange, Timestamp};
 use parking_lot::Mutex;
+use storage::SeriesHandle;
 
 use super::Bounds;
 use super::postings::Postings;
@@ -257,6 +258,20 @@ impl ShardState {
     /// Whether a slot holds this series.
     pub(crate) fn is(&self, slot: u32, tenant: u32, labels: &[u8], hash: u64) -> bool {
         self.get(slot).is_some_and(|s| s.hash == hash && s.tenant == tenant && s.labels.as_bytes() == labels)
+    }
+
+    /// Whether a handle still finds the series that it was given for. Numbers of a shard's series are never
+    /// given twice, so that four thousand million of them would have to be made for a slot to be taken for
+    /// its former self, and then the hash would still have to be the same.
+    #[inline]
+    pub(crate) fn holds(&self, handle: SeriesHandle, tenant: u32, hash: u64) -> bool {
+        self.get(handle.index)
+            .is_some_and(|s| s.id as u32 == handle.generation && s.hash == hash && s.tenant == tenant)
+    }
+
+    /// The handle of a slot's series.
+    pub(crate) fn handle(&self, slot: u32) -> Option<SeriesHandle> {
+        self.get(slot).map(|s| SeriesHandle { index: slot, generation: s.id as u32 })
     }
 
     pub(crate) fn get(&self, slot: u32) -> Option<&Series> {

@@ -350,7 +350,13 @@ pub(super) fn is_utf8(body: &[u8], pair: &LabelPair) -> bool {
 }
 
 pub(super) fn check_series_limit(columns: &DecodedV1, limits: &Limits) -> Result<(), WireError> {
-    if columns.series.len() < limits.max_series {
+    check_series_count(columns.series.len(), limits)
+}
+
+/// Whether one more than `count` series may come.
+#[inline]
+pub(super) fn check_series_count(count: usize, limits: &Limits) -> Result<(), WireError> {
+    if count < limits.max_series {
         return Ok(());
     }
     Err(WireError::refused(format!(

@@ -14,7 +14,7 @@ use super::walk::{Walk, Wire};
 use super::{Limits, columns, extras};
 use crate::WireError;
 
-const LABEL_KEY: u8 = 1 << 3 | 2;
+pub(super) const LABEL_KEY: u8 = 1 << 3 | 2;
 const NAME_KEY: u8 = 1 << 3 | 2;
 const VALUE_KEY: u8 = 2 << 3 | 2;
 
@@ -120,7 +120,7 @@ pub(crate) fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut Decoded
 /// A label as nearly every sender writes it: name, then value, all lengths in one byte. Gives the label and
 /// where it ends; whatever looks different is left to [`label`].
 #[inline]
-fn usual_label(walk: &Walk<'_>) -> Option<(LabelPair, usize)> {
+pub(super) fn usual_label(walk: &Walk<'_>) -> Option<(LabelPair, usize)> {
     let rest = walk.bytes[..walk.end].get(walk.at..)?;
     let &[LABEL_KEY, len, NAME_KEY, name_len] = rest.first_chunk::<4>()? else { return None };
     let (len, name_len) = (len as usize, name_len as usize);
@@ -163,7 +163,7 @@ pub(super) fn label(mut walk: Walk<'_>) -> Result<LabelPair, WireError> {
 }
 
 #[inline]
-fn sample(mut walk: Walk<'_>) -> Result<Sample, WireError> {
+pub(super) fn sample(mut walk: Walk<'_>) -> Result<Sample, WireError> {
     let mut sample = Sample { timestamp: 0, value: 0.0 };
     while !walk.is_done() {
         let (field, wire) = walk.key()?;

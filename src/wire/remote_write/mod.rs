@@ -9,6 +9,7 @@ mod encode;
 mod extras;
 mod peer;
 mod snappy;
+mod stream;
 mod v2;
 mod walk;
 
@@ -18,6 +19,7 @@ pub use encode::{compress, encode_v1};
 pub use extras::{Exemplar, HistogramSample, Metadata};
 pub use peer::{PeerEncoder, PeerWrite, decode_peer};
 pub use snappy::decompress;
+pub use stream::{RequestWalk, SeriesAt, canonical_labels};
 pub use v2::{DecodedV2, decode_v2};
 
 /// How much one request may be and hold; beyond them it is refused before memory is spent on it.

@@ -1,0 +1,286 @@
+//! A plain remote-write body into a batch, series by series, each recognised by its raw label bytes if it was met
+//! before.
+//!
+//! Three ways, the next where the one before fails: the series that came after the last one the time before;
+//! a look-up by label bytes; a full parse, as [`crate::decode`] does it without this. All three give the same
+//! rows for any bytes.
+//!
+//! # Cost
+//! A predicted series costs one hash over its label bytes and the walk over its samples, which go straight into
+//! the batch. Nothing is allocated for known series once the buffers have grown.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use identity::{Id, Key, Known, Met, Session};
+use model::TenantId;
+use storage::SeriesHandle;
+use wire::WireError;
+use wire::remote_write::{DecodedV1, Limits, RequestWalk, SeriesAt, canonical_labels};
+
+use crate::decode::{self, Decoded, Recognise, Room, Ways};
+
+/// A series that was met before, in a body.
+struct Found<'a> {
+    known: Known,
+    key: Key,
+    region: &'a [u8],
+}
+
+/// Reads all series of `plain` into `decoded`, which is clear.
+pub fn resolve(
+    tenant: &TenantId,
+    plain: &[u8],
+    limits: &Limits,
+    recognise: Recognise<'_>,
+    room: &mut Room,
+    decoded: &mut Decoded,
+) -> Result<(), WireError> {
+    let session = recognise.identities.session(tenant.as_str(), recognise.now);
+    let mut walk = RequestWalk::new(plain, limits, &mut room.columns)?;
+    let mut last = None;
+    let mut ways = Ways::default();
+    while let Some(series) = walk.next_series(&mut room.columns)? {
+        let found = find(&session, &walk, series, last, &mut ways);
+        if let Some(found) = &found {
+            last = Some(found.known.id);
+            if take_known(&walk, series, found, limits, recognise.labels, room, decoded)? {
+                continue;
+            }
+        }
+        ways.parse += 1;
+        let Room { columns, labels, .. } = room;
+        let Some(series) = walk.read(series, columns)?.cloned() else { continue };
+        if decode::take(tenant, columns, &series, plain, labels, decoded) {
+            let region = series.raw_labels();
+            let key = session.key(&plain[region.clone()]);
+            let row = decoded.batch.series().last().map_or(0, |row| row.hash);
+            // Found, but with more labels behind the samples: then it is somebody else.
+            let id = found.filter(|found| found.key == key).map(|found| found.known.id);
+            decoded.met.push(Met { id, key, len: region.len() as u32, hash: row });
+            decoded.regions.push(region.start as u32..region.end as u32);
+        }
+    }
+    decoded.ways = ways;
+    Ok(())
+}
+
+#[inline]
+fn find<'a>(
+    session: &Session<'_>,
+    walk: &RequestWalk<'a>,
+    series: SeriesAt,
+    last: Option<Id>,
+    ways: &mut Ways,
+) -> Option<Found<'a>> {
+    if let Some((id, len)) = last.and_then(|last| session.expected(last))
+        && let Some(region) = walk.predicted(series, len)
+    {
+        let key = session.key(region);
+        if let Some(known) = session.confirm(id, key) {
+            ways.hint += 1;
+            return Some(Found { known, key, region });
+        }
+    }
+    let region = walk.labels(series)?;
+    let key = session.key(region);
+    let known = session.find(key)?;
+    ways.probe += 1;
+    if let Some(last) = last {
+        session.link(last, known.id);
+    }
+    Some(Found { known, key, region })
+}
+
+/// Takes a known series into the batch; false where it has something that wants a full parse.
+#[inline]
+fn take_known(
+    walk: &RequestWalk<'_>,
+    series: SeriesAt,
+    found: &Found<'_>,
+    limits: &Limits,
+    with_labels: bool,
+    room: &mut Room,
+    decoded: &mut Decoded,
+) -> Result<bool, WireError> {
+    let batch = &mut decoded.batch;
+    let before = batch.samples().len();
+    if !walk.samples(series, found.region.len(), batch.open())? {
+        batch.abandon();
+        return Ok(false);
+    }
+    if batch.samples().len() == before {
+        return Ok(true);
+    }
+    let handle = found.known.handle.map(SeriesHandle::from_bits);
+    room.labels.clear();
+    if (with_labels || handle.is_none())
+        && canonical_labels(found.region, limits, &mut room.region, &mut room.labels).is_err()
+    {
+        batch.abandon();
+        return Ok(false);
+    }
+    batch.close(&room.labels, found.known.hash, handle);
+    let Found { known, key, region } = found;
+    decoded.met.push(Met { id: Some(known.id), key: *key, len: region.len() as u32, hash: known.hash });
+    decoded.regions.push(walk.place(series, region.len()));
+    Ok(true)
+}
+
+/// Labels of a batch's rows that came without them, from the body that they came in.
+pub struct LabelsOf<'a> {
+    pub plain: &'a [u8],
+    pub regions: &'a [Range<u32>],
+    pub limits: Limits,
+    room: RefCell<DecodedV1>,
+}
+
+impl<'a> LabelsOf<'a> {
+    pub fn new(plain: &'a [u8], regions: &'a [Range<u32>], limits: &Limits) -> LabelsOf<'a> {
+        LabelsOf { plain, regions, limits: *limits, room: RefCell::default() }
+    }
+
+    /// Writes the canonical labels of a row; false if it has none.
+    pub fn write(&self, row: u32, out: &mut Vec<u8>) -> bool {
+        let region = self.regions.get(row as usize).map(|r| r.start as usize..r.end as usize);
+        let Some(region) = region.and_then(|region| self.plain.get(region)) else { return false };
+        let mut room = self.room.borrow_mut();
+        canonical_labels(region, &self.limits, &mut room, out).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::Identities;
+    use proptest::prelude::*;
+    use runtime::World;
+
+    use super::*;
+    use crate::decode::{Aside, decode_v1};
+
+    type Row = (Vec<u8>, u64, Vec<(i64, u64)>);
+
+    fn rows(decoded: &Decoded, plain: &[u8], limits: &Limits) -> Vec<Row> {
+        let labels_of = LabelsOf::new(plain, &decoded.regions, limits);
+        let batch = &decoded.batch;
+        let all = batch.series().iter().enumerate();
+        all.map(|(row, series)| {
+            let mut labels = batch.label_bytes(series).to_vec();
+            if labels.is_empty() {
+                assert!(labels_of.write(row as u32, &mut labels));
+            }
+            let samples = batch.samples()[series.samples()].iter();
+            (labels, series.hash, samples.map(|s| (s.timestamp, s.value.to_bits())).collect())
+        })
+        .collect()
+    }
+
+    struct Door {
+        identities: Identities,
+        limits: Limits,
+    }
+
+    impl Door {
+        fn new() -> Door {
+            let limits = Limits { max_series: 12, max_labels: 5, ..Limits::default() };
+            Door {
+                identities: Identities::new(identity::Settings::default(), &*World::real().chance),
+                limits,
+            }
+        }
+
+        /// Decodes both ways, compares, and has the identities learn. Gives the ways.
+        fn check(&self, tenant: &str, plain: &[u8], labels: bool, with_handles: bool) -> Ways {
+            let tenant = TenantId::new(tenant).unwrap();
+            let body = snap::raw::Encoder::new().compress_vec(plain).unwrap();
+            let all = |decoded: &mut Decoded, plain: &[u8]| -> (Vec<Row>, Aside) {
+                (rows(decoded, plain, &self.limits), std::mem::take(&mut decoded.aside))
+            };
+            let want = decode_v1(&tenant, &body, &self.limits, None, all);
+            let recognise = Recognise { identities: &self.identities, now: 0, labels };
+            let mut ways = Ways::default();
+            let got = decode_v1(&tenant, &body, &self.limits, Some(recognise), |decoded, plain| {
+                let seen = all(decoded, plain);
+                assert_eq!(decoded.met.len(), seen.0.len());
+                assert!(
+                    !labels
+                        || decoded.batch.series().iter().all(|s| !decoded.batch.label_bytes(s).is_empty())
+                );
+                let handles: Vec<_> = (0..seen.0.len() as u32).map(|row| (row, u64::from(row))).collect();
+                let handles = if with_handles { &handles[..] } else { &[] };
+                self.identities.learn(tenant.as_str(), &mut decoded.met, handles, !with_handles, 0);
+                ways = decoded.ways;
+                seen
+            });
+            assert_eq!(got, want);
+            ways
+        }
+    }
+
+    fn request() -> impl Strategy<Value = Vec<u8>> {
+        let name = prop_oneof![3 => Just("__name__".to_owned()), 2 => "[a-c_]{0,2}"];
+        let text = prop_oneof![Just("up".to_owned()), "[a-c]{0,2}", "é{0,2}", Just("x".repeat(130))];
+        let labels = proptest::collection::vec((name, text), 0..4);
+        let sample = (any::<i64>(), any::<u64>())
+            .prop_map(|(timestamp, bits)| model::Sample { timestamp, value: f64::from_bits(bits) });
+        let series = (labels, proptest::collection::vec(sample, 0..3));
+        proptest::collection::vec(series, 0..6).prop_map(|all| {
+            let mut body = Vec::new();
+            let borrowed = all.iter().map(|(labels, samples)| {
+                (labels.iter().map(|(n, v)| (n.as_str(), v.as_str())), samples.iter().copied())
+            });
+            wire::remote_write::encode_v1(borrowed, &mut body);
+            body
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn recognised_or_parsed_the_rows_are_the_same(
+            requests in proptest::collection::vec((request(), any::<bool>(), any::<bool>(), any::<bool>()), 1..4),
+            order in proptest::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let door = Door::new();
+            for at in &order {
+                let (body, a, labels, handles) = at.get(&requests);
+                door.check(if *a { "a" } else { "b" }, body, *labels, *handles);
+            }
+        }
+
+        #[test]
+        fn damage_is_seen_alike(
+            body in request(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()
+        ) {
+            let door = Door::new();
+            door.check("a", &body, false, true);
+            let mut damaged = [body.clone(), body.clone()].concat();
+            if !damaged.is_empty() {
+                let at = at.index(damaged.len());
+                damaged[at] = byte;
+                damaged.truncate(damaged.len() - cut.index(damaged.len()) / 4);
+            }
+            for _ in 0..2 {
+                door.check("a", &damaged, false, true);
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_time_series_are_predicted() {
+        let door = Door::new();
+        let mut body = Vec::new();
+        let sample = model::Sample { timestamp: 5, value: 1.0 };
+        let names: Vec<String> = (0..10).map(|n| format!("m{n}")).collect();
+        let series = names.iter().map(|name| ([("__name__", name.as_str()), ("a", "b")], [sample]));
+        wire::remote_write::encode_v1(series.clone(), &mut body);
+        assert_eq!(door.check("a", &body, false, true), Ways { parse: 10, ..Ways::default() });
+        assert_eq!(door.check("a", &body, false, true), Ways { hint: 9, probe: 1, parse: 0 });
+        // Of another tenant nothing is known.
+        assert_eq!(door.check("b", &body, false, true), Ways { parse: 10, ..Ways::default() });
+        // One that is left out costs one look-up.
+        let mut body = Vec::new();
+        wire::remote_write::encode_v1(series.enumerate().filter(|(n, _)| *n != 4).map(|(_, s)| s), &mut body);
+        assert_eq!(door.check("a", &body, false, true), Ways { hint: 7, probe: 2, parse: 0 });
+        assert_eq!(door.check("a", &body, false, true), Ways { hint: 8, probe: 1, parse: 0 });
+    }
+}
