@@ -89,7 +89,7 @@ impl Head {
             let mut touched = 0;
             for (slot, rows) in (next..next.saturating_add(few.len() as u32)).zip(few) {
                 touched ^= match batch.series()[rows.row as usize].handle {
-                    Some(handle) => state.get(handle.index).map_or(0, |series| series.touch()),
+                    Some(handle) => state.get(handle.index).map_or(0, |series| series.touch() ^ series.hash),
                     None => state.get(slot).map_or(0, |series| series.touch() ^ series.touch_labels()),
                 };
             }
