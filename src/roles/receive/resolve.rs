@@ -283,4 +283,56 @@ mod tests {
         assert_eq!(door.check("a", &body, false, true), Ways { hint: 7, probe: 2, parse: 0 });
         assert_eq!(door.check("a", &body, false, true), Ways { hint: 8, probe: 1, parse: 0 });
     }
+
+    #[test]
+    fn known_series_cost_no_allocation() {
+        use storage::{Append, Known, Verdict};
+
+        let dir = tempfile::tempdir().unwrap();
+        let world = World::real();
+        let settings = tsdb::Settings { dir: dir.path().to_owned(), ..tsdb::Settings::default() };
+        let engine = tsdb::Tsdb::open(world.clone(), settings).unwrap();
+        let tenant = TenantId::new("t").unwrap();
+        let identities = Identities::new(identity::Settings::default(), &*world.chance);
+        let now = world.clock.now_ms();
+        let names: Vec<String> = (0..2000).map(|n| format!("m{n}")).collect();
+        let body = |round: i64| {
+            let sample = model::Sample { timestamp: now + round, value: 1.0 };
+            let series = names.iter().map(|name| ([("__name__", name.as_str()), ("a", "b")], [sample]));
+            let mut plain = Vec::new();
+            wire::remote_write::encode_v1(series, &mut plain);
+            snap::raw::Encoder::new().compress_vec(&plain).unwrap()
+        };
+        let (mut verdicts, mut learned) = (vec![Verdict::Unavailable; 2000], Vec::new());
+        let rows: Vec<u32> = (0..2000).collect();
+        let mut round = |n: i64| {
+            let body = body(n);
+            let recognise = Recognise { identities: &identities, now, labels: false };
+            let mut of_append = 0;
+            let all = allocation_counter::measure(|| {
+                decode_v1(&tenant, &body, &Limits::default(), Some(recognise), |decoded, plain| {
+                    let Decoded { batch, met, regions, .. } = decoded;
+                    let labels_of = LabelsOf::new(plain, regions, &Limits::default());
+                    let labels = |row: u32, out: &mut Vec<u8>| labels_of.write(row, out);
+                    of_append = allocation_counter::measure(|| {
+                        let known = Known { labels: &labels, learned: &mut learned };
+                        engine.append_known(&tenant, batch, &rows, now, &mut verdicts, known).unwrap();
+                    })
+                    .count_total;
+                    identities.learn(tenant.as_str(), met, &learned, false, now);
+                    learned.clear();
+                })
+                .unwrap();
+            });
+            assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Stored));
+            (all.count_total - of_append, of_append)
+        };
+        for n in 0..3 {
+            round(n);
+        }
+        // Now and then all series grow their chunks at once; in between there is nothing to allocate for.
+        let rounds: Vec<(u64, u64)> = (3..12).map(round).collect();
+        assert!(rounds.iter().all(|(resolving, _)| *resolving < 20), "{rounds:?}");
+        assert!(rounds.iter().any(|(_, appending)| *appending < 20), "{rounds:?}");
+    }
 }
