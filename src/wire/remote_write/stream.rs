@@ -128,7 +128,11 @@ impl<'a> RequestWalk<'a> {
         series: SeriesAt,
         columns: &'c mut DecodedV1,
     ) -> Result<Option<&'c Series>, WireError> {
-        push_series(Walk { bytes: self.walk.bytes, at: series.start, end: series.end }, &self.limits, columns)?;
+        push_series(
+            Walk { bytes: self.walk.bytes, at: series.start, end: series.end },
+            &self.limits,
+            columns,
+        )?;
         Ok(columns.series().last())
     }
 }
