@@ -256,6 +256,15 @@ impl TryFrom<Raw> for Checked {
             })?),
         };
         let endpoints: Vec<Endpoint> = raw.endpoints.into_iter().map(|e| e.0).collect();
+        if endpoints.is_empty() && !raw.unknown.is_empty() {
+            let keys: Vec<&str> = raw.unknown.keys().map(String::as_str).collect();
+            return Err(match keys.iter().find(|key| like_endpoints(key)) {
+                Some(key) => format!("{ring}: unknown key {key:?}; did you mean \"endpoints\"?"),
+                None => {
+                    format!("{ring}: endpoints is empty, and these keys are unknown: {}", keys.join(", "))
+                }
+            });
+        }
         if endpoints.is_empty() {
             return Err(format!("{ring}: endpoints is empty; list at least one receiver"));
         }
@@ -272,6 +281,13 @@ impl TryFrom<Raw> for Checked {
             RingSpec { name: raw.hashring, tenants, endpoints, algorithm, external_labels, shuffle_sharding };
         Ok(Checked { spec, unknown: raw.unknown.into_keys().collect() })
     }
+}
+
+/// Whether a key that is not known probably stands for `endpoints`.
+fn like_endpoints(key: &str) -> bool {
+    let plain: String = key.chars().filter(char::is_ascii_alphanumeric).collect();
+    let plain = plain.to_ascii_lowercase();
+    plain.trim_end_matches('s') == "endpoint" || ["nodes", "members", "receivers"].contains(&plain.as_str())
 }
 
 fn tenant_match(ring: &str, tenants: Vec<String>, kind: &str) -> Result<TenantMatch, String> {
@@ -324,6 +340,9 @@ mod tests {
             ("[]", None, "no ring"),
             ("[\n {\"endpoints\": [\"a:1\",]}]", Some(2), "trailing comma"),
             ("[\n\n{\"endpoints\": []}]", Some(3), "endpoints is empty"),
+            ("[{\"endpoint\": [\"a:1\"]}]", Some(1), "unknown key \"endpoint\"; did you mean \"endpoints\"?"),
+            ("[{\"End_Points\": [\"a:1\"]}]", Some(1), "did you mean \"endpoints\"?"),
+            ("[{\"colour\": 1}]", Some(1), "these keys are unknown: colour"),
             (
                 "[{\"hashring\": \"r\",\n\"endpoints\": [\"a:1\", \"a:1\"]}]",
                 Some(2),
