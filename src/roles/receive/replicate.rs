@@ -165,7 +165,12 @@ async fn deliver(address: &str, remote: &dyn Remote, job: Job) {
         Ok(Err(error)) => {
             count("error");
             tracing::debug!(peer = address, %error, "copy was not taken");
-            part.answer(Answer::Unavailable(format!("{address}: {error}")));
+            // Errors of the connection name the peer themselves.
+            let mut why = error.to_string();
+            if !why.starts_with(address) {
+                why = format!("{address}: {why}");
+            }
+            part.answer(Answer::Unavailable(why));
         }
         Err(_) => {
             count("error");
@@ -240,6 +245,27 @@ mod tests {
         let collected = pending.collect(Duration::from_secs(5)).await;
         assert!(collected.outcomes.iter().all(|o| *o == Outcome::Retryable));
         assert!(collected.trouble.unwrap().contains("the queue to slow:1 is full"));
+    }
+
+    struct Away(&'static str);
+
+    impl Remote for Away {
+        fn write(&self, _: WriteCall) -> BoxFuture<'_, Result<Vec<Verdict>, storage::Error>> {
+            let error = storage::Error::new(model::Kind::Unavailable, self.0);
+            async { Err(error) }.boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_names_its_peer_once() {
+        let tenant = TenantId::new("t").unwrap();
+        for why in ["a:1: connection refused", "connection refused"] {
+            let peer = Peer::start("a:1", Arc::new(Away(why)), limits(1 << 20));
+            let pending = Pending::new(batch(1, 1), 1, 1);
+            peer.send(&tenant, 0, 1, pending.part(vec![0]));
+            let trouble = pending.collect(Duration::from_secs(5)).await.trouble.unwrap();
+            assert_eq!(trouble.matches("a:1").count(), 1, "{trouble}");
+        }
     }
 
     #[tokio::test]
