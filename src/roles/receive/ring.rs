@@ -145,7 +145,11 @@ fn build(
     for warning in &document.warnings {
         tracing::warn!(ring = origin, warning, "check the ring");
     }
-    let copies = replication.replication_factor as usize;
+    let copies = match settings.mode() {
+        // The other copies are the routers' affair.
+        Mode::IngestorOnly => 1,
+        Mode::RouterIngestor | Mode::RouterOnly => replication.replication_factor as usize,
+    };
     let rings = Rings::build(&document, copies, replication.algorithm.0).map_err(wrong)?;
     let known: BTreeMap<&str, &Arc<Peer>> =
         old.iter().flat_map(|old| old.peers()).map(|peer| (peer.address(), peer)).collect();

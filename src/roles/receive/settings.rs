@@ -98,7 +98,8 @@ settings! {
         ["receive.hashrings-file-refresh-interval"] refresh: Span = Span::from_mins(5);
         /// This node's endpoint, spelled as in the ring. Without it a node with a ring routes and stores nothing.
         ["receive.local-endpoint"] local_endpoint: Option<String> = None;
-        /// Copies of every sample. 3 survives the loss of one receiver without a gap.
+        /// Copies of every sample. 3 survives the loss of one receiver without a gap. Without a ring: the copies
+        /// that the routers before this node keep. It stores one of them, and tells queriers how many there are.
         ["receive.replication-factor"] replication_factor: u32 = 1;
         /// Copies that must be durable before a write is answered: majority (2 of 3, both of 2), or one, which
         /// is Thanos's rule for a replication factor of 2 and loses samples with the one node that has them.
@@ -170,7 +171,8 @@ settings! {
 impl Settings {
     fn validate(&self) -> Result<(), String> {
         let labels = self.external_labels()?;
-        let clustered = self.has_ring() || self.objstore.document().is_some();
+        let replicated = self.replication.replication_factor > 1;
+        let clustered = self.has_ring() || replicated || self.objstore.document().is_some();
         if labels.is_empty() && clustered && self.mode() != Mode::RouterOnly {
             return Err(
                 "no external labels: give at least one --label name=\"value\" that no other receiver has; \
@@ -188,12 +190,6 @@ impl Settings {
             && labels.get(name).is_none()
         {
             return Err(format!("--receive.replica-label names {name:?}, which is not among the --label"));
-        }
-        if self.replication.replication_factor > 1 && !self.has_ring() {
-            return Err(format!(
-                "--receive.replication-factor is {} without a ring; give --receive.hashrings-file as well",
-                self.replication.replication_factor
-            ));
         }
         Ok(())
     }
@@ -348,6 +344,8 @@ mod tests {
         let both = given(&[ring, label, "--receive.local-endpoint=a:1"]).unwrap();
         assert_eq!(both.mode(), Mode::RouterIngestor);
         assert_eq!(both.own_replica_label().as_deref(), Some("replica"));
+        let behind_routers = given(&[label, "--receive.replication-factor=3"]).unwrap();
+        assert_eq!(behind_routers.mode(), Mode::IngestorOnly);
     }
 
     #[test]
@@ -356,7 +354,7 @@ mod tests {
         for (args, part) in [
             (&[ring, "--receive.local-endpoint=a:1"][..], "--label"),
             (&["--objstore.config=type: FILESYSTEM"], "--label"),
-            (&["--receive.replication-factor=3"], "--receive.hashrings-file"),
+            (&["--receive.replication-factor=3"], "--label"),
             (&["--receive.replication-factor=0"], "from 1 to 15"),
             (&["--receive.default-tenant-id=../x"], "default-tenant-id"),
             (&["--label=tenant_id=\"x\""], "tenant-label-name"),

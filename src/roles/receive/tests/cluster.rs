@@ -100,6 +100,39 @@ async fn two_copies_need_both_unless_told_otherwise() {
     }
 }
 
+/// Ingestors without a ring keep one copy each and tell queriers of all that the router keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn ingestors_behind_a_router_say_how_many_copies_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = cluster(dir.path(), 3, 3);
+    let mut router = single(&dir.path().join("router"));
+    router.replication = settings[0].replication.clone();
+    router.replication.local_endpoint = None;
+    for ingestor in &mut settings {
+        ingestor.replication.hashrings = None;
+        ingestor.replication.local_endpoint = None;
+    }
+    let nodes = start(&settings).await;
+    let router = Node::start(router).await;
+    let t = now();
+    let answer = router.post(&[series("up", &[(t, 1.0)])]).await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    assert!(
+        eventually(|| nodes.iter().all(|node| node.samples("default-tenant", "up") == [(t, 1.0)])).await,
+        "each ingestor has its one copy"
+    );
+    for node in &nodes {
+        let info = node.receive.store_backend().advertised().node.unwrap();
+        assert_eq!((info.replication_factor, info.write_quorum), (3, 2));
+        // What comes without a router is stored here alone, and is answered.
+        assert_eq!(node.post(&[series("alone", &[(t, 1.0)])]).await.status, 204);
+    }
+    router.stop().await.unwrap();
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_stores_nothing_and_needs_no_folder() {
     let dir = tempfile::tempdir().unwrap();
