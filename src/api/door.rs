@@ -53,7 +53,7 @@ impl Door {
             .merge(common)
             .fallback(move |request: Request| {
                 let door = door.clone();
-                async move { not_found(&door.paths, request.uri().path()) }
+                async move { not_found(&door.paths, request.method(), request.uri().path()) }
             })
             .method_not_allowed_fallback(method_not_allowed)
             .layer(axum::middleware::from_fn(record))
@@ -82,8 +82,10 @@ async fn ready(State(door): State<Arc<Door>>) -> Response {
 
 /// API clients get JSON, everybody else a line of text; both contain "page not found", by which Grafana
 /// recognises an absent ruler.
-fn not_found(paths: &[&'static str], path: &str) -> Response {
-    let hint = match near::suggest(path, paths) {
+fn not_found(paths: &[&'static str], method: &Method, path: &str) -> Response {
+    // Who posts to a place that says nothing most likely writes.
+    let writes = || paths.iter().copied().find(|p| *method == Method::POST && p.ends_with("/receive"));
+    let hint = match near::suggest(path, paths).or_else(writes) {
         Some(right) => format!("; did you mean {right}?"),
         None => String::new(),
     };
