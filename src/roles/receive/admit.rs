@@ -1,6 +1,7 @@
 //! Lets a body in: its type, encoding and size are judged before it is read, and its bytes are held against the
 //! node's budget before memory is taken for them.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,9 +17,13 @@ use crate::status::Denial;
 /// How long a write waits for its bytes while others hold them.
 const WAIT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
 /// How long a sender may be silent within a body.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(30) };
 /// How long a whole body may take.
 const READ: Duration = Duration::from_secs(300);
+/// How much of a body that is too large is read and thrown away, so that its sender comes to read the answer.
+const DRAIN: u64 = 64 << 20;
+/// How long that may take.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// What a body of unknown length is taken for until it is read.
 const UNKNOWN_LENGTH: u64 = 1 << 20;
 
@@ -61,7 +66,7 @@ impl Admission {
     }
 
     /// Reads a body.
-    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Admitted, Denial> {
+    pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Admitted, Denial> {
         let declared = match headers.get(header::CONTENT_LENGTH) {
             None => None,
             Some(value) => Some(
@@ -75,11 +80,25 @@ impl Admission {
         if let Some(declared) = declared
             && declared > self.max_body
         {
+            // Who waits to be told to go on is told by the answer alone.
+            if declared <= DRAIN && !headers.contains_key(header::EXPECT) {
+                drain(&mut body).await;
+            }
             return Err(self.too_large(declared));
         }
         let mut permit = self.hold(declared.unwrap_or(UNKNOWN_LENGTH.min(self.max_body))).await?;
-        let read = tokio::time::timeout(READ, self.fill(body, declared, &mut permit)).await;
-        let body = read.map_err(|_| Denial::Invalid(format!("the body took more than {READ:?}")))??;
+        let read = tokio::time::timeout(READ, self.fill(&mut body, declared, &mut permit)).await;
+        let body = match read {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(denial)) => {
+                drop(permit);
+                if matches!(denial, Denial::TooLarge(_)) {
+                    drain(&mut body).await;
+                }
+                return Err(denial);
+            }
+            Err(_) => return Err(Denial::Busy(format!("the body took more than {READ:?}; send it again"))),
+        };
         if let Ok(plain) = snap::raw::decompress_len(&body)
             && plain <= self.limits.max_bytes
         {
@@ -108,7 +127,7 @@ impl Admission {
 
     async fn fill(
         &self,
-        mut body: Body,
+        body: &mut Body,
         declared: Option<u64>,
         permit: &mut BytePermit,
     ) -> Result<Vec<u8>, Denial> {
@@ -116,12 +135,12 @@ impl Admission {
         loop {
             let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
                 Err(_) => {
-                    return Err(Denial::Invalid(format!("the body stopped for {SILENCE:?} before its end")));
+                    return Err(Denial::Busy(format!(
+                        "the body stopped for {SILENCE:?} before its end; send it again"
+                    )));
                 }
                 Ok(None) => return Ok(bytes),
-                Ok(Some(frame)) => {
-                    frame.map_err(|error| Denial::Invalid(format!("the body could not be read: {error}")))?
-                }
+                Ok(Some(frame)) => frame.map_err(|error| unreadable(&error))?,
             };
             let Ok(data) = frame.into_data() else { continue };
             let size = (bytes.len() + data.len()) as u64;
@@ -142,6 +161,36 @@ impl Admission {
             self.max_body
         ))
     }
+}
+
+/// A body that broke off may come whole the next time; one that is not framed as HTTP asks will not.
+fn unreadable(error: &axum::Error) -> Denial {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(at) = cause {
+        let kind = at.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(kind, Some(ErrorKind::InvalidInput | ErrorKind::InvalidData)) {
+            return Denial::Invalid(format!("the body could not be read: {at}"));
+        }
+        cause = at.source();
+    }
+    Denial::Busy(format!("the body broke off: {error}; send it again"))
+}
+
+/// Reads on and keeps nothing. A connection that is closed on a sender that still writes shows it a broken pipe,
+/// never the answer.
+async fn drain(body: &mut Body) {
+    let rest = async {
+        let mut left = DRAIN;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            left = match left.checked_sub(bytes) {
+                Some(left) => left,
+                None => return,
+            };
+        }
+    };
+    // Either way the answer is sent; only who reads it differs.
+    let _ = tokio::time::timeout(DRAIN_TIME, rest).await;
 }
 
 /// The message that a body holds.
@@ -318,5 +367,29 @@ mod tests {
         let busy = admission.read(&headers(&[("content-length", "90")]), Body::empty()).await.unwrap_err();
         assert!(matches!(busy, Denial::Busy(text) if text.contains("950 of 1000")));
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_may_come_again_and_a_malformed_one_may_not() {
+        let broken = |kind: ErrorKind| {
+            let frames = [Ok(axum::body::Bytes::from_static(b"x")), Err(std::io::Error::new(kind, "why"))];
+            Body::from_stream(futures::stream::iter(frames))
+        };
+        let admission = admission(100, 1000);
+        let read = async |kind| admission.read(&HeaderMap::new(), broken(kind)).await.unwrap_err();
+        for kind in [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::TimedOut] {
+            assert!(matches!(read(kind).await, Denial::Busy(_)), "{kind:?}");
+        }
+        assert!(matches!(read(ErrorKind::InvalidInput).await, Denial::Invalid(_)));
+        assert_eq!(admission.held_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stalls_may_come_again() {
+        let admission = admission(100, 1000);
+        let first = futures::stream::iter([Ok::<_, std::io::Error>(axum::body::Bytes::from_static(b"x"))]);
+        let stalled = Body::from_stream(futures::StreamExt::chain(first, futures::stream::pending()));
+        let denial = admission.read(&HeaderMap::new(), stalled).await.unwrap_err();
+        assert!(matches!(denial, Denial::Busy(text) if text.contains("stopped")));
     }
 }

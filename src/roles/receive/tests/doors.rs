@@ -110,6 +110,8 @@ async fn what_is_no_write_is_turned_away() {
         ("GET", "/api/v1/receive", 405, ""),
         ("POST", "/api/v1/remote_write", 404, "/api/v1/receive"),
         ("POST", "/receive", 404, "/api/v1/receive"),
+        ("POST", "/", 404, "did you mean /api/v1/receive?"),
+        ("POST", "/api/v1/import", 404, "did you mean /api/v1/receive?"),
         ("POST", "/api/v1/otlp/v1/metrics", 501, "OTLP is not accepted"),
     ] {
         let answer = request(node.write, method, path, &[], good()).await;
@@ -210,6 +212,37 @@ async fn labels_of_the_ring_are_in_blocks_and_over_the_store_api() {
         let blocks = engine.local_blocks(&model::TenantId::new(tenant).unwrap());
         assert!(!blocks.is_empty());
         assert!(blocks.iter().all(|block| block.meta.external_labels().unwrap() == labels));
+    }
+    node.stop().await.unwrap();
+}
+
+/// A sender reads why its body is too large, whatever it has still to send.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_too_large_is_read_to_its_end_before_the_answer() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = single(dir.path());
+    settings.admission.max_body = settings::ByteSize::from_kib(64);
+    let node = Node::start(settings).await;
+    let bytes = 24 << 20;
+    for framing in [format!("Content-Length: {bytes}"), "Transfer-Encoding: chunked".to_owned()] {
+        let mut stream = tokio::net::TcpStream::connect(node.write).await.unwrap();
+        let head =
+            format!("POST /api/v1/receive HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{framing}\r\n\r\n");
+        let mut sent = head.into_bytes();
+        let chunked = framing.ends_with("chunked");
+        if chunked {
+            sent.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
+        }
+        sent.resize(sent.len() + bytes, b'x');
+        if chunked {
+            sent.extend_from_slice(b"\r\n0\r\n\r\n");
+        }
+        stream.write_all(&sent).await.unwrap_or_else(|error| panic!("{framing}: {error}"));
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{framing}: {answer}");
+        assert!(answer.contains("write request too large"), "{framing}: {answer}");
     }
     node.stop().await.unwrap();
 }
