@@ -11,6 +11,7 @@ use identity::{Identities, Met};
 use model::{InvalidLabels, Labels, TenantId, Timestamp};
 use runtime::{Pool, World};
 use storage::{Known, Refusal, SeriesHandle, Verdict, WriteBatch};
+use tsdb::Health;
 
 use crate::admit::{self, Admission, Version};
 use crate::decode::{self, Aside, Decoded, Recognise, Ways};
@@ -206,6 +207,9 @@ impl WriteDoor {
                     match writer.local().append(&tenant, batch, judged_at, known, judge) {
                         Ok((position, ())) => {
                             learn(&identities, &tenant, met, &learned, false, judged_at);
+                            if summary.retryable > 0 {
+                                summary.trouble = log_trouble(&writer);
+                            }
                             Next::Durable(position)
                         }
                         Err(trouble) => {
@@ -253,6 +257,14 @@ fn set_aside(summary: &mut Summary, aside: Aside) {
     summary.refuse(Refusal::InvalidLabels, aside.invalid_labels);
     summary.refuse(Refusal::Unsupported, aside.unsupported);
     summary.example = aside.example;
+}
+
+/// Why the log takes no more, where a part of a batch found that out.
+fn log_trouble(writer: &Writer) -> Option<String> {
+    match writer.local().engine()?.health() {
+        Health::Good => None,
+        Health::ReadOnly(reason) | Health::Poisoned(reason) => Some(reason),
+    }
 }
 
 /// Nothing of a request is known to be stored.
