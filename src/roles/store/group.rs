@@ -174,13 +174,16 @@ impl Reading {
     fn left_out(
         &self,
         id: BlockId,
-        error: Error,
+        mut error: Error,
         context: &Context,
         notes: &mut Notes,
     ) -> Result<(), storage::Error> {
         self.waiter.check(context)?;
         if error.kind == Kind::Exhausted {
             return Err(error.into());
+        }
+        if error.kind == Kind::Corrupt {
+            error.message.push_str(&format!("; delete block {id} from the bucket, or mark it for deletion"));
         }
         metrics::counter!("tributary_store_block_read_failures_total").increment(1);
         tracing::warn!(block = %id, %error, kind = ?error.kind, "block cannot be read");

@@ -135,6 +135,7 @@ fn a_restart_needs_nothing_of_the_bucket_but_its_listing() {
     let select = house.blocks(house.settings()).select(Vec::new());
     let error = remote(&*select, &[], TimeRange::ALL, PartialResponse::Abort).unwrap_err();
     assert_eq!(error.kind, Kind::Corrupt);
+    assert!(error.message.contains(&format!("delete block {} from the bucket", id(1))), "{error}");
     // Blocks that leave the bucket leave the disk.
     house.rt.block_on(house.bucket.delete_block(id(1))).unwrap();
     house.blocks(house.settings());
