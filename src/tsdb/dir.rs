@@ -120,7 +120,7 @@ fn refuse_foreign(world: &World, dir: &Path) -> Result<(), Error> {
         None
     };
     match owner {
-        None => Ok(()),
+        None => refuse_unknown(&names, dir),
         Some(owner) => Err(Error::new(
             Kind::Refused,
             format!(
@@ -130,6 +130,28 @@ fn refuse_foreign(world: &World, dir: &Path) -> Result<(), Error> {
             ),
         )),
     }
+}
+
+/// What may lie in a folder that is not ours yet: what a file system and a mount put there, what a start that was
+/// broken off leaves, and what the bucket of `standalone` and a store beside us keep there.
+fn is_harmless(name: &str) -> bool {
+    const HARMLESS: [&str; 7] =
+        ["lost+found", "lock", "incarnation", "quarantine", "bucket", "store", "meta-syncer"];
+    // A store keeps the headers of blocks by their names.
+    let is_header = || block::BlockId::parse(name).is_some();
+    HARMLESS.contains(&name) || name.starts_with('.') || name.starts_with(FILE) || is_header()
+}
+
+fn refuse_unknown(names: &[String], dir: &Path) -> Result<(), Error> {
+    let Some(first) = names.iter().filter(|name| !is_harmless(name)).min() else { return Ok(()) };
+    Err(Error::new(
+        Kind::Refused,
+        format!(
+            "data folder {} is not empty and not ours (it holds {first:?}, and no {FILE}); nothing in it was \
+             touched. Use another folder, or an empty one",
+            dir.display()
+        ),
+    ))
 }
 
 /// Takes the folder's lock; a disk of tests has no other processes to guard against.

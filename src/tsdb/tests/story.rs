@@ -285,7 +285,8 @@ fn a_damaged_block_is_skipped_and_an_unfinished_one_removed() {
 
 #[test]
 fn folders_of_others_and_newer_versions_are_refused_untouched() {
-    let cases: [&[&str]; 5] = [
+    let cases: [&[&str]; 6] = [
+        &["/data/data/small/parts.json", "/data/metadata/minTimestamp"],
         &["/data/wal/00000000", "/data/chunks_head/000001"],
         &["/data/tenant/wal/00000003"],
         &["/data/thanos.shipper.json"],
@@ -307,6 +308,13 @@ fn folders_of_others_and_newer_versions_are_refused_untouched() {
         assert!(error.message.contains("Use another folder"), "{error}");
         assert_eq!(world.disk.list(Path::new("/data")).unwrap(), before);
     }
+    // A new disk, with what its file system and the other roles put there.
+    let (world, _) = testkit::world(Arc::new(MemDisk::new()), NOON, 1);
+    for beside in ["lost+found", "bucket", "store/meta-syncer", ".snapshot"] {
+        world.disk.create_dir_all(&Path::new("/data").join(beside)).unwrap();
+    }
+    tsdb::recognise(&world, Path::new("/data")).unwrap();
+    Tsdb::open(world, settings()).unwrap().close().unwrap();
     let rig = Rig::new();
     tsdb::recognise(&rig.world, Path::new("/data")).unwrap();
     tsdb::recognise(&rig.world, Path::new("/not/there")).unwrap();
