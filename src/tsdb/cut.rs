@@ -74,7 +74,7 @@ impl Engine {
             let Some(tenant) = self.tenants.by_index(index) else { continue };
             for start in due(&windows, range, window, now, force) {
                 let aligned = start.saturating_add(range).saturating_add(window) <= now || !force;
-                match self.cut_window(&tenant, TimeRange::new(start, start + range - 1), aligned) {
+                match self.cut_window(&tenant, TimeRange::new(start, start + range - 1), aligned, now) {
                     Ok(Some(block)) => cut.push(block),
                     Ok(None) => {}
                     Err(error) => {
@@ -88,6 +88,7 @@ impl Engine {
                 }
             }
         }
+        self.head.forget_cut(now);
         if !cut.is_empty() || now.saturating_sub(self.last_forgot.load(Relaxed)) >= FORGET_EVERY {
             self.last_forgot.store(now, Relaxed);
             let before = now.saturating_sub(window).saturating_sub(IDLE);
@@ -109,6 +110,7 @@ impl Engine {
         tenant: &Arc<Tenant>,
         window: TimeRange,
         aligned: bool,
+        now: Timestamp,
     ) -> Result<Option<CutBlock>, Error> {
         let start = self.world.clock.monotonic();
         let id = BlockId::new(&self.world);
@@ -148,7 +150,7 @@ impl Engine {
             blocks.sort_by_key(|b| (b.local.meta.min_time, b.local.id));
         }
         tenant.cut_through.fetch_max(window.end.saturating_add(1), Relaxed);
-        self.head.drop_frozen(&frozen);
+        self.head.drop_frozen(&frozen, now);
         let took = self.world.clock.monotonic().duration_since(start);
         let Some(open) = open else { return Ok(None) };
         metrics::counter!("prometheus_tsdb_compactions_total").increment(1);

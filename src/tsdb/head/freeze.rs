@@ -3,11 +3,12 @@
 //! Freezing seals what a tenant has in a window and marks it; what comes later goes into new chunks and is not
 //! part of it. Frozen samples stay readable. The shards' locks are held for a few hundred series at a time.
 
-use model::{Labels, TimeRange};
+use model::{Labels, TimeRange, Timestamp};
 use storage::ChunkData;
 use wal::Log;
 
-use super::shard::{BITE, FrozenWindow, Head, Shard, ShardState, Window, merge_window};
+use super::series::window_start;
+use super::shard::{BITE, FrozenWindow, Head, HeadSettings, Shard, ShardState, Window, merge_window};
 use crate::Error;
 use crate::payload::{self, FIXED_BYTES};
 use crate::tenants::Tenant;
@@ -15,6 +16,7 @@ use crate::tenants::Tenant;
 /// Samples that are set aside.
 pub(crate) struct Frozen {
     tenant: u32,
+    window: TimeRange,
     parts: Vec<Part>,
     /// The log says what is frozen for which block once it is durable up to here. Only then may the block get its
     /// name: a crash must find the one with the other.
@@ -45,7 +47,8 @@ impl Head {
         window: TimeRange,
         block: &str,
     ) -> Result<Frozen, Error> {
-        let mut frozen = Frozen { tenant: tenant.index, parts: Vec::new(), position: 0, series: Vec::new() };
+        let mut frozen =
+            Frozen { tenant: tenant.index, window, parts: Vec::new(), position: 0, series: Vec::new() };
         for at in 0..self.shards.len() {
             if let Err(error) = self.freeze_shard(at, log, tenant, window, block, &mut frozen) {
                 self.thaw(&frozen);
@@ -123,24 +126,71 @@ impl Head {
                     }
                 }
             }
-            shard.state.lock().end_freeze(part.tag, true);
+            shard.state.lock().end_freeze(part.tag, Outcome::Thawed);
         }
     }
 
-    /// Drops frozen samples, whose block is durable and open for reading by now.
-    pub(crate) fn drop_frozen(&self, frozen: &Frozen) {
+    /// Drops frozen samples, whose block is durable and open for reading by now. Those whose times may still be
+    /// written are remembered: the same again is a duplicate, and another value a conflict, as before the cut.
+    pub(crate) fn drop_frozen(&self, frozen: &Frozen, now: Timestamp) {
+        let remember = self.settings.is_open(frozen.window.start, now);
         for part in &frozen.parts {
             let shard = &self.shards[part.shard];
             for slots in part.slots.chunks(BITE) {
                 let mut state = shard.state.lock();
                 for &slot in slots {
                     if let Some(series) = state.get_mut(slot).filter(|s| s.tenant == frozen.tenant) {
-                        series.drop_frozen(part.tag);
+                        series.drop_frozen(part.tag, remember);
                     }
                 }
             }
-            shard.state.lock().end_freeze(part.tag, false);
+            shard.state.lock().end_freeze(part.tag, Outcome::dropped(remember));
         }
+    }
+
+    /// Forgets what was cut of windows whose times are all too old by now to be written.
+    pub(crate) fn forget_cut(&self, now: Timestamp) {
+        for shard in &self.shards {
+            let mut state = shard.state.lock();
+            if state.cut.iter().all(|w| self.settings.is_open(w.start, now)) {
+                continue;
+            }
+            state.cut.retain(|w| self.settings.is_open(w.start, now));
+            drop(state);
+            let mut from = 0;
+            while shard.state.lock().forget_cut(from, self.settings.open_from(now)) {
+                from += BITE;
+            }
+        }
+    }
+}
+
+impl HeadSettings {
+    /// Start of the oldest window of which some times may still be written in any order.
+    pub(crate) fn open_from(&self, now: Timestamp) -> Timestamp {
+        window_start(now.saturating_sub(self.bounds.out_of_order_window), self.block_range)
+    }
+
+    /// Whether any time of the window that begins at `start` may still be written in any order.
+    pub(crate) fn is_open(&self, start: Timestamp, now: Timestamp) -> bool {
+        start >= self.open_from(now)
+    }
+}
+
+/// What became of a freeze.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Its samples are ordinary ones again.
+    Thawed,
+    /// They are gone, their values are remembered.
+    Remembered,
+    /// They are gone.
+    Dropped,
+}
+
+impl Outcome {
+    pub(crate) fn dropped(remember: bool) -> Outcome {
+        if remember { Outcome::Remembered } else { Outcome::Dropped }
     }
 }
 
@@ -171,12 +221,15 @@ impl ShardState {
         Some(tag)
     }
 
-    /// Forgets a freeze, giving its window back to the live ones or not.
-    pub(crate) fn end_freeze(&mut self, tag: u32, thaw: bool) {
+    /// Forgets a freeze and puts its window where its samples are.
+    pub(crate) fn end_freeze(&mut self, tag: u32, outcome: Outcome) {
         let Some(at) = self.frozen.iter().position(|f| f.tag == tag) else { return };
         let frozen = self.frozen.swap_remove(at);
-        if thaw {
-            merge_window(&mut self.tenant_mut(frozen.tenant).windows, frozen.window);
+        match outcome {
+            Outcome::Thawed => merge_window(&mut self.tenant_mut(frozen.tenant).windows, frozen.window),
+            // One entry for all tenants: it is kept for its position in the log.
+            Outcome::Remembered => merge_window(&mut self.cut, frozen.window),
+            Outcome::Dropped => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Rebuilding a shard from the log: the same records in the same order, hence the same samples.
 //!
 //! Each shard has a thread of its own; records reach it in the order of the log. What a cut dropped is dropped
-//! again where the log says so, so memory stays near what it was in life.
+//! again where the log says so, so memory stays near what it was in life; what is remembered of it is, too.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use model::{Kind, Labels, Sample, TenantId, TimeRange, Timestamp};
 use parking_lot::Mutex;
 
 use super::append::AHEAD;
+use super::freeze::Outcome;
 use super::shard::{Head, HeadSettings, Shard, ShardState};
 use crate::Error;
 use crate::payload::{self, Reader, broken};
@@ -266,17 +267,18 @@ impl Replay<'_> {
     }
 
     fn cut(&mut self, block: &str) {
-        let Some((tag, tenant)) =
-            self.state.frozen.iter().find(|f| *f.block == *block).map(|f| (f.tag, f.tenant))
+        let Some((tag, tenant, start)) =
+            self.state.frozen.iter().find(|f| *f.block == *block).map(|f| (f.tag, f.tenant, f.window.start))
         else {
             return;
         };
+        let remember = self.settings.is_open(start, self.now);
         for slot in self.all_of(tenant) {
             if let Some(series) = self.state.get_mut(slot) {
-                series.drop_frozen(tag);
+                series.drop_frozen(tag, remember);
             }
         }
-        self.state.end_freeze(tag, false);
+        self.state.end_freeze(tag, Outcome::dropped(remember));
     }
 
     fn all_of(&self, tenant: u32) -> Vec<u32> {
@@ -291,7 +293,7 @@ impl Replay<'_> {
                     series.thaw(frozen.tag);
                 }
             }
-            self.state.end_freeze(frozen.tag, true);
+            self.state.end_freeze(frozen.tag, Outcome::Thawed);
             if let Some(tenant) = self.tenants.by_index(frozen.tenant) {
                 orphans.insert((tenant.id.clone(), frozen.block.to_string()));
             }

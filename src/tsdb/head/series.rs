@@ -39,6 +39,10 @@ pub(crate) struct Series {
     /// Sorted by time, each time once. Boxed: most series have none, and 16 bytes a series count.
     #[allow(clippy::box_collection)]
     out_of_order: Option<Box<Vec<Sample>>>,
+    /// What was cut while its times could still be written: asked for values, so that an acknowledged one stays,
+    /// and never read otherwise, since a block has it. Boxed as above.
+    #[allow(clippy::box_collection)]
+    cut: Option<Box<Vec<Sealed>>>,
 }
 
 /// A chunk that takes no more samples.
@@ -66,6 +70,7 @@ impl Series {
             open_edge: NEVER,
             sealed: Vec::new(),
             out_of_order: None,
+            cut: None,
         }
     }
 
@@ -165,7 +170,9 @@ impl Series {
         {
             return Some(buffer[at].value.to_bits());
         }
-        self.sealed.iter().rev().filter(|c| c.range.contains(t)).find_map(|c| find(&c.bytes, t))
+        let cut = self.cut.iter().flat_map(|cut| cut.iter());
+        let mut chunks = self.sealed.iter().chain(cut).rev().filter(|c| c.range.contains(t));
+        chunks.find_map(|c| find(&c.bytes, t))
     }
 
     /// Seals the open chunk, if it holds anything.
@@ -234,15 +241,39 @@ impl Series {
         }
     }
 
-    /// Drops the chunks of a freeze.
-    pub(crate) fn drop_frozen(&mut self, tag: u32) {
-        self.sealed.retain(|c| c.tag != tag);
+    /// Drops the chunks of a freeze; with `remember` their values are still known, until
+    /// [`Series::forget_cut`].
+    pub(crate) fn drop_frozen(&mut self, tag: u32, remember: bool) {
+        let dropped = self.sealed.extract_if(.., |c| c.tag == tag);
+        match remember {
+            true => {
+                let dropped: Vec<Sealed> = dropped.collect();
+                if !dropped.is_empty() {
+                    self.cut.get_or_insert_default().extend(dropped);
+                }
+            }
+            false => dropped.for_each(drop),
+        }
         self.sealed.shrink_to_fit();
     }
 
-    /// Whether it holds no samples.
+    /// Forgets the values of cut samples before `edge`, the start of a window.
+    pub(crate) fn forget_cut(&mut self, edge: Timestamp) {
+        if let Some(cut) = &mut self.cut {
+            cut.retain(|c| c.range.start >= edge);
+            match cut.is_empty() {
+                true => self.cut = None,
+                false => cut.shrink_to_fit(),
+            }
+        }
+    }
+
+    /// Whether it holds no samples, nor knows of any by [`Series::drop_frozen`].
     pub(crate) fn is_empty(&self) -> bool {
-        self.appender.count() == 0 && self.sealed.is_empty() && self.out_of_order.is_none()
+        self.appender.count() == 0
+            && self.sealed.is_empty()
+            && self.out_of_order.is_none()
+            && self.cut.is_none()
     }
 
     /// Whether any sample may lie in `range`.
@@ -293,6 +324,10 @@ impl Series {
             if let (Some(first), Some(last)) = (buffer.first(), buffer.last()) {
                 m.range = m.range.cover(&TimeRange::new(first.timestamp, last.timestamp));
             }
+        }
+        if let Some(cut) = &self.cut {
+            m.bytes += cut.capacity() * size_of::<Sealed>() + size_of::<Vec<Sealed>>();
+            m.bytes += cut.iter().map(|c| c.bytes.len()).sum::<usize>();
         }
         m
     }

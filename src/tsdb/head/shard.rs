@@ -51,6 +51,8 @@ pub(crate) struct ShardState {
     /// Tag of the last freeze.
     pub last_tag: u32,
     pub frozen: Vec<FrozenWindow>,
+    /// Windows that were cut while their times could still be written; the log keeps them until they cannot.
+    pub cut: Vec<Window>,
     pub floats: Floats,
     pub new_series: Vec<u8>,
 }
@@ -94,14 +96,16 @@ impl Head {
         (hash >> 32) as usize & (self.shards.len() - 1)
     }
 
-    /// The earliest position of the log that still holds samples not in a block.
+    /// The earliest position of the log that still holds samples not in a block, or whose values a restart must
+    /// know.
     pub(crate) fn first_needed(&self, tail: u64) -> u64 {
         let mut first = tail + 1;
         for shard in &self.shards {
             let state = shard.state.lock();
             let live = state.tenants.iter().flatten().flat_map(|t| &t.windows).map(|w| w.first_position);
             let frozen = state.frozen.iter().map(|f| f.window.first_position);
-            first = live.chain(frozen).fold(first, u64::min);
+            let cut = state.cut.iter().map(|w| w.first_position);
+            first = live.chain(frozen).chain(cut).fold(first, u64::min);
         }
         first
     }
@@ -360,6 +364,13 @@ impl ShardState {
         let covers = |w: &Window| TimeRange::new(w.start, w.start + block_range - 1).overlaps(&range);
         self.tenant(tenant).is_some_and(|t| t.windows.iter().any(covers))
             || self.frozen.iter().any(|f| f.tenant == tenant && covers(&f.window))
+    }
+
+    /// Lets a few series from slot `from` on forget what was cut of them before `edge`; whether there were any.
+    pub(crate) fn forget_cut(&mut self, from: usize, edge: Timestamp) -> bool {
+        let Some(rest) = self.series.get_mut(from..).filter(|rest| !rest.is_empty()) else { return false };
+        rest.iter_mut().take(BITE).flatten().for_each(|series| series.forget_cut(edge));
+        true
     }
 
     /// Raises the newest times of series to what a checkpoint knew of them.

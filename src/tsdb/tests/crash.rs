@@ -190,6 +190,40 @@ fn a_block_that_was_returned_may_be_shipped_and_survives_any_crash() {
 }
 
 #[test]
+fn an_acknowledged_value_cannot_change_wherever_a_forced_cut_is_interrupted() {
+    let mut whole = 0;
+    for k in 0..200 {
+        let mut rig = Rig::new();
+        rig.disk.fail_after(k);
+        // Several cuts, so that each finds what the one before it left.
+        let steps = |rig: &Rig, acked: &mut Vec<i64>| -> Result<(), String> {
+            for i in 0..3 {
+                let t = NOON + i;
+                rig.try_push("t", &[("a", &[(t, 1.0)])])?;
+                acked.push(t);
+                rig.tsdb.cut(NOON, true).map_err(|e| e.to_string())?;
+            }
+            Ok(())
+        };
+        let mut acked = Vec::new();
+        let done = steps(&rig, &mut acked).is_ok();
+        for round in 0..3 {
+            crash(&mut rig, k + round);
+            for &t in &acked {
+                let verdicts = rig.push("t", "a", &[(t, 1.0), (t, 5.0)]);
+                let wanted = [Verdict::Duplicate, Verdict::Refused(storage::Refusal::Conflict)];
+                assert_eq!(verdicts, wanted, "{t}: crash after {k} operations, round {round}");
+            }
+            if round == 1 {
+                rig.tsdb.cut(NOON, true).unwrap();
+            }
+        }
+        whole += usize::from(done);
+    }
+    assert!((1..200).contains(&whole), "{whole} runs were not interrupted");
+}
+
+#[test]
 fn what_is_not_durable_is_not_shown() {
     let mut rig = Rig::new();
     rig.push("t", "a", &[(NOON, 1.0)]);

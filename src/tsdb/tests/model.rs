@@ -43,7 +43,7 @@ fn value(v: u8) -> f64 {
 #[derive(Default)]
 struct Series {
     samples: BTreeMap<i64, u64>,
-    /// Times that may lie in a block only, where an append does not look.
+    /// Times that may lie in a block only, where an append does not look once they are too old for any order.
     cut: BTreeSet<i64>,
     /// Whether the newest time may have been forgotten.
     forgotten: bool,
@@ -63,7 +63,8 @@ impl Series {
                 true => Verdict::Duplicate,
                 false => Verdict::Refused(Refusal::Conflict),
             };
-            match in_block {
+            // What may be written in any order is known, cut or not.
+            match in_block && !in_window {
                 // A conflict between block and head is settled by whoever reads.
                 true => vec![
                     known,

@@ -183,6 +183,94 @@ fn a_cut_moves_windows_into_blocks_and_reads_see_one_whole() {
 }
 
 #[test]
+fn what_is_acknowledged_stays_so_after_a_cut_before_its_time() {
+    let mut rig = Rig::new();
+    let t = NOON + HOUR;
+    rig.clock.set(t);
+    assert_eq!(rig.push("t", "up", &[(t - 5, 2.0), (t, 1.0)]), [Stored, Stored]);
+    assert_eq!(rig.push("t", "up", &[(t - 9, 3.0)]), [Stored]);
+    let again = |rig: &Rig| {
+        let verdicts = rig.push("t", "up", &[(t, 1.0), (t, 5.0), (t - 5, 2.0), (t - 9, 3.0), (t - 9, 3.5)]);
+        assert_eq!(verdicts, [Duplicate, Refused(Conflict), Duplicate, Duplicate, Refused(Conflict)]);
+    };
+    let cut = |rig: &Rig, blocks: usize| assert_eq!(rig.tsdb.cut(rig.now(), true).unwrap().len(), blocks);
+    let all = [(t - 9, 3.0), (t - 5, 2.0), (t, 1.0)];
+    cut(&rig, 1);
+    for _ in 0..3 {
+        again(&rig);
+        rig.expect("t", &[("up", &all)]);
+        assert_eq!(rig.tsdb.head_stats().samples, 0, "read from the block only");
+        rig.kill();
+    }
+    // Another cut adds to what is known. The log keeps it although all of it is in blocks.
+    rig.push("t", "up", &[(t + 1, 6.0)]);
+    cut(&rig, 1);
+    // As much log again as several segments hold, and the cuts that let it go.
+    for i in 0..4000i64 {
+        rig.try_push("u", &[("filler", &[(t + i, 0.25)])]).unwrap();
+    }
+    cut(&rig, 1);
+    rig.clock.set(NOON + 4 * HOUR - 1);
+    cut(&rig, 0);
+    for _ in 0..2 {
+        assert_eq!(rig.push("t", "up", &[(t + 1, 6.0), (t + 1, 5.0)]), [Duplicate, Refused(Conflict)]);
+        again(&rig);
+        rig.kill();
+    }
+    // Once nothing of the window can be written any more, memory and log let it go.
+    let segments = |rig: &Rig| {
+        let names = rig.world.disk.list(Path::new("/data/wal")).unwrap();
+        names.iter().filter(|n| n.starts_with("segment")).count()
+    };
+    let before = (rig.tsdb.head_stats().bytes, segments(&rig));
+    rig.clock.set(NOON + 4 * HOUR);
+    cut(&rig, 0);
+    let after = (rig.tsdb.head_stats().bytes, segments(&rig));
+    assert!(after.0 < before.0 && after.1 < before.1, "{before:?} {after:?}");
+    assert_eq!(rig.push("t", "up", &[(t, 5.0)]), [Refused(TooOld)]);
+    rig.kill();
+    assert_eq!(rig.push("t", "up", &[(t, 5.0)]), [Refused(TooOld)]);
+    assert_eq!(rig.tsdb.head_stats().bytes, after.0);
+    rig.expect("t", &[("up", &[all[0], all[1], all[2], (t + 1, 6.0)])]);
+    rig.clock.set(NOON + 10 * HOUR);
+    cut(&rig, 0);
+    assert_eq!(rig.tsdb.head_stats().series, 0, "nothing keeps the series any more");
+}
+
+#[test]
+fn a_series_that_was_cut_before_its_time_is_not_forgotten_before_it() {
+    let rig = Rig::new();
+    rig.push("t", "up", &[(NOON, 1.0), (NOON + 1, 1.0)]);
+    rig.tsdb.cut(NOON, true).unwrap();
+    // Silent for longer than idle series are kept.
+    rig.clock.set(NOON + 4 * HOUR - 1);
+    rig.tsdb.cut(rig.now(), false).unwrap();
+    assert_eq!(rig.tsdb.head_stats().series, 1);
+    assert_eq!(rig.push("t", "up", &[(NOON, 1.0), (NOON, 2.0)]), [Duplicate, Refused(Conflict)]);
+    rig.clock.set(NOON + 4 * HOUR + 11 * MINUTE);
+    rig.tsdb.cut(rig.now(), false).unwrap();
+    assert_eq!(rig.tsdb.head_stats().series, 0);
+}
+
+#[test]
+fn a_cut_in_its_time_keeps_nothing() {
+    let mut rig = Rig::new();
+    rig.push("t", "up", &[(NOON, 1.0)]);
+    rig.clock.set(NOON + 2 * HOUR);
+    rig.push("t", "up", &[(rig.now(), 1.0)]);
+    // What the series takes with one chunk that grows.
+    let alone = Rig::new();
+    alone.push("t", "up", &[(NOON, 1.0)]);
+    let alone = alone.tsdb.head_stats().bytes;
+    rig.clock.set(NOON + 4 * HOUR + 5 * MINUTE);
+    assert!(rig.tsdb.head_stats().bytes > alone);
+    assert_eq!(rig.tsdb.cut(rig.now(), false).unwrap().len(), 1);
+    assert_eq!(rig.tsdb.head_stats().bytes, alone);
+    rig.kill();
+    assert_eq!(rig.tsdb.head_stats().bytes, alone);
+}
+
+#[test]
 fn a_backfill_over_many_windows_is_cut_from_the_oldest_on() {
     let rig = Rig::new();
     let old: Vec<(i64, f64)> = (0..120).map(|i| (NOON - 20 * HOUR + i * 10 * MINUTE, i as f64)).collect();
