@@ -173,6 +173,11 @@ pub async fn crash(shape: &Shape, cycles: usize) -> Result<Line> {
     let mut system = standalone(shape, &data, Some(ports)).await?;
     let mut plan = shape.plan(system.write_urls.clone());
     plan.retry_for = Duration::from_secs(120);
+    if plan.rate == 0 {
+        // Spread over the kills, so that each of them meets data on its way.
+        let samples = shape.series as u64 * u64::from(shape.samples);
+        plan.rate = samples / (3 * cycles.max(1) as u64);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let sender = {
         let (workload, ledger, stop) = (workload.clone(), ledger.clone(), stop.clone());
