@@ -233,7 +233,7 @@ pub async fn node_loss(shape: &Shape, away: Duration) -> Result<Line> {
         tokio::spawn(async move { ingest::run(workload, ledger, &plan, steps, Arc::default()).await })
     };
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let restart = cluster_receiver(shape, &data, 2)?;
+    let restart = cluster_receiver(&data, 2)?;
     system.servers.remove(2).kill()?;
     let during = !sender.is_finished();
     tokio::time::sleep(away).await;
@@ -298,9 +298,8 @@ fn cluster_ports(data: &Path) -> Result<Vec<[u16; 3]>> {
     Ok(ports)
 }
 
-fn cluster_receiver(shape: &Shape, data: &Path, at: usize) -> Result<ReceiverStart> {
+fn cluster_receiver(data: &Path, at: usize) -> Result<ReceiverStart> {
     let [grpc, http, write] = cluster_ports(data)?[at];
-    let _ = shape;
     let args = vec![
         "receive".to_owned(),
         format!("--tsdb.path={}", data.join(format!("receive-{at}")).display()),
@@ -325,7 +324,7 @@ async fn cluster(shape: &Shape, data: &Path) -> Result<System> {
     let mut servers = Vec::new();
     let mut starts = Vec::new();
     for at in 0..3 {
-        let start = cluster_receiver(shape, data, at)?;
+        let start = cluster_receiver(data, at)?;
         let name = format!("receive-{at}");
         servers.push(Server::start(&name, &shape.binary, &start.args, &data.join(format!("{name}.log")))?);
         starts.push(start);
@@ -360,38 +359,35 @@ async fn prometheus(data: &Path) -> Result<System> {
     std::fs::create_dir_all(data)?;
     let config = data.join("prometheus.yml");
     std::fs::write(&config, "")?;
-    let port = free_port()?;
-    let args = vec![
-        format!("--config.file={}", config.display()),
-        format!("--storage.tsdb.path={}", data.join("data").display()),
-        format!("--web.listen-address=127.0.0.1:{port}"),
-        "--web.enable-remote-write-receiver".to_owned(),
-    ];
-    let url = format!("http://127.0.0.1:{port}");
-    let mut server =
-        Server::start("prometheus", Path::new("prometheus"), &args, &data.join("prometheus.log"))?;
-    server.wait_ready(&url, "/-/ready", READY).await?;
-    Ok(System {
-        servers: vec![server],
-        write_urls: vec![format!("{url}/api/v1/write")],
-        query_url: url,
-        data: data.join("data"),
-        drop_labels: Vec::new(),
-    })
+    let args = |port: u16| {
+        vec![
+            format!("--config.file={}", config.display()),
+            format!("--storage.tsdb.path={}", data.join("data").display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+            "--web.enable-remote-write-receiver".to_owned(),
+        ]
+    };
+    peer("prometheus", "/-/ready", data, args).await
 }
 
 async fn victoria(data: &Path) -> Result<System> {
+    let args = |port: u16| {
+        vec![
+            format!("-storageDataPath={}", data.join("data").display()),
+            format!("-httpListenAddr=127.0.0.1:{port}"),
+            "-retentionPeriod=1".to_owned(),
+        ]
+    };
+    peer("victoria-metrics", "/health", data, args).await
+}
+
+/// Another server of the PATH that takes remote write at Prometheus's path and answers its API.
+async fn peer(name: &str, ready: &str, data: &Path, args: impl Fn(u16) -> Vec<String>) -> Result<System> {
     std::fs::create_dir_all(data)?;
     let port = free_port()?;
-    let args = vec![
-        format!("-storageDataPath={}", data.join("data").display()),
-        format!("-httpListenAddr=127.0.0.1:{port}"),
-        "-retentionPeriod=1".to_owned(),
-    ];
     let url = format!("http://127.0.0.1:{port}");
-    let mut server =
-        Server::start("victoria-metrics", Path::new("victoria-metrics"), &args, &data.join("victoria.log"))?;
-    server.wait_ready(&url, "/health", READY).await?;
+    let mut server = Server::start(name, Path::new(name), &args(port), &data.join(format!("{name}.log")))?;
+    server.wait_ready(&url, ready, READY).await?;
     Ok(System {
         servers: vec![server],
         write_urls: vec![format!("{url}/api/v1/write")],
