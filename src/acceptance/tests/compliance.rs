@@ -51,7 +51,9 @@ fn answers_agree_with_a_prometheus() {
         .expect("loadtest runs");
     assert!(fed.status.success(), "{}", String::from_utf8_lossy(&fed.stderr));
 
-    let end = (now - 720) * 1000;
+    // Seven seconds past a minute: no step meets a multiple of a subquery's step. There a Prometheus 2 counts a
+    // sample on the left edge of a window, and a Prometheus 3, as we do, does not.
+    let end = ((now - 720) / 60 * 60 + 7) * 1000;
     let run = |name: &str, queries: &[String], floor: f64| {
         let mut failed = Vec::new();
         for query in queries {
