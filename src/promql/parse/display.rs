@@ -14,7 +14,8 @@ impl Display for Num {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
             v if v.is_nan() => f.write_str("NaN"),
-            v if v.is_infinite() => f.write_str(if v > 0.0 { "+Inf" } else { "-Inf" }),
+            // Without a plus: `+Inf ^ 2` would be read as the sign of a power.
+            v if v.is_infinite() => f.write_str(if v > 0.0 { "Inf" } else { "-Inf" }),
             v if v != 0.0 && (v.abs() < 1e-6 || v.abs() >= 1e21) => write!(f, "{v:e}"),
             v => write!(f, "{v}"),
         }

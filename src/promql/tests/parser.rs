@@ -148,6 +148,7 @@ fn known_queries_round_trip() {
         "sum by (a, b) (rate(foo{x=\"y\"}[5m])) / on (a) group_left (c) bar > bool 1",
         "-foo ^ 2 ^ 3",
         "-1 ^ 2",
+        "Inf ^ 31",
         "topk(5, foo) by (a)",
         "foo offset -(1m + 2 * 3s) @ 12.345",
         "max_over_time((a - b)[1h:5m] offset 5m)",
