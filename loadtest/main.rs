@@ -9,6 +9,7 @@ mod ingest;
 mod process;
 mod report;
 mod scenarios;
+mod servers;
 mod verify;
 mod workload;
 

@@ -1,6 +1,6 @@
 //! The scenarios, named as an operator would name them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::ingest::{self, Ledger, Outcome, Plan};
 use crate::process::{Server, Usage, folder_size, free_port, usage};
 use crate::report::Line;
+use crate::servers::{Program, READY, cluster, cluster_receiver, prometheus, standalone, victoria};
 use crate::verify;
 use crate::workload::{Workload, mix};
 
@@ -29,8 +30,6 @@ pub struct Shape {
     pub verify: bool,
 }
 
-const READY: Duration = Duration::from_secs(60);
-
 impl Shape {
     fn workload(&self) -> Result<Arc<Workload>> {
         #[allow(clippy::disallowed_methods)]
@@ -43,6 +42,10 @@ impl Shape {
     fn plan(&self, urls: Vec<String>) -> Plan {
         let retry_for = Duration::from_secs(60);
         Plan { urls, connections: self.connections, rate: self.rate, retry_for, quiet: false }
+    }
+
+    fn program(&self) -> Program {
+        Program::new(&self.binary)
     }
 
     fn folder(&self) -> Result<Folder> {
@@ -62,25 +65,6 @@ impl Shape {
 struct Folder {
     path: PathBuf,
     _temporary: Option<tempfile::TempDir>,
-}
-
-/// Servers that answer as one.
-struct System {
-    servers: Vec<Server>,
-    write_urls: Vec<String>,
-    query_url: String,
-    data: PathBuf,
-    drop_labels: Vec<String>,
-}
-
-impl System {
-    fn usage(&self) -> Result<Usage> {
-        let mut sum = Usage::default();
-        for server in &self.servers {
-            sum += server.usage()?;
-        }
-        Ok(sum)
-    }
 }
 
 /// Loads servers that somebody else started.
@@ -134,10 +118,10 @@ async fn steady(shape: &Shape, name: &str) -> Result<Line> {
     let folder = shape.folder()?;
     let data = folder.path.join(name);
     let system = match name {
-        "standalone" => standalone(shape, &data, None).await?,
-        "cluster" => cluster(shape, &data).await?,
-        "prometheus" => prometheus(&data).await?,
-        "victoria-metrics" => victoria(&data).await?,
+        "standalone" => standalone(&shape.program(), &data, None).await?,
+        "cluster" => cluster(&shape.program(), &data).await?,
+        "prometheus" => prometheus(&Program::new(name), &data).await?,
+        "victoria-metrics" => victoria(&Program::new(name), &data).await?,
         other => {
             bail!("unknown server {other:?}; known are standalone, cluster, prometheus, victoria-metrics")
         }
@@ -156,10 +140,7 @@ async fn steady(shape: &Shape, name: &str) -> Result<Line> {
         line = line
             .verified(verify::run(workload, ledger, &system.query_url, &system.drop_labels, false).await?);
     }
-    for server in system.servers {
-        let (name, pid) = (server.name.clone(), server.pid());
-        server.stop(Duration::from_secs(60)).with_context(|| format!("stop {name} ({pid})"))?;
-    }
+    system.stop()?;
     Ok(line)
 }
 
@@ -170,7 +151,7 @@ pub async fn crash(shape: &Shape, cycles: usize) -> Result<Line> {
     let ports = (free_port()?, free_port()?);
     let workload = shape.workload()?;
     let ledger = Arc::new(Ledger::new(workload.requests()));
-    let mut system = standalone(shape, &data, Some(ports)).await?;
+    let mut system = standalone(&shape.program(), &data, Some(ports)).await?;
     let mut plan = shape.plan(system.write_urls.clone());
     plan.retry_for = Duration::from_secs(120);
     if plan.rate == 0 {
@@ -197,7 +178,7 @@ pub async fn crash(shape: &Shape, cycles: usize) -> Result<Line> {
         }
         killed += usize::from(during);
         let begin = Instant::now();
-        system = standalone(shape, &data, Some(ports))
+        system = standalone(&shape.program(), &data, Some(ports))
             .await
             .with_context(|| format!("start after kill {}", cycle + 1))?;
         longest = longest.max(begin.elapsed());
@@ -223,7 +204,7 @@ pub async fn crash(shape: &Shape, cycles: usize) -> Result<Line> {
 pub async fn node_loss(shape: &Shape, away: Duration) -> Result<Line> {
     let folder = shape.folder()?;
     let data = folder.path.join("cluster");
-    let mut system = cluster(shape, &data).await?;
+    let mut system = cluster(&shape.program(), &data).await?;
     let workload = shape.workload()?;
     let ledger = Arc::new(Ledger::new(workload.requests()));
     // The sender keeps to the two that stay, as a load balancer's health check would have it.
@@ -252,147 +233,4 @@ pub async fn node_loss(shape: &Shape, away: Duration) -> Result<Line> {
     ));
     let found = verify::run(workload, ledger, &system.query_url, &system.drop_labels, false).await?;
     Ok(line.verified(found))
-}
-
-async fn standalone(shape: &Shape, data: &Path, ports: Option<(u16, u16)>) -> Result<System> {
-    std::fs::create_dir_all(data)?;
-    let (http, grpc) = match ports {
-        Some(ports) => ports,
-        None => (free_port()?, free_port()?),
-    };
-    let args = vec![
-        "standalone".to_owned(),
-        format!("--data-dir={}", data.join("data").display()),
-        format!("--http-address=127.0.0.1:{http}"),
-        format!("--grpc-address=127.0.0.1:{grpc}"),
-    ];
-    let url = format!("http://127.0.0.1:{http}");
-    let mut server = Server::start("standalone", &shape.binary, &args, &data.join("standalone.log"))?;
-    server.wait_ready(&url, "/-/ready", READY).await?;
-    Ok(System {
-        servers: vec![server],
-        write_urls: vec![format!("{url}/api/v1/write")],
-        query_url: url,
-        data: data.join("data"),
-        drop_labels: Vec::new(),
-    })
-}
-
-/// Command line and readiness URL of one receiver.
-struct ReceiverStart {
-    args: Vec<String>,
-    http: String,
-}
-
-/// The ports of a cluster, kept in its folder so that a receiver can come back where it was.
-fn cluster_ports(data: &Path) -> Result<Vec<[u16; 3]>> {
-    let file = data.join("ports.json");
-    if let Ok(text) = std::fs::read_to_string(&file) {
-        return Ok(serde_json::from_str(&text)?);
-    }
-    let mut ports = Vec::new();
-    for _ in 0..4 {
-        ports.push([free_port()?, free_port()?, free_port()?]);
-    }
-    std::fs::write(&file, serde_json::to_string(&ports)?)?;
-    Ok(ports)
-}
-
-fn cluster_receiver(data: &Path, at: usize) -> Result<ReceiverStart> {
-    let [grpc, http, write] = cluster_ports(data)?[at];
-    let args = vec![
-        "receive".to_owned(),
-        format!("--tsdb.path={}", data.join(format!("receive-{at}")).display()),
-        format!("--grpc-address=127.0.0.1:{grpc}"),
-        format!("--http-address=127.0.0.1:{http}"),
-        format!("--remote-write.address=127.0.0.1:{write}"),
-        format!("--label=replica=\"{at}\""),
-        format!("--receive.local-endpoint=127.0.0.1:{grpc}"),
-        format!("--receive.hashrings-file={}", data.join("hashrings.json").display()),
-        "--receive.replication-factor=3".to_owned(),
-    ];
-    Ok(ReceiverStart { args, http: format!("http://127.0.0.1:{http}") })
-}
-
-/// Three receivers with RF 3 and a querier.
-async fn cluster(shape: &Shape, data: &Path) -> Result<System> {
-    std::fs::create_dir_all(data)?;
-    let ports = cluster_ports(data)?;
-    let endpoints: Vec<String> = ports[..3].iter().map(|[grpc, ..]| format!("127.0.0.1:{grpc}")).collect();
-    let ring = serde_json::json!([{ "hashring": "default", "endpoints": endpoints }]);
-    std::fs::write(data.join("hashrings.json"), ring.to_string())?;
-    let mut servers = Vec::new();
-    let mut starts = Vec::new();
-    for at in 0..3 {
-        let start = cluster_receiver(data, at)?;
-        let name = format!("receive-{at}");
-        servers.push(Server::start(&name, &shape.binary, &start.args, &data.join(format!("{name}.log")))?);
-        starts.push(start);
-    }
-    for (server, start) in servers.iter_mut().zip(&starts) {
-        server.wait_ready(&start.http, "/-/ready", READY).await?;
-    }
-    let [grpc, http, _] = ports[3];
-    let mut args = vec![
-        "query".to_owned(),
-        format!("--grpc-address=127.0.0.1:{grpc}"),
-        format!("--http-address=127.0.0.1:{http}"),
-    ];
-    args.extend(endpoints.iter().map(|e| format!("--endpoint={e}")));
-    let query_url = format!("http://127.0.0.1:{http}");
-    let mut querier = Server::start("query", &shape.binary, &args, &data.join("query.log"))?;
-    querier.wait_ready(&query_url, "/-/ready", READY).await?;
-    servers.push(querier);
-    Ok(System {
-        servers,
-        write_urls: ports[..3]
-            .iter()
-            .map(|[_, _, write]| format!("http://127.0.0.1:{write}/api/v1/receive"))
-            .collect(),
-        query_url,
-        data: data.to_owned(),
-        drop_labels: vec!["tenant_id".to_owned(), "replica".to_owned()],
-    })
-}
-
-async fn prometheus(data: &Path) -> Result<System> {
-    std::fs::create_dir_all(data)?;
-    let config = data.join("prometheus.yml");
-    std::fs::write(&config, "")?;
-    let args = |port: u16| {
-        vec![
-            format!("--config.file={}", config.display()),
-            format!("--storage.tsdb.path={}", data.join("data").display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-            "--web.enable-remote-write-receiver".to_owned(),
-        ]
-    };
-    peer("prometheus", "/-/ready", data, args).await
-}
-
-async fn victoria(data: &Path) -> Result<System> {
-    let args = |port: u16| {
-        vec![
-            format!("-storageDataPath={}", data.join("data").display()),
-            format!("-httpListenAddr=127.0.0.1:{port}"),
-            "-retentionPeriod=1".to_owned(),
-        ]
-    };
-    peer("victoria-metrics", "/health", data, args).await
-}
-
-/// Another server of the PATH that takes remote write at Prometheus's path and answers its API.
-async fn peer(name: &str, ready: &str, data: &Path, args: impl Fn(u16) -> Vec<String>) -> Result<System> {
-    std::fs::create_dir_all(data)?;
-    let port = free_port()?;
-    let url = format!("http://127.0.0.1:{port}");
-    let mut server = Server::start(name, Path::new(name), &args(port), &data.join(format!("{name}.log")))?;
-    server.wait_ready(&url, ready, READY).await?;
-    Ok(System {
-        servers: vec![server],
-        write_urls: vec![format!("{url}/api/v1/write")],
-        query_url: url,
-        data: data.join("data"),
-        drop_labels: Vec::new(),
-    })
 }
