@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::is_stale;
+use crate::{compare_conflict, is_stale, stale_nan};
 
 /// Schema of histograms with bounds of their own, written out in `custom_values`.
 pub const CUSTOM_BUCKETS: i32 = -53;
@@ -116,6 +116,100 @@ impl Native {
         }
     }
 
+    /// Whether an append of the one where the other is stored changes nothing: equal bit for bit, but for empty buckets,
+    /// of which a chunk may have more, and for what is said of resets.
+    pub fn is_same(&self, other: &Native) -> bool {
+        let exact = |a: &Histogram, b: &Histogram| {
+            let full = |spans, deltas: &[i64]| {
+                let counts: Vec<_> = indices(spans).zip(absolutes(deltas.iter().copied())).collect();
+                counts.into_iter().filter(|(_, count)| *count != 0)
+            };
+            a.count == b.count
+                && a.zero_count == b.zero_count
+                && full(&a.positive_spans, &a.positive_deltas).eq(full(&b.positive_spans, &b.positive_deltas))
+                && full(&a.negative_spans, &a.negative_deltas).eq(full(&b.negative_spans, &b.negative_deltas))
+        };
+        if self.is_stale() || other.is_stale() {
+            return self.is_stale() && other.is_stale();
+        }
+        match (self, other) {
+            // Whole counts beyond 2^53 are one as floats and two as numbers.
+            (Native::Whole(a), Native::Whole(b)) => {
+                exact(a, b) && compare_conflict(&a.to_float(), &b.to_float()).is_eq()
+            }
+            (Native::Float(a), Native::Float(b)) => compare_conflict(a, b).is_eq(),
+            _ => false,
+        }
+    }
+
+    /// Estimated bytes of memory.
+    pub fn bytes(&self) -> usize {
+        let (spans, counts, bounds) = match self {
+            Native::Whole(h) => (
+                h.positive_spans.len() + h.negative_spans.len(),
+                h.positive_deltas.len() + h.negative_deltas.len(),
+                h.custom_values.len(),
+            ),
+            Native::Float(h) => (
+                h.positive_spans.len() + h.negative_spans.len(),
+                h.positive_counts.len() + h.negative_counts.len(),
+                h.custom_values.len(),
+            ),
+        };
+        size_of::<Native>() + 8 * (spans + counts + bounds)
+    }
+
+    /// What is said of resets.
+    pub fn hint(&self) -> ResetHint {
+        match self {
+            Native::Whole(h) => h.hint,
+            Native::Float(h) => h.hint,
+        }
+    }
+
+    pub fn set_hint(&mut self, hint: ResetHint) {
+        match self {
+            Native::Whole(h) => h.hint = hint,
+            Native::Float(h) => h.hint = hint,
+        }
+    }
+
+    /// The same histogram before anything was counted, of which nothing is known about resets.
+    pub fn zeroed(&self) -> Native {
+        match self {
+            Native::Whole(h) => Native::Whole(Histogram {
+                schema: h.schema,
+                zero_threshold: h.zero_threshold,
+                custom_values: h.custom_values.clone(),
+                ..Histogram::default()
+            }),
+            Native::Float(h) => Native::Float(FloatHistogram {
+                schema: h.schema,
+                zero_threshold: h.zero_threshold,
+                custom_values: h.custom_values.clone(),
+                ..FloatHistogram::default()
+            }),
+        }
+    }
+
+    /// The stale marker of a series of such histograms.
+    pub fn stale(&self) -> Native {
+        match self {
+            Native::Whole(_) => Native::Whole(Histogram { sum: stale_nan(), ..Histogram::default() }),
+            Native::Float(_) => {
+                Native::Float(FloatHistogram { sum: stale_nan(), ..FloatHistogram::default() })
+            }
+        }
+    }
+
+    /// With absolute float counts, as queries reckon.
+    pub fn to_float(&self) -> FloatHistogram {
+        match self {
+            Native::Whole(h) => h.to_float(),
+            Native::Float(h) => h.clone(),
+        }
+    }
+
     /// With absolute float counts, as queries reckon.
     pub fn into_float(self) -> FloatHistogram {
         match self {
@@ -191,15 +285,7 @@ impl Histogram {
 
     /// The same with absolute float counts.
     pub fn to_float(&self) -> FloatHistogram {
-        let absolute = |deltas: &[i64]| {
-            deltas
-                .iter()
-                .scan(0i64, |at, d| {
-                    *at = at.wrapping_add(*d);
-                    Some(*at as f64)
-                })
-                .collect()
-        };
+        let absolute = |deltas: &[i64]| absolutes(deltas.iter().copied()).map(|count| count as f64).collect();
         FloatHistogram {
             schema: self.schema,
             zero_threshold: self.zero_threshold,
@@ -334,6 +420,23 @@ impl PartialEq for FloatHistogram {
 /// Whether two lists of floats are equal bit for bit.
 pub fn same_bits(a: &[f64], b: &[f64]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits())
+}
+
+/// Counts from the differences between neighbours.
+pub fn absolutes(deltas: impl Iterator<Item = i64>) -> impl Iterator<Item = i64> {
+    deltas.scan(0i64, |at, delta| {
+        *at = at.wrapping_add(delta);
+        Some(*at)
+    })
+}
+
+/// The differences between neighbours, in place of the counts.
+pub fn differences(counts: &mut [i64]) {
+    let mut before = 0i64;
+    for count in counts {
+        let delta = count.wrapping_sub(before);
+        before = std::mem::replace(count, delta);
+    }
 }
 
 /// Bucket indices that spans name, in order.

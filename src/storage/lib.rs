@@ -5,21 +5,25 @@
 //! as a [`SelectRequest`] and goes back up as a [`SeriesSet`]: series sorted by labels, samples in encoded
 //! chunks. The crate knows no file, no protocol and no place where series live.
 
+mod batch;
 mod columns;
 mod context;
 mod error;
+mod exemplars;
 mod histograms;
 mod merge;
 mod select;
 mod write;
 
+pub use batch::{ExemplarRow, HistogramRow, SampleKind, SeriesHandle, SeriesRows, WriteBatch};
 pub use chunk::ChunkData;
 pub use columns::{Columns, decode_series};
 pub use context::{Budget, Cancel, Context, Reservation};
 pub use error::Error;
+pub use exemplars::{Exemplar, Exemplars, MAX_EXEMPLAR_RUNES, SeriesExemplars};
 pub use histograms::{HistogramColumns, decode_mixed};
 pub use merge::{Merge, collect, from_entries};
 pub use select::{
     Hints, LabelRequest, Listed, Notes, PartialResponse, Select, SelectRequest, SeriesEntry, SeriesSet,
 };
-pub use write::{Append, AppendOutcome, Known, Refusal, SeriesHandle, SeriesRows, Verdict, WriteBatch};
+pub use write::{Append, AppendOutcome, Known, Refusal, Verdict};

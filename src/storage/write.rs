@@ -1,135 +1,8 @@
-//! The write contract: a batch of samples goes in, a verdict per sample comes out.
+//! The write contract: a [`WriteBatch`] goes in, a verdict per sample comes out.
 
-use std::ops::Range;
+use model::{TenantId, Timestamp};
 
-use model::{InvalidLabels, Labels, Sample, TenantId, Timestamp};
-
-use crate::Error;
-
-/// Samples of many series of one tenant, in two flat columns, reusable without allocation.
-#[derive(Clone, Debug, Default)]
-pub struct WriteBatch {
-    labels: Vec<u8>,
-    series: Vec<SeriesRows>,
-    samples: Vec<Sample>,
-}
-
-/// Where one series of a batch lies.
-#[derive(Clone, Debug)]
-pub struct SeriesRows {
-    labels: Range<u32>,
-    samples: Range<u32>,
-    /// [`Labels::placement_hash`] of tenant and labels: the ring section, the shard and the lookup key.
-    pub hash: u64,
-    /// Where the store kept the series when it was last met. Such a row may come without labels.
-    pub handle: Option<SeriesHandle>,
-}
-
-/// A store's own name for a place of a series, worth nothing elsewhere and nothing after a restart. Together
-/// with the hash it finds the series without its labels. One whose series is gone finds nothing, never
-/// another series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SeriesHandle {
-    /// The place.
-    pub index: u32,
-    /// Which of the series that have lain there.
-    pub generation: u32,
-}
-
-impl SeriesHandle {
-    /// As one number.
-    pub fn to_bits(self) -> u64 {
-        u64::from(self.index) << 32 | u64::from(self.generation)
-    }
-
-    pub fn from_bits(bits: u64) -> SeriesHandle {
-        SeriesHandle { index: (bits >> 32) as u32, generation: bits as u32 }
-    }
-}
-
-impl SeriesRows {
-    /// Indices of its samples in [`WriteBatch::samples`]; also of their verdicts.
-    pub fn samples(&self) -> Range<usize> {
-        self.samples.start as usize..self.samples.end as usize
-    }
-}
-
-impl From<SeriesHandle> for u64 {
-    fn from(handle: SeriesHandle) -> u64 {
-        handle.to_bits()
-    }
-}
-
-impl WriteBatch {
-    pub fn clear(&mut self) {
-        self.labels.clear();
-        self.series.clear();
-        self.samples.clear();
-    }
-
-    /// Adds a series by its canonical label bytes ([`Labels::as_bytes`]), which the caller has checked, and
-    /// its samples in the order in which they were sent.
-    pub fn push(&mut self, labels: &[u8], hash: u64, samples: impl IntoIterator<Item = Sample>) {
-        self.open().extend(samples);
-        self.close(labels, hash, None);
-    }
-
-    /// Adds a series by its handle, without labels; for [`Append::append_known`] only.
-    pub fn push_known(&mut self, handle: SeriesHandle, hash: u64, samples: impl IntoIterator<Item = Sample>) {
-        self.open().extend(samples);
-        self.close(&[], hash, Some(handle));
-    }
-
-    /// Where the samples of the next series are appended; [`WriteBatch::close`] makes a series of them, and
-    /// [`WriteBatch::abandon`] drops them.
-    pub fn open(&mut self) -> &mut Vec<Sample> {
-        &mut self.samples
-    }
-
-    /// Ends a series that was begun with [`WriteBatch::open`]. Labels may be empty where there is a handle.
-    pub fn close(&mut self, labels: &[u8], hash: u64, handle: Option<SeriesHandle>) {
-        let (label_start, sample_start) = (self.labels.len() as u32, self.taken() as u32);
-        self.labels.extend_from_slice(labels);
-        self.series.push(SeriesRows {
-            labels: label_start..self.labels.len() as u32,
-            samples: sample_start..self.samples.len() as u32,
-            hash,
-            handle,
-        });
-    }
-
-    /// Drops what was appended since the last series ended.
-    pub fn abandon(&mut self) {
-        self.samples.truncate(self.taken());
-    }
-
-    /// Samples that belong to a series.
-    fn taken(&self) -> usize {
-        self.series.last().map_or(0, |series| series.samples.end as usize).min(self.samples.len())
-    }
-
-    pub fn series(&self) -> &[SeriesRows] {
-        &self.series
-    }
-
-    pub fn samples(&self) -> &[Sample] {
-        &self.samples
-    }
-
-    /// Canonical label bytes of a series of this batch.
-    pub fn label_bytes(&self, series: &SeriesRows) -> &[u8] {
-        &self.labels[series.labels.start as usize..series.labels.end as usize]
-    }
-
-    /// Labels of a series of this batch; allocates.
-    pub fn labels(&self, series: &SeriesRows) -> Result<Labels, InvalidLabels> {
-        Labels::from_bytes(self.label_bytes(series))
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.series.is_empty()
-    }
-}
+use crate::{Error, SeriesHandle, WriteBatch};
 
 /// What one replica says of one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,11 +42,15 @@ pub enum Refusal {
     SeriesLimit = 6,
     /// Outside the times that can be stored at all.
     OutOfBounds = 7,
+    /// A native histogram whose numbers contradict one another.
+    InvalidHistogram = 8,
+    /// An exemplar that is no exemplar, or whose series is not there. It costs its sample nothing.
+    InvalidExemplar = 9,
 }
 
 impl Refusal {
     /// All of them, for metrics and tests.
-    pub const ALL: [Refusal; 7] = [
+    pub const ALL: [Refusal; 9] = [
         Refusal::Conflict,
         Refusal::TooOld,
         Refusal::TooFarInFuture,
@@ -181,6 +58,8 @@ impl Refusal {
         Refusal::Unsupported,
         Refusal::SeriesLimit,
         Refusal::OutOfBounds,
+        Refusal::InvalidHistogram,
+        Refusal::InvalidExemplar,
     ];
 
     pub fn from_code(code: u8) -> Option<Refusal> {
@@ -197,6 +76,8 @@ impl Refusal {
             Refusal::Unsupported => "unsupported",
             Refusal::SeriesLimit => "series_limit",
             Refusal::OutOfBounds => "out_of_bounds",
+            Refusal::InvalidHistogram => "invalid_native_histogram",
+            Refusal::InvalidExemplar => "invalid_exemplar",
         }
     }
 
@@ -211,11 +92,17 @@ impl Refusal {
             }
             Refusal::TooFarInFuture => "sample is too far in the future; check the sender's clock",
             Refusal::InvalidLabels => "invalid labels",
-            Refusal::Unsupported => "native histograms are not stored by this version",
+            Refusal::Unsupported => {
+                "this kind of sample is not stored by this version, or by one of its receivers"
+            }
             Refusal::SeriesLimit => {
                 "the tenant has reached its limit of active series; existing series are still taken"
             }
             Refusal::OutOfBounds => "timestamp is out of bounds",
+            Refusal::InvalidHistogram => "native histogram contradicts itself",
+            Refusal::InvalidExemplar => {
+                "exemplar has too long or malformed labels, or there is no such series"
+            }
         }
     }
 }
@@ -242,7 +129,7 @@ pub struct Known<'a> {
 /// Somebody who stores samples.
 pub trait Append: Send + Sync {
     /// Judges and stages the samples of the series `rows` (indices into `batch.series()`), writing each
-    /// sample's verdict at its index in `verdicts`, which is as long as `batch.samples()`.
+    /// sample's verdict at its index in `verdicts`, which is [`WriteBatch::verdicts`] long.
     ///
     /// `judged_at` is the time at which the door let the request in: the accepted window is counted from
     /// there, on every replica alike. An error means that nothing of the batch was judged.

@@ -44,9 +44,15 @@ impl Engine {
         verdicts: &mut [Verdict],
         known: Option<Known<'_>>,
     ) -> Result<AppendOutcome, Error> {
-        if verdicts.len() != batch.samples().len() || rows.iter().any(|r| *r as usize >= batch.series().len())
-        {
+        if verdicts.len() != batch.verdicts() || rows.iter().any(|r| *r as usize >= batch.series().len()) {
             return Err(Error::new(Kind::Internal, "an append's rows or verdicts do not fit its batch"));
+        }
+        if batch.verdicts() > batch.samples().len() {
+            for &row in rows {
+                let [_, histograms, exemplars] = batch.verdicts_of(&batch.series()[row as usize]);
+                verdicts[histograms].fill(Verdict::Refused(Refusal::Unsupported));
+                verdicts[exemplars].fill(Verdict::Refused(Refusal::Unsupported));
+            }
         }
         let tenant = self.tenants.get_or_add(tenant);
         // Taken out while it is in use, so that a panic costs only the buffers.

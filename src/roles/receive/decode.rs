@@ -12,10 +12,11 @@ use std::ops::Range;
 
 use identity::{Identities, Met};
 use model::{InvalidLabels, Labels, METRIC_NAME, TenantId, placement_hash};
-use storage::{Refusal, WriteBatch};
+use storage::{HistogramRow, Refusal, WriteBatch};
 use wire::WireError;
 use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Series};
 
+use crate::admit::Version;
 use crate::resolve;
 use crate::status::{Denial, Example};
 
@@ -57,15 +58,17 @@ impl Decoded {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Aside {
     pub invalid_labels: u64,
-    /// Native histograms.
-    pub unsupported: u64,
+    pub invalid_histograms: u64,
+    /// Counted where the sender is told of them (2.0).
+    pub invalid_exemplars: u64,
     pub example: Option<Example>,
 }
 
 impl Aside {
     fn put(&mut self, reason: Refusal, count: u64, example: impl FnOnce() -> Example) {
         match reason {
-            Refusal::Unsupported => self.unsupported += count,
+            Refusal::InvalidHistogram => self.invalid_histograms += count,
+            Refusal::InvalidExemplar => self.invalid_exemplars += count,
             _ => self.invalid_labels += count,
         }
         if self.example.is_none() {
@@ -147,7 +150,7 @@ fn parse(
     let Room { columns, labels, .. } = room;
     remote_write::decode_v1(plain, limits, columns)?;
     for series in columns.series() {
-        take(tenant, columns, series, plain, labels, decoded);
+        take(tenant, columns, series, plain, labels, decoded, Version::V1);
     }
     Ok(())
 }
@@ -177,7 +180,7 @@ pub fn decode_v2<R>(
     let plain = remote_write::decompress(body, limits, space).map_err(deny)?;
     remote_write::decode_v2(plain, limits, columns).map_err(deny)?;
     for series in columns.columns.series() {
-        take(tenant, &columns.columns, series, plain, labels, decoded);
+        take(tenant, &columns.columns, series, plain, labels, decoded, Version::V2);
     }
     let answer = then(decoded, plain);
     if scratch.body.capacity() + scratch.columns.capacity_bytes() <= KEEP_BYTES {
@@ -186,7 +189,7 @@ pub fn decode_v2<R>(
     Ok(answer)
 }
 
-/// Takes a parsed series into the batch, or sets it aside; true if its samples are now in the batch.
+/// Takes a parsed series into the batch, or sets it aside; true if it is now in the batch.
 pub fn take(
     tenant: &TenantId,
     columns: &DecodedV1,
@@ -194,11 +197,11 @@ pub fn take(
     plain: &[u8],
     labels: &mut Vec<u8>,
     decoded: &mut Decoded,
+    version: Version,
 ) -> bool {
     let samples = columns.samples_of(series);
     let kinds = samples.len() as u64 + u64::from(series.histograms);
-    if kinds == 0 {
-        // Exemplars alone, or nothing at all.
+    if kinds == 0 && series.exemplars == 0 {
         return false;
     }
     let fault = match columns.canonical(series, plain, labels) {
@@ -217,20 +220,59 @@ pub fn take(
         });
         return false;
     }
-    if series.histograms > 0 {
-        decoded.aside.put(Refusal::Unsupported, u64::from(series.histograms), || Example {
-            series: shown(),
-            timestamp: None,
-            reason: Refusal::Unsupported,
-            detail: None,
-        });
+    let batch = &mut decoded.batch;
+    batch.open().extend_from_slice(samples);
+    if columns.has_starts() {
+        batch.push_starts(series.samples().map(|at| columns.start_timestamp(at)));
     }
-    if samples.is_empty() {
+    if series.histograms > 0 || series.exemplars > 0 {
+        take_more(columns, series, plain, batch, &mut decoded.aside, version, &shown);
+    }
+    if !batch.is_open() {
         return false;
     }
     let hash = placement_hash(tenant.as_str(), labels);
-    decoded.batch.push(labels, hash, samples.iter().copied());
+    batch.close(labels, hash, None);
     true
+}
+
+/// Takes the histograms and exemplars of a series, as far as they are any.
+fn take_more(
+    columns: &DecodedV1,
+    series: &Series,
+    plain: &[u8],
+    batch: &mut WriteBatch,
+    aside: &mut Aside,
+    version: Version,
+    shown: &dyn Fn() -> String,
+) {
+    let mut put = |reason, timestamp, detail: String| {
+        aside.put(reason, 1, || Example {
+            series: shown(),
+            timestamp: Some(timestamp),
+            reason,
+            detail: Some(detail),
+        })
+    };
+    for row in columns.histograms_of(series) {
+        let (timestamp, start) = (row.timestamp, row.start_timestamp);
+        match &row.histogram {
+            Ok(histogram) => {
+                batch.push_histogram(HistogramRow { timestamp, start, histogram: histogram.clone() })
+            }
+            Err(fault) => put(Refusal::InvalidHistogram, timestamp, fault.to_string()),
+        }
+    }
+    let mut labels = Vec::new();
+    for exemplar in columns.exemplars_of(series) {
+        match columns.exemplar_canonical(exemplar, plain, &mut labels) {
+            Ok(()) => batch.push_exemplar(exemplar.timestamp, exemplar.value, &labels),
+            Err(fault) if version == Version::V2 => {
+                put(Refusal::InvalidExemplar, exemplar.timestamp, format!("exemplar: {fault}"))
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 fn deny(error: wire::WireError) -> Denial {

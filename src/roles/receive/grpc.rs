@@ -47,8 +47,7 @@ impl PeerDoor {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let labels: usize = batch.series().iter().map(|series| batch.label_bytes(series).len()).sum();
-        let bytes = labels + 32 * batch.series().len() + 16 * batch.samples().len();
+        let bytes: usize = batch.series().iter().map(|series| batch.bytes_of(series)).sum();
         let _permit = self.admission.hold(bytes as u64).await.map_err(refuse)?;
         if here {
             let written =

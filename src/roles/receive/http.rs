@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use identity::{Identities, Met};
 use model::{InvalidLabels, Labels, TenantId, Timestamp};
 use runtime::{Pool, World};
-use storage::{Known, Refusal, SeriesHandle, Verdict, WriteBatch};
+use storage::{Known, Refusal, SampleKind, SeriesHandle, Verdict, WriteBatch};
 use tsdb::Health;
 
 use crate::admit::{self, Admission, Version};
@@ -80,11 +80,11 @@ async fn write(State(door): State<Arc<WriteDoor>>, request: Request) -> Response
         Ok(version) => version,
         Err(denial) => return answer(status::of_denial(&denial)),
     };
-    let (reply, stored) = match door.take(request, version).await {
-        Ok(summary) => (status::of_summary(&summary), summary.accepted),
-        Err(denial) => (status::of_denial(&denial), 0),
+    let (reply, summary) = match door.take(request, version).await {
+        Ok(summary) => (status::of_summary(&summary), summary),
+        Err(denial) => (status::of_denial(&denial), Summary::default()),
     };
-    let written = written(version, &reply, stored);
+    let written = written(version, &reply, &summary);
     let mut response = answer(reply);
     for (name, count) in written.into_iter().flatten() {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(count));
@@ -94,12 +94,12 @@ async fn write(State(door): State<Arc<WriteDoor>>, request: Request) -> Response
 
 /// What a sender of 2.0 is told was written, refusals included; without these it takes the receiver for one of 1.0.
 /// After a 5xx it sends everything again, so that nothing counts as written yet.
-fn written(version: Version, reply: &Reply, samples: u64) -> Option<[(&'static str, u64); 3]> {
-    let samples = if reply.status < 500 { samples } else { 0 };
+fn written(version: Version, reply: &Reply, summary: &Summary) -> Option<[(&'static str, u64); 3]> {
+    let told = |count: u64| if reply.status < 500 { count } else { 0 };
     (version == Version::V2).then_some([
-        ("x-prometheus-remote-write-samples-written", samples),
-        ("x-prometheus-remote-write-histograms-written", 0),
-        ("x-prometheus-remote-write-exemplars-written", 0),
+        ("x-prometheus-remote-write-samples-written", told(summary.accepted - summary.histograms)),
+        ("x-prometheus-remote-write-histograms-written", told(summary.histograms)),
+        ("x-prometheus-remote-write-exemplars-written", told(summary.exemplars)),
     ])
 }
 
@@ -161,7 +161,7 @@ impl WriteDoor {
             }
             Next::Replicate(plan, batch) => {
                 let collected = self.writer.send(plan, &tenant, Arc::clone(&batch), judged_at).await;
-                sum_up(&mut summary, &batch, collected);
+                sum_up(&mut summary, &batch, collected, version);
             }
         }
         drop(admitted.permit);
@@ -185,7 +185,8 @@ impl WriteDoor {
             let then = |decoded: &mut Decoded, plain: &[u8]| {
                 let Decoded { batch, aside, met, regions, ways } = decoded;
                 count_ways(*ways);
-                let (samples, series) = (batch.samples().len(), batch.series().len());
+                // Exemplars come with samples, and are not counted against rates.
+                let (samples, series) = (batch.first_exemplar(), batch.series().len());
                 rates.take(&tenant, samples as u64, now)?;
                 let mut summary = Summary::default();
                 set_aside(&mut summary, std::mem::take(aside));
@@ -198,7 +199,7 @@ impl WriteDoor {
                     // Where nobody is recognised, nobody wants to know handles.
                     let known = (!met.is_empty()).then_some(Known { labels: &labels, learned: &mut learned });
                     let judge = |verdicts: &[Verdict]| {
-                        add_verdicts(&mut summary, batch, verdicts, |row| {
+                        add_verdicts(&mut summary, batch, verdicts, version, |row| {
                             let mut labels = Vec::new();
                             labels_of.write(row, &mut labels);
                             Labels::from_bytes(&labels)
@@ -255,7 +256,8 @@ impl WriteDoor {
 
 fn set_aside(summary: &mut Summary, aside: Aside) {
     summary.refuse(Refusal::InvalidLabels, aside.invalid_labels);
-    summary.refuse(Refusal::Unsupported, aside.unsupported);
+    summary.refuse(Refusal::InvalidHistogram, aside.invalid_histograms);
+    summary.refuse(Refusal::InvalidExemplar, aside.invalid_exemplars);
     summary.example = aside.example;
 }
 
@@ -300,46 +302,56 @@ fn add_verdicts(
     summary: &mut Summary,
     batch: &WriteBatch,
     verdicts: &[Verdict],
+    version: Version,
     labels_of: impl Fn(u32) -> Result<Labels, InvalidLabels>,
 ) {
-    for (sample, verdict) in verdicts.iter().enumerate() {
-        match verdict {
-            Verdict::Stored | Verdict::Duplicate => summary.accepted += 1,
-            Verdict::Unavailable => summary.retryable += 1,
-            Verdict::Refused(reason) => {
-                summary.refuse(*reason, 1);
-                if summary.example.is_none() {
-                    summary.example = example(batch, sample, *reason, &labels_of);
-                }
-            }
-        }
-    }
+    let outcomes = verdicts.iter().map(|verdict| match verdict {
+        Verdict::Stored | Verdict::Duplicate => Outcome::Accepted,
+        Verdict::Unavailable => Outcome::Retryable,
+        Verdict::Refused(reason) => Outcome::Refused(*reason),
+    });
+    count_outcomes(summary, batch, outcomes, version, &labels_of);
 }
 
-fn sum_up(summary: &mut Summary, batch: &WriteBatch, collected: Collected) {
-    for (sample, outcome) in collected.outcomes.into_iter().enumerate() {
-        summary.count(outcome);
+fn sum_up(summary: &mut Summary, batch: &WriteBatch, collected: Collected, version: Version) {
+    count_outcomes(summary, batch, collected.outcomes.into_iter(), version, &|_| Ok(Labels::empty()));
+    summary.trouble = collected.trouble;
+}
+
+fn count_outcomes(
+    summary: &mut Summary,
+    batch: &WriteBatch,
+    outcomes: impl Iterator<Item = Outcome>,
+    version: Version,
+    labels_of: &dyn Fn(u32) -> Result<Labels, InvalidLabels>,
+) {
+    // Senders of 1.0 learn nothing of exemplars: Prometheus as a receiver of it keeps silent too.
+    let told_of_exemplars = version == Version::V2;
+    for (at, outcome) in outcomes.enumerate() {
+        let kind = batch.kind_of(at);
+        summary.count(kind, outcome, told_of_exemplars);
         if let Outcome::Refused(reason) = outcome
             && summary.example.is_none()
+            && (kind != SampleKind::Exemplar || told_of_exemplars && status::is_fault(reason))
         {
-            summary.example = example(batch, sample, reason, &|_| Ok(Labels::empty()));
+            summary.example = example(batch, at, reason, labels_of);
         }
     }
-    summary.trouble = collected.trouble;
 }
 
 fn example(
     batch: &WriteBatch,
-    sample: usize,
+    verdict: usize,
     reason: Refusal,
     labels_of: &dyn Fn(u32) -> Result<Labels, InvalidLabels>,
 ) -> Option<Example> {
-    let row = batch.series().iter().position(|series| series.samples().contains(&sample))?;
+    let holds = |series| batch.verdicts_of(series).iter().any(|range| range.contains(&verdict));
+    let row = batch.series().iter().position(holds)?;
     let series = &batch.series()[row];
     let labels = match batch.label_bytes(series) {
         [] => labels_of(row as u32),
         _ => batch.labels(series),
     };
-    let timestamp = batch.samples().get(sample).map(|s| s.timestamp);
+    let timestamp = batch.timestamp_of(verdict);
     Some(Example { series: decode::show_series(labels), timestamp, reason, detail: None })
 }

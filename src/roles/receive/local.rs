@@ -57,7 +57,7 @@ impl Local {
         rows.clear();
         rows.extend(0..batch.series().len() as u32);
         verdicts.clear();
-        verdicts.resize(batch.samples().len(), Verdict::Unavailable);
+        verdicts.resize(batch.verdicts(), Verdict::Unavailable);
         let appended = match known {
             Some(known) => engine.append_known(tenant, batch, &rows, judged_at, &mut verdicts, known),
             None => engine.append(tenant, batch, &rows, judged_at, &mut verdicts),
@@ -106,7 +106,7 @@ impl Local {
         let engine = Arc::clone(self.engine.get().ok_or_else(starting)?);
         let appender = Arc::clone(&engine);
         let appended = self.pool.run(move || {
-            let mut verdicts = vec![Verdict::Unavailable; batch.samples().len()];
+            let mut verdicts = vec![Verdict::Unavailable; batch.verdicts()];
             appender
                 .append(&tenant, &batch, &rows, judged_at, &mut verdicts)
                 .map(|outcome| (outcome.log_position, verdicts))

@@ -28,7 +28,7 @@ struct State {
 /// What a write came to.
 #[derive(Debug)]
 pub struct Collected {
-    /// By sample of the batch.
+    /// By verdict of the batch.
     pub outcomes: Vec<Outcome>,
     pub trouble: Option<String>,
 }
@@ -38,7 +38,7 @@ pub struct Collected {
 pub enum Answer {
     /// A verdict for every sample of the batch, of which those of the rows count.
     ByIndex(Vec<Verdict>),
-    /// A verdict for each sample of the rows, in their order.
+    /// The verdicts of the rows in their order, of each as [`WriteBatch::verdicts_of`] lists them.
     InOrder(Vec<Verdict>),
     /// None stored, and why.
     Unavailable(String),
@@ -46,7 +46,7 @@ pub enum Answer {
 
 impl Pending {
     pub fn new(batch: Arc<WriteBatch>, replicas: usize, needed: usize) -> Arc<Pending> {
-        let quorum = Quorum::new(batch.samples().len(), replicas, needed);
+        let quorum = Quorum::new(batch.verdicts(), replicas, needed);
         let state = Mutex::new(State { quorum, trouble: None });
         Arc::new(Pending { batch, state, settled: Notify::new() })
     }
@@ -78,7 +78,7 @@ impl Pending {
         let mut next = 0;
         for row in rows {
             let Some(series) = self.batch.series().get(*row as usize) else { continue };
-            for sample in series.samples() {
+            for sample in self.batch.verdicts_of(series).into_iter().flatten() {
                 let verdict = match answer {
                     Answer::ByIndex(verdicts) => verdicts.get(sample),
                     Answer::InOrder(verdicts) => verdicts.get(next),
@@ -120,8 +120,7 @@ impl Part {
     pub fn bytes(&self) -> u64 {
         let batch = self.batch();
         let rows = self.rows.iter().filter_map(|row| batch.series().get(*row as usize));
-        rows.map(|series| 32 + batch.label_bytes(series).len() as u64 + 16 * series.samples().len() as u64)
-            .sum()
+        rows.map(|series| batch.bytes_of(series) as u64).sum()
     }
 
     /// Gives the replica's word.

@@ -18,6 +18,7 @@ use storage::SeriesHandle;
 use wire::WireError;
 use wire::remote_write::{DecodedV1, Limits, RequestWalk, SeriesAt, canonical_labels};
 
+use crate::admit::Version;
 use crate::decode::{self, Decoded, Recognise, Room, Ways};
 
 /// A series that was met before, in a body.
@@ -51,7 +52,7 @@ pub fn resolve(
         ways.parse += 1;
         let Room { columns, labels, .. } = room;
         let Some(series) = walk.read(series, columns)?.cloned() else { continue };
-        if decode::take(tenant, columns, &series, plain, labels, decoded) {
+        if decode::take(tenant, columns, &series, plain, labels, decoded, Version::V1) {
             let region = series.raw_labels();
             let key = session.key(&plain[region.clone()]);
             let row = decoded.batch.series().last().map_or(0, |row| row.hash);

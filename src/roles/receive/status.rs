@@ -6,14 +6,19 @@
 
 use std::fmt::Write as _;
 
-use storage::Refusal;
+use storage::{Refusal, SampleKind};
 
 use crate::quorum::Outcome;
 
 /// What became of the samples of one request.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
+    /// Floats and histograms.
     pub accepted: u64,
+    /// Those of them that are histograms.
+    pub histograms: u64,
+    /// Exemplars that were taken. Those that were not are no reason to send a request again.
+    pub exemplars: u64,
     pub retryable: u64,
     /// By the order of [`Refusal::ALL`].
     pub refused: [u64; Refusal::ALL.len()],
@@ -36,12 +41,20 @@ pub struct Example {
 }
 
 impl Summary {
-    /// Counts one sample.
-    pub fn count(&mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::Accepted => self.accepted += 1,
-            Outcome::Retryable => self.retryable += 1,
-            Outcome::Refused(reason) => self.refuse(reason, 1),
+    /// Counts one sample. Exemplars that are refused count where the sender is `told_of_exemplars`.
+    pub fn count(&mut self, kind: SampleKind, outcome: Outcome, told_of_exemplars: bool) {
+        match (outcome, kind) {
+            (Outcome::Accepted, SampleKind::Exemplar) => self.exemplars += 1,
+            (Outcome::Accepted, _) => {
+                self.accepted += 1;
+                self.histograms += u64::from(kind == SampleKind::Histogram);
+            }
+            (Outcome::Refused(reason), SampleKind::Exemplar) => {
+                self.refuse(reason, u64::from(told_of_exemplars && is_fault(reason)))
+            }
+            (Outcome::Retryable, SampleKind::Exemplar) => {}
+            (Outcome::Retryable, _) => self.retryable += 1,
+            (Outcome::Refused(reason), _) => self.refuse(reason, 1),
         }
     }
 
@@ -54,6 +67,11 @@ impl Summary {
     pub fn refused_total(&self) -> u64 {
         self.refused.iter().sum()
     }
+}
+
+/// Whether an exemplar that is refused for this reason is the sender's fault: that a node keeps none is not.
+pub fn is_fault(reason: Refusal) -> bool {
+    reason != Refusal::Unsupported
 }
 
 /// Why a request was turned away before any of its samples was judged.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::{Running, labels};
-use model::{Kind, Labels, Sample, TenantId};
+use model::{Kind, Labels, Native, Sample, TenantId};
 use parking_lot::Mutex;
 use prost::Message;
 use rpc::{
@@ -16,7 +16,7 @@ use rpc::{
     WriteServer, WriteShape,
 };
 use runtime::World;
-use storage::{Error, Refusal, Verdict, WriteBatch};
+use storage::{Error, HistogramRow, Refusal, Verdict, WriteBatch};
 use tokio::runtime::Handle;
 use tonic::Code;
 use wire::pb::prometheus_copy::{Histogram, Sample as PbSample, TimeSeries};
@@ -43,13 +43,18 @@ impl WriteBackend for Keeper {
         if self.down.load(SeqCst) {
             return Err(Error::new(Kind::Unavailable, "replay is not done"));
         }
-        let verdict = |sample: &Sample| match sample.value {
+        let verdict = |value: f64| match value {
             -1.0 => Verdict::Refused(Refusal::Conflict),
             -2.0 => Verdict::Unavailable,
             -3.0 => Verdict::Duplicate,
             _ => Verdict::Stored,
         };
-        let answer = |group: &rpc::TenantGroup| group.batch.samples().iter().map(verdict).collect();
+        let answer = |group: &rpc::TenantGroup| {
+            let batch = &group.batch;
+            let floats = batch.samples().iter().map(|s| s.value);
+            let sums = batch.histograms().iter().map(|h| h.histogram.to_float().sum);
+            floats.chain(sums).chain(batch.exemplars().iter().map(|e| e.value)).map(verdict).collect()
+        };
         let answers = request.groups.iter().map(answer).collect();
         self.requests.lock().push(request);
         Ok(answers)
@@ -104,6 +109,117 @@ async fn verdicts_come_back_sample_by_sample_in_both_shapes() {
     running.stop().await;
 }
 
+/// Two series: a float, a histogram and an exemplar with a verdict each, then a float alone.
+fn call_of_all_kinds() -> WriteCall {
+    let tenant = TenantId::new("acme").unwrap();
+    let mut batch = WriteBatch::default();
+    let l = labels(&[("__name__", "m")]);
+    for (n, sum) in [(1, 0.5), (2, -1.0)] {
+        batch.open().push(Sample { timestamp: n, value: -3.0 });
+        batch.push_start(n - 10);
+        let histogram = Native::Whole(model::Histogram { sum, ..Default::default() });
+        batch.push_histogram(HistogramRow { timestamp: n, start: 0, histogram });
+        batch.push_exemplar(n, -2.0, labels(&[("trace_id", "x")]).as_bytes());
+        batch.close(l.as_bytes(), l.placement_hash(tenant.as_str()), None);
+    }
+    batch.push(l.as_bytes(), l.placement_hash(tenant.as_str()), [Sample { timestamp: 3, value: 1.0 }]);
+    WriteCall { tenant, batch: Arc::new(batch), rows: vec![1, 2, 0], replica: 1, judged_at: 1 }
+}
+
+#[tokio::test]
+async fn every_kind_of_sample_arrives_and_has_its_verdict() {
+    let keeper = Arc::new(Keeper::default());
+    let running = serve(&keeper).await;
+    let client = client(&running, WriteClientOptions::default());
+    let call = call_of_all_kinds();
+    let verdicts = client.write(call.clone()).await.unwrap();
+    let conflict = Verdict::Refused(Refusal::Conflict);
+    use Verdict::{Duplicate, Stored, Unavailable};
+    assert_eq!(verdicts, [Duplicate, conflict, Unavailable, Stored, Duplicate, Stored, Unavailable]);
+    let got = keeper.requests.lock().pop().unwrap();
+    let batch = &got.groups[0].batch;
+    assert_eq!(batch.histograms(), [1, 0].map(|at| call.batch.histograms()[at].clone()));
+    let starts: Vec<_> = (0..3).map(|at| batch.start_of(at)).collect();
+    assert_eq!(starts, [-8, 0, -9]);
+    let exemplars = batch.exemplars().iter().map(|e| (e.timestamp, e.value, batch.exemplar_labels(e)));
+    let trace = labels(&[("trace_id", "x")]);
+    assert_eq!(exemplars.collect::<Vec<_>>(), [(2, -2.0, trace.as_bytes()), (1, -2.0, trace.as_bytes())]);
+    running.stop().await;
+}
+
+/// Answers with so many verdicts, whatever it is asked.
+struct Fixed(Vec<Verdict>);
+
+#[tonic::async_trait]
+impl WriteBackend for Fixed {
+    async fn write(&self, _: WriteRequest) -> Result<Vec<Vec<Verdict>>, Error> {
+        Ok(vec![self.0.clone()])
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_floats_alone_says_nothing_of_the_others() {
+    // The server of an earlier version: it skips what it does not know and answers for the floats.
+    struct Earlier;
+    #[tonic::async_trait]
+    impl pb::writeable_store_server::WriteableStore for Earlier {
+        async fn remote_write(
+            &self,
+            _: tonic::Request<pb::WriteRequest>,
+        ) -> Result<tonic::Response<pb::WriteResponse>, tonic::Status> {
+            let verdicts = wire::pb::tributary::v1::Verdicts { codes: vec![0, 1], counts: vec![2, 1] };
+            Ok(tonic::Response::new(pb::WriteResponse { tributary: Some(verdicts) }))
+        }
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tonic::transport::Server::builder()
+        .add_service(pb::writeable_store_server::WriteableStoreServer::new(Earlier));
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    let task = tokio::spawn(server.serve_with_incoming(incoming));
+    let client = WriteClient::new(&address, WriteClientOptions::default(), World::real(), &Handle::current());
+    let verdicts = client.unwrap().write(call_of_all_kinds()).await.unwrap();
+    let unread = Verdict::Refused(Refusal::Unsupported);
+    use Verdict::{Duplicate, Stored};
+    assert_eq!(verdicts, [Stored, unread, unread, Stored, Duplicate, unread, unread]);
+    task.abort();
+}
+
+#[tokio::test]
+async fn each_audience_hears_of_what_it_knows() {
+    // Histograms that are none are refused where they stand; an exemplar is no concern of Thanos's.
+    let fixed = Arc::new(Fixed(vec![Verdict::Stored, Verdict::Duplicate, Verdict::Unavailable]));
+    let server = WriteServer::new(fixed, Limits::default());
+    let running = Running::start(|services| services.write(server)).await;
+    let exemplar = wire::pb::prometheus_copy::Exemplar { timestamp: 1, ..Default::default() };
+    let bad = Histogram { schema: 99, timestamp: 1, ..Default::default() };
+    let request = |good: bool, context| pb::WriteRequest {
+        timeseries: vec![TimeSeries {
+            histograms: if good {
+                vec![Histogram::default()]
+            } else {
+                vec![bad.clone(), Histogram::default()]
+            },
+            exemplars: vec![exemplar.clone()],
+            ..series(&[("a", "1")], &[1.0])
+        }],
+        tenant: "t".to_owned(),
+        tributary: context,
+        ..Default::default()
+    };
+    let context = |all_kinds| wire::pb::tributary::v1::WriteContext { all_kinds, ..Default::default() };
+    let told = |response: pb::WriteResponse| response.tributary.map(|v| (v.codes, v.counts));
+    let invalid = 16 + Refusal::InvalidHistogram as u32;
+    let all = thanos(&running, request(false, Some(context(true)))).await.unwrap();
+    assert_eq!(told(all), Some((vec![0, invalid, 1, 2], vec![1; 4])));
+    let floats = thanos(&running, request(false, Some(context(false)))).await.unwrap();
+    assert_eq!(told(floats), Some((vec![0], vec![1])));
+    assert_eq!(told(thanos(&running, request(true, None)).await.unwrap()), None);
+    let refused = thanos(&running, request(false, None)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
+    running.stop().await;
+}
+
 fn series(pairs: &[(&str, &str)], values: &[f64]) -> TimeSeries {
     let label = |(name, value): &(&str, &str)| Label { name: name.to_string(), value: value.to_string() };
     let sample = |(t, &value): (usize, &f64)| PbSample { timestamp: t as i64 + 1, value };
@@ -141,9 +257,9 @@ async fn thanos_is_told_by_status() {
     assert_eq!(thanos(&running, old(&[1.0])).await.unwrap_err().code(), Code::Unavailable);
     keeper.down.store(false, SeqCst);
 
-    // Native histograms are not stored: that must not look like success.
+    // A histogram that is none is not stored: that must not look like success.
     let mut request = old(&[]);
-    request.timeseries[0].histograms.push(Histogram::default());
+    request.timeseries[0].histograms.push(Histogram { schema: 99, ..Default::default() });
     assert_eq!(thanos(&running, request).await.unwrap_err().code(), Code::AlreadyExists);
 
     let path = pb::WriteRequest { tenant: "../etc".to_owned(), ..old(&[1.0]) };
@@ -191,7 +307,7 @@ async fn bad_labels_are_refused_where_they_stand() {
             series(&[("", "1")], &[7.0]),
         ],
         tenant: "t".to_owned(),
-        tributary: Some(wire::pb::tributary::v1::WriteContext { judged_at_ms: 5, door: String::new() }),
+        tributary: Some(wire::pb::tributary::v1::WriteContext { judged_at_ms: 5, ..Default::default() }),
         ..Default::default()
     };
     let verdicts = thanos(&running, request).await.unwrap().tributary.unwrap();

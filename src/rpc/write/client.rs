@@ -115,7 +115,7 @@ impl WriteClient {
             let message = format!("{}: failed a moment ago, is left alone for {left:?}", inner.address);
             return Err(inner.error(Kind::Unavailable, WriteFault::BackingOff, message));
         }
-        let (body, samples) = inner.encode(&call);
+        let (body, shape) = inner.encode(&call);
         let answer = tokio::time::timeout(inner.options.timeout, inner.send(body)).await;
         let Ok(answer) = answer else {
             inner.backoff.failed(&inner.world);
@@ -127,26 +127,77 @@ impl WriteClient {
         match answer {
             Ok(response) => {
                 inner.backoff.succeeded();
-                inner.verdicts(&response, samples)
+                inner.verdicts(&response, &shape)
             }
-            Err(status) => inner.verdicts_of_status(&status, samples),
+            Err(status) => inner.verdicts_of_status(&status, shape.verdicts()),
         }
     }
 }
 
-impl Inner {
-    fn encode(&self, call: &WriteCall) -> (Bytes, usize) {
-        let mut encoder = PeerEncoder::default();
-        let mut samples = 0;
-        for series in call.rows.iter().filter_map(|&row| call.batch.series().get(row as usize)) {
-            let range = series.samples();
-            samples += range.len();
-            encoder.push(call.batch.label_bytes(series), &call.batch.samples()[range]);
+/// What was sent, series by series.
+#[derive(Default)]
+struct Shape {
+    floats: usize,
+    others: usize,
+    /// Floats and others of runs of series; one entry while there are only floats.
+    runs: Vec<(usize, usize)>,
+}
+
+impl Shape {
+    fn add(&mut self, floats: usize, others: usize) {
+        self.floats += floats;
+        self.others += others;
+        match self.runs.last_mut() {
+            Some((run, none @ 0)) => (*run, *none) = (*run + floats, others),
+            _ => self.runs.push((floats, others)),
         }
-        let context = WriteContext { judged_at_ms: call.judged_at, door: self.options.door.clone() };
+    }
+
+    fn verdicts(&self) -> usize {
+        self.floats + self.others
+    }
+
+    /// Verdicts of floats alone, with those of the others put in between.
+    fn spread(&self, floats: &[Verdict]) -> Vec<Verdict> {
+        let mut floats = floats.iter().copied();
+        let mut out = Vec::with_capacity(self.verdicts());
+        for &(some, others) in &self.runs {
+            out.extend(floats.by_ref().take(some));
+            out.extend(std::iter::repeat_n(Verdict::Refused(Refusal::Unsupported), others));
+        }
+        out
+    }
+}
+
+impl Inner {
+    fn encode(&self, call: &WriteCall) -> (Bytes, Shape) {
+        let mut encoder = PeerEncoder::default();
+        let (batch, with_starts) = (&call.batch, call.batch.has_starts());
+        let mut shape = Shape::default();
+        for series in call.rows.iter().filter_map(|&row| batch.series().get(row as usize)) {
+            let range = series.samples();
+            let (histograms, exemplars) = (batch.histograms_of(series), batch.exemplars_of(series));
+            shape.add(range.len(), histograms.len() + exemplars.len());
+            let labels = batch.label_bytes(series);
+            if !with_starts && histograms.is_empty() && exemplars.is_empty() {
+                encoder.push(labels, &batch.samples()[range]);
+                continue;
+            }
+            encoder.begin(labels);
+            range.for_each(|at| encoder.sample(batch.samples()[at], batch.start_of(at)));
+            for row in &batch.histograms()[histograms] {
+                encoder.histogram(row.timestamp, row.start, &row.histogram);
+            }
+            for row in &batch.exemplars()[exemplars] {
+                encoder.exemplar(row.timestamp, row.value, batch.exemplar_labels(row));
+            }
+            encoder.end();
+        }
+        let door = self.options.door.clone();
+        let context = WriteContext { judged_at_ms: call.judged_at, door, all_kinds: true };
         let by_tenant = self.options.shape == WriteShape::ByTenant;
         let body = encoder.finish(call.tenant.as_str(), call.replica, by_tenant, Some(&context));
-        (body.into(), samples)
+        (body.into(), shape)
     }
 
     async fn send(&self, body: Bytes) -> Result<WriteResponse, Status> {
@@ -160,9 +211,15 @@ impl Inner {
         Ok(response.into_inner())
     }
 
-    fn verdicts(&self, response: &WriteResponse, samples: usize) -> Result<Vec<Verdict>, WriteError> {
-        let Some(wire) = &response.tributary else { return Ok(vec![Verdict::Stored; samples]) };
-        verdicts::decode(wire, samples).map_err(|what| {
+    fn verdicts(&self, response: &WriteResponse, shape: &Shape) -> Result<Vec<Verdict>, WriteError> {
+        let Some(wire) = &response.tributary else { return Ok(vec![Verdict::Stored; shape.verdicts()]) };
+        let told: u64 = wire.counts.iter().map(|n| u64::from(*n)).sum();
+        let read = match told == shape.verdicts() as u64 {
+            true => verdicts::decode(wire, shape.verdicts()),
+            // A peer of an earlier version has read the floats alone.
+            false => verdicts::decode(wire, shape.floats).map(|floats| shape.spread(&floats)),
+        };
+        read.map_err(|what| {
             let message = format!("{}: answered with {what}", self.address);
             self.error(Kind::Internal, WriteFault::Failed, message)
         })

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{Kind, TenantId, placement_hash};
 use parking_lot::Mutex;
-use storage::{Error, Refusal, Verdict};
+use storage::{Error, HistogramRow, Refusal, SampleKind, Verdict, WriteBatch};
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 use tower::Service;
 use wire::pb::thanos::WriteResponse;
-use wire::remote_write::{Limits, PeerWrite, decode_peer};
+use wire::remote_write::{DecodedV1, Limits, PeerWrite, Series, decode_peer};
 
 use super::codec::{PATH, SERVICE, ServerCodec};
 use super::{TenantGroup, WriteBackend, WriteRequest, snappy, verdicts};
@@ -63,7 +63,7 @@ impl Inner {
         let answers = if decoded.request.groups.is_empty() {
             Vec::new()
         } else {
-            let shape: Vec<usize> = decoded.request.groups.iter().map(|g| g.batch.samples().len()).collect();
+            let shape: Vec<usize> = decoded.request.groups.iter().map(|g| g.batch.verdicts()).collect();
             let answers = self.backend.write(decoded.request).await;
             let answers = answers.map_err(|error| write_status_from_error(&error))?;
             if answers.len() != shape.len() || answers.iter().zip(&shape).any(|(a, n)| a.len() != *n) {
@@ -71,11 +71,18 @@ impl Inner {
             }
             answers
         };
-        let all = decoded.layout.iter().flat_map(|piece| piece.of(&answers));
-        if decoded.verdicts_wanted {
+        let wanted = |kind| match decoded.audience {
+            Audience::AllKinds => true,
+            Audience::Floats => kind == SampleKind::Float,
+            // An exemplar that is refused is no reason to send samples again.
+            Audience::Thanos => kind != SampleKind::Exemplar,
+        };
+        let pieces = decoded.layout.iter().filter(|(kind, _)| wanted(*kind));
+        let all = pieces.flat_map(|(_, piece)| piece.of(&answers));
+        if decoded.audience != Audience::Thanos {
             return Ok(WriteResponse { tributary: Some(verdicts::encode(all)) });
         }
-        verdicts::status_for_thanos(all, decoded.histograms)?;
+        verdicts::status_for_thanos(all)?;
         Ok(WriteResponse::default())
     }
 
@@ -102,61 +109,140 @@ impl Inner {
             let tenant = TenantId::new(tenant)
                 .map_err(|error| Error::with_source(Kind::Invalid, error.to_string(), error))?;
             let mut group = TenantGroup { tenant, batch: Default::default() };
+            let first = layout.len();
             for one in series {
-                let samples = peer.columns.samples_of(one);
                 match peer.columns.canonical(one, body, &mut canonical) {
                     Ok(()) => {
                         let hash = placement_hash(group.tenant.as_str(), &canonical);
-                        let first = group.batch.samples().len();
-                        group.batch.push(&canonical, hash, samples.iter().copied());
-                        push(&mut layout, Piece::Of(groups.len(), first..first + samples.len()));
+                        take(&peer.columns, one, body, groups.len(), &mut group.batch, &mut layout);
+                        group.batch.close(&canonical, hash, None);
                     }
-                    Err(_) => push(&mut layout, Piece::Invalid(samples.len())),
+                    Err(_) => {
+                        let invalid = |n| Piece::Refused(n, Refusal::InvalidLabels);
+                        push(&mut layout, SampleKind::Float, invalid(one.samples().len()));
+                        push(&mut layout, SampleKind::Histogram, invalid(one.histograms as usize));
+                        push(&mut layout, SampleKind::Exemplar, invalid(one.exemplars as usize));
+                    }
                 }
+            }
+            // Only now it is known where the verdicts of each kind begin.
+            for (kind, piece) in &mut layout[first..] {
+                piece.move_by(match kind {
+                    SampleKind::Float => 0,
+                    SampleKind::Histogram => group.batch.first_histogram(),
+                    SampleKind::Exemplar => group.batch.first_exemplar(),
+                });
             }
             groups.push(group);
         }
         let context = peer.context.as_ref();
         let judged_at = context.map(|c| c.judged_at_ms).filter(|&at| at != 0);
-        Ok(Decoded {
-            verdicts_wanted: context.is_some(),
-            histograms: peer.columns.histogram_count(),
-            layout,
-            request: WriteRequest { groups, replica, judged_at },
-        })
+        let audience = match context {
+            Some(context) if context.all_kinds => Audience::AllKinds,
+            Some(_) => Audience::Floats,
+            None => Audience::Thanos,
+        };
+        Ok(Decoded { audience, layout, request: WriteRequest { groups, replica, judged_at } })
+    }
+}
+
+/// Appends what a series has to a batch, and where the verdicts will come from to `layout`.
+fn take(
+    columns: &DecodedV1,
+    series: &Series,
+    body: &[u8],
+    group: usize,
+    batch: &mut WriteBatch,
+    layout: &mut Vec<(SampleKind, Piece)>,
+) {
+    let first = batch.samples().len();
+    for (at, sample) in series.samples().zip(columns.samples_of(series)) {
+        batch.open().push(*sample);
+        batch.push_start(columns.start_timestamp(at));
+    }
+    push(layout, SampleKind::Float, Piece::Of(group, first..batch.samples().len()));
+    for row in columns.histograms_of(series) {
+        let at = batch.histograms().len();
+        let piece = match &row.histogram {
+            Ok(histogram) => {
+                let (timestamp, start) = (row.timestamp, row.start_timestamp);
+                batch.push_histogram(HistogramRow { timestamp, start, histogram: histogram.clone() });
+                Piece::Of(group, at..at + 1)
+            }
+            Err(_) => Piece::Refused(1, Refusal::InvalidHistogram),
+        };
+        push(layout, SampleKind::Histogram, piece);
+    }
+    let mut labels = Vec::new();
+    for exemplar in columns.exemplars_of(series) {
+        let at = batch.exemplars().len();
+        let piece = match columns.exemplar_canonical(exemplar, body, &mut labels) {
+            Ok(()) => {
+                batch.push_exemplar(exemplar.timestamp, exemplar.value, &labels);
+                Piece::Of(group, at..at + 1)
+            }
+            Err(_) => Piece::Refused(1, Refusal::InvalidExemplar),
+        };
+        push(layout, SampleKind::Exemplar, piece);
     }
 }
 
 struct Decoded {
     request: WriteRequest,
-    layout: Vec<Piece>,
-    histograms: u64,
-    verdicts_wanted: bool,
+    layout: Vec<(SampleKind, Piece)>,
+    audience: Audience,
+}
+
+/// Who asks, and which verdicts they count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    /// One of ours.
+    AllKinds,
+    /// One of ours that knows floats alone.
+    Floats,
+    /// Wants a status.
+    Thanos,
 }
 
 /// Where the verdicts of the next samples of a request come from.
 enum Piece {
     /// From the backend's answer for a group.
     Of(usize, Range<usize>),
-    /// Nowhere: their series' labels are no labels.
-    Invalid(usize),
+    /// Nowhere: so many are no samples, or their series' labels are no labels.
+    Refused(usize, Refusal),
 }
 
 impl Piece {
     fn of<'a>(&self, answers: &'a [Vec<Verdict>]) -> Box<dyn Iterator<Item = Verdict> + 'a> {
         match self {
             Piece::Of(group, range) => Box::new(answers[*group][range.clone()].iter().copied()),
-            Piece::Invalid(count) => {
-                Box::new(std::iter::repeat_n(Verdict::Refused(Refusal::InvalidLabels), *count))
-            }
+            Piece::Refused(count, why) => Box::new(std::iter::repeat_n(Verdict::Refused(*why), *count)),
+        }
+    }
+
+    fn move_by(&mut self, by: usize) {
+        if let Piece::Of(_, range) = self {
+            *range = range.start + by..range.end + by;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Piece::Of(_, range) => range.is_empty(),
+            Piece::Refused(count, _) => *count == 0,
         }
     }
 }
 
-fn push(layout: &mut Vec<Piece>, next: Piece) {
+fn push(layout: &mut Vec<(SampleKind, Piece)>, kind: SampleKind, next: Piece) {
     match (layout.last_mut(), &next) {
-        (Some(Piece::Of(group, range)), Piece::Of(other, more)) if group == other => range.end = more.end,
-        _ => layout.push(next),
+        _ if next.is_empty() => {}
+        (Some((last, Piece::Of(group, range))), Piece::Of(other, more))
+            if *last == kind && group == other && range.end == more.start =>
+        {
+            range.end = more.end
+        }
+        _ => layout.push((kind, next)),
     }
 }
 

@@ -60,10 +60,7 @@ fn verdict_of(code: u32) -> Option<Verdict> {
 
 /// The one status by which Thanos learns what became of a batch: Unavailable makes it send again,
 /// AlreadyExists makes it report a conflict to the sender, who drops the batch.
-pub(crate) fn status_for_thanos(
-    verdicts: impl IntoIterator<Item = Verdict>,
-    histograms: u64,
-) -> Result<(), Status> {
+pub(crate) fn status_for_thanos(verdicts: impl IntoIterator<Item = Verdict>) -> Result<(), Status> {
     let (mut total, mut unavailable) = (0u64, 0u64);
     let mut refused: BTreeMap<Refusal, u64> = BTreeMap::new();
     for verdict in verdicts {
@@ -79,9 +76,6 @@ pub(crate) fn status_for_thanos(
             Code::Unavailable,
             format!("{unavailable} of {total} samples cannot be stored right now; send them again"),
         ));
-    }
-    if histograms > 0 {
-        *refused.entry(Refusal::Unsupported).or_default() += histograms;
     }
     if refused.is_empty() {
         return Ok(());
@@ -132,13 +126,10 @@ mod tests {
 
     #[test]
     fn what_thanos_is_told() {
-        let code = |verdicts: &[Verdict], histograms| {
-            status_for_thanos(verdicts.iter().copied(), histograms).err().map(|s| s.code())
-        };
+        let code = |verdicts: &[Verdict]| status_for_thanos(verdicts.iter().copied()).err().map(|s| s.code());
         let conflict = Verdict::Refused(Refusal::Conflict);
-        assert_eq!(code(&[Verdict::Stored, Verdict::Duplicate], 0), None);
-        assert_eq!(code(&[Verdict::Stored, conflict], 0), Some(Code::AlreadyExists));
-        assert_eq!(code(&[Verdict::Unavailable, conflict], 0), Some(Code::Unavailable));
-        assert_eq!(code(&[Verdict::Stored], 2), Some(Code::AlreadyExists));
+        assert_eq!(code(&[Verdict::Stored, Verdict::Duplicate]), None);
+        assert_eq!(code(&[Verdict::Stored, conflict]), Some(Code::AlreadyExists));
+        assert_eq!(code(&[Verdict::Unavailable, conflict]), Some(Code::Unavailable));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use model::Sample;
+use model::{Sample, Timestamp};
 
 use super::Limits;
 use super::extras::{self, Exemplar, HistogramSample, Metadata, Subject};
@@ -95,6 +95,8 @@ pub struct DecodedV1 {
     pub(super) series: Vec<Series>,
     pub(super) labels: Vec<LabelPair>,
     pub(super) samples: Vec<Sample>,
+    /// Start timestamps beside the samples; shorter where the last samples have none.
+    pub(super) starts: Vec<Timestamp>,
     pub(super) histograms: Vec<HistogramSample>,
     pub(super) exemplars: Vec<Exemplar>,
     pub(super) exemplar_labels: Vec<LabelPair>,
@@ -110,6 +112,7 @@ impl DecodedV1 {
         self.series.clear();
         self.labels.clear();
         self.samples.clear();
+        self.starts.clear();
         self.histograms.clear();
         self.exemplars.clear();
         self.exemplar_labels.clear();
@@ -129,6 +132,27 @@ impl DecodedV1 {
 
     pub fn samples_of(&self, series: &Series) -> &[Sample] {
         &self.samples[series.samples()]
+    }
+
+    /// When counting started for the sample at this index of [`DecodedV1::samples`], in milliseconds; 0 where the
+    /// sender does not say.
+    pub fn start_timestamp(&self, sample: usize) -> Timestamp {
+        self.starts.get(sample).copied().unwrap_or(0)
+    }
+
+    /// Whether any sample says when counting started.
+    pub fn has_starts(&self) -> bool {
+        !self.starts.is_empty()
+    }
+
+    /// Adds a sample to the series at hand.
+    #[inline]
+    pub(super) fn push_sample(&mut self, (sample, start): (Sample, Timestamp)) {
+        if start != 0 {
+            self.starts.resize(self.samples.len(), 0);
+            self.starts.push(start);
+        }
+        self.samples.push(sample);
     }
 
     /// Metadata entries of the request.
@@ -183,6 +207,19 @@ impl DecodedV1 {
         self.exemplar_labels[exemplar.labels.start as usize..exemplar.labels.end as usize]
             .iter()
             .map(|pair| (slice(body, pair.name), slice(body, pair.value)))
+    }
+
+    /// Writes an exemplar's labels to `out` in canonical form, as [`DecodedV1::canonical`] does; none are fine.
+    pub fn exemplar_canonical(
+        &self,
+        exemplar: &Exemplar,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), LabelFault> {
+        out.clear();
+        let pairs = &self.exemplar_labels[exemplar.labels.start as usize..exemplar.labels.end as usize];
+        check_fault(exemplar.fault, self.max_labels)?;
+        canonical_pairs(pairs, body, out)
     }
 
     pub(super) fn push_histogram(&mut self, walk: Walk<'_>) -> Result<(), WireError> {
@@ -241,6 +278,7 @@ impl DecodedV1 {
         self.series.capacity() * size_of::<Series>()
             + self.labels.capacity() * size_of::<LabelPair>()
             + self.samples.capacity() * size_of::<Sample>()
+            + self.starts.capacity() * size_of::<Timestamp>()
             + self.histograms.capacity() * size_of::<HistogramSample>()
             + self.exemplars.capacity() * size_of::<Exemplar>()
             + self.exemplar_labels.capacity() * size_of::<LabelPair>()
@@ -263,53 +301,64 @@ impl DecodedV1 {
     /// labels with empty values dropped. `out` is cleared first. Labels that come sorted cost one pass.
     pub fn canonical(&self, series: &Series, body: &[u8], out: &mut Vec<u8>) -> Result<(), LabelFault> {
         out.clear();
-        match series.fault {
-            Some(SeriesFault::Utf8) => return Err(LabelFault::Utf8),
-            Some(SeriesFault::TooManyLabels) => return Err(LabelFault::TooMany(self.max_labels)),
-            Some(SeriesFault::OddReferences) => return Err(LabelFault::OddReferences),
-            Some(SeriesFault::LabelReference) => return Err(LabelFault::LabelReference),
-            Some(SeriesFault::MetadataReference) => return Err(LabelFault::MetadataReference),
-            None => {}
-        }
+        check_fault(series.fault, self.max_labels)?;
         out.reserve(series.raw_labels.len());
-        let mut last: &[u8] = b"";
-        let mut sorted = true;
-        for pair in &self.labels[series.labels.start as usize..series.labels.end as usize] {
-            let (name, value) = (slice(body, pair.name), slice(body, pair.value));
-            if name.is_empty() {
-                return Err(LabelFault::EmptyName);
-            }
-            // Most neighbours differ in their first letter.
-            if name.first() <= last.first() && name <= last {
-                sorted = false;
-                break;
-            }
-            last = name;
-            if !value.is_empty() {
-                put_span(out, body, pair.name, name);
-                put_span(out, body, pair.value, value);
-            }
-        }
-        if !sorted {
-            out.clear();
-            let mut pairs: Vec<_> = self.labels(series, body).collect();
-            pairs.sort_by(|a, b| a.0.cmp(b.0));
-            if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-                return Err(LabelFault::Duplicate(String::from_utf8_lossy(pair[0].0).into_owned()));
-            }
-            for (name, value) in pairs {
-                if name.is_empty() {
-                    return Err(LabelFault::EmptyName);
-                }
-                put_label(out, name, value);
-            }
-        }
+        canonical_pairs(&self.labels[series.labels.start as usize..series.labels.end as usize], body, out)?;
         match out.len() {
             0 => Err(LabelFault::None),
             len if len > model::MAX_LABELS_BYTES => Err(LabelFault::TooLong(len)),
             _ => Ok(()),
         }
     }
+}
+
+fn check_fault(fault: Option<SeriesFault>, max_labels: usize) -> Result<(), LabelFault> {
+    match fault {
+        Some(SeriesFault::Utf8) => Err(LabelFault::Utf8),
+        Some(SeriesFault::TooManyLabels) => Err(LabelFault::TooMany(max_labels)),
+        Some(SeriesFault::OddReferences) => Err(LabelFault::OddReferences),
+        Some(SeriesFault::LabelReference) => Err(LabelFault::LabelReference),
+        Some(SeriesFault::MetadataReference) => Err(LabelFault::MetadataReference),
+        None => Ok(()),
+    }
+}
+
+/// Appends labels, sorted by name and without those of empty values. Labels that come sorted cost one pass.
+fn canonical_pairs(pairs: &[LabelPair], body: &[u8], out: &mut Vec<u8>) -> Result<(), LabelFault> {
+    let mut last: &[u8] = b"";
+    let mut sorted = true;
+    for pair in pairs {
+        let (name, value) = (slice(body, pair.name), slice(body, pair.value));
+        if name.is_empty() {
+            return Err(LabelFault::EmptyName);
+        }
+        // Most neighbours differ in their first letter.
+        if name.first() <= last.first() && name <= last {
+            sorted = false;
+            break;
+        }
+        last = name;
+        if !value.is_empty() {
+            put_span(out, body, pair.name, name);
+            put_span(out, body, pair.value, value);
+        }
+    }
+    if sorted {
+        return Ok(());
+    }
+    out.clear();
+    let mut pairs: Vec<_> = pairs.iter().map(|p| (slice(body, p.name), slice(body, p.value))).collect();
+    pairs.sort_by(|a, b| a.0.cmp(b.0));
+    if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(LabelFault::Duplicate(String::from_utf8_lossy(pair[0].0).into_owned()));
+    }
+    for (name, value) in pairs {
+        if name.is_empty() {
+            return Err(LabelFault::EmptyName);
+        }
+        put_label(out, name, value);
+    }
+    Ok(())
 }
 
 fn slice(body: &[u8], (start, end): (u32, u32)) -> &[u8] {

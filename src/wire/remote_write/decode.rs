@@ -81,7 +81,7 @@ pub(crate) fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut Decoded
             }
             2 => {
                 walk.expect(wire, Wire::Bytes, "a sample")?;
-                out.samples.push(sample(walk.enter()?)?);
+                out.push_sample(sample_with_start(walk.enter()?)?);
             }
             3 => {
                 walk.expect(wire, Wire::Bytes, "an exemplar")?;
@@ -182,7 +182,7 @@ pub(super) fn sample(mut walk: Walk<'_>) -> Result<Sample, WireError> {
     Ok(sample)
 }
 
-/// A sample of version 2.0: the same, and when counting started (0: not said).
+/// The same, and when counting started (0: not said), as version 2.0 and our own nodes have it.
 pub(super) fn sample_with_start(mut walk: Walk<'_>) -> Result<(Sample, Timestamp), WireError> {
     let (mut sample, mut start) = (Sample { timestamp: 0, value: 0.0 }, 0);
     while !walk.is_done() {

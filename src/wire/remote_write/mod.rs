@@ -15,7 +15,7 @@ mod walk;
 
 pub use columns::{DecodedV1, LabelFault, LabelPair, Series, SeriesFault};
 pub use decode::decode_v1;
-pub use encode::{compress, encode_v1};
+pub use encode::{compress, encode_v1, put_histogram};
 pub use extras::{Exemplar, HistogramSample, Metadata};
 pub use peer::{PeerEncoder, PeerWrite, decode_peer};
 pub use snappy::decompress;

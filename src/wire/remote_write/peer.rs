@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use model::Sample;
+use model::{Native, Sample, Timestamp};
 use prost::Message;
 
 use super::columns::DecodedV1;
 use super::decode::push_series;
-use super::encode::{put_bytes, put_samples, put_varint};
+use super::encode::{put_bytes, put_double, put_histogram, put_sample_fields, put_samples, put_varint};
 use super::walk::{Walk, Wire};
 use super::{Limits, Series};
 use crate::WireError;
@@ -133,28 +133,56 @@ fn text(walk: Walk<'_>) -> Result<String, WireError> {
 #[derive(Debug, Default)]
 pub struct PeerEncoder {
     series: Vec<u8>,
+    /// One histogram or exemplar.
+    message: Vec<u8>,
     /// All series so far, each with its key.
     body: Vec<u8>,
 }
 
 impl PeerEncoder {
-    /// Adds a series: labels as [`model::Labels::as_bytes`] gives them.
+    /// Adds a series of floats: labels as [`model::Labels::as_bytes`] gives them.
     pub fn push(&mut self, labels: &[u8], samples: &[Sample]) {
-        self.series.clear();
-        let mut rest = labels;
-        while !rest.is_empty() {
-            let (name, value);
-            (name, rest) = split_text(rest);
-            (value, rest) = split_text(rest);
-            // Both already carry their lengths as protobuf writes them.
-            self.series.push(1 << 3 | 2);
-            put_varint((2 + name.len() + value.len()) as u64, &mut self.series);
-            self.series.push(1 << 3 | 2);
-            self.series.extend_from_slice(name);
-            self.series.push(2 << 3 | 2);
-            self.series.extend_from_slice(value);
-        }
+        self.begin(labels);
         put_samples(samples.iter().copied(), &mut self.series);
+        self.end();
+    }
+
+    /// Begins a series; what follows belongs to it until [`PeerEncoder::end`].
+    pub fn begin(&mut self, labels: &[u8]) {
+        self.series.clear();
+        put_labels(labels, &mut self.series);
+    }
+
+    /// `start` is 0 where nobody says when counting started; Thanos does not read it.
+    pub fn sample(&mut self, sample: Sample, start: Timestamp) {
+        if start == 0 {
+            return put_samples([sample], &mut self.series);
+        }
+        self.message.clear();
+        put_sample_fields(sample, &mut self.message);
+        self.message.push(3 << 3);
+        put_varint(start as u64, &mut self.message);
+        put_bytes(2, &self.message, &mut self.series);
+    }
+
+    /// As [`PeerEncoder::sample`].
+    pub fn histogram(&mut self, timestamp: Timestamp, start: Timestamp, histogram: &Native) {
+        self.message.clear();
+        put_histogram(timestamp, start, histogram, &mut self.message);
+        put_bytes(4, &self.message, &mut self.series);
+    }
+
+    pub fn exemplar(&mut self, timestamp: Timestamp, value: f64, labels: &[u8]) {
+        self.message.clear();
+        put_labels(labels, &mut self.message);
+        put_double(2, value, &mut self.message);
+        self.message.push(3 << 3);
+        put_varint(timestamp as u64, &mut self.message);
+        put_bytes(3, &self.message, &mut self.series);
+    }
+
+    /// Ends the series.
+    pub fn end(&mut self) {
         put_bytes(1, &self.series, &mut self.body);
     }
 
@@ -186,6 +214,23 @@ impl PeerEncoder {
     }
 }
 
+/// Canonical label bytes as fields 1.
+fn put_labels(labels: &[u8], out: &mut Vec<u8>) {
+    let mut rest = labels;
+    while !rest.is_empty() {
+        let (name, value);
+        (name, rest) = split_text(rest);
+        (value, rest) = split_text(rest);
+        // Both already carry their lengths as protobuf writes them.
+        out.push(1 << 3 | 2);
+        put_varint((2 + name.len() + value.len()) as u64, out);
+        out.push(1 << 3 | 2);
+        out.extend_from_slice(name);
+        out.push(2 << 3 | 2);
+        out.extend_from_slice(value);
+    }
+}
+
 /// One text with its length before it, and what follows. Bytes that are no labels give what there is.
 fn split_text(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (mut len, mut at) = (0usize, 0);
@@ -202,6 +247,7 @@ fn split_text(bytes: &[u8]) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod tests {
     use model::Labels;
+    use model::histogram::{FloatHistogram, Histogram, ResetHint, Span};
     use proptest::prelude::*;
 
     use super::*;
@@ -238,6 +284,53 @@ mod tests {
         assert_eq!(shown(&[]), []);
     }
 
+    fn natives() -> Vec<Native> {
+        let spans =
+            |list: &[(i32, u32)]| list.iter().map(|&(offset, length)| Span { offset, length }).collect();
+        let whole = Histogram {
+            schema: -4,
+            zero_threshold: 0.001,
+            zero_count: 3,
+            count: u64::MAX / 2 + 9,
+            sum: -0.0,
+            hint: ResetHint::Reset,
+            positive_spans: spans(&[(-7, 2), (3, 1)]),
+            positive_deltas: vec![1, 1, -1],
+            negative_spans: spans(&[(0, 1)]),
+            negative_deltas: vec![i64::MAX - 4],
+            custom_values: [].into(),
+        };
+        let whole = Histogram { sum: 1.5, count: 3 + 4 + (i64::MAX as u64 - 4), ..whole };
+        let float = FloatHistogram {
+            schema: 8,
+            count: -0.0,
+            sum: f64::INFINITY,
+            hint: ResetHint::Gauge,
+            positive_spans: spans(&[(i32::MIN / 2, 2)]),
+            positive_counts: vec![0.5, -0.0],
+            ..FloatHistogram::default()
+        };
+        let custom = Histogram {
+            schema: -53,
+            count: 2,
+            hint: ResetHint::NotReset,
+            positive_spans: spans(&[(1, 1)]),
+            positive_deltas: vec![2],
+            custom_values: [0.1, 1e300].into(),
+            ..Histogram::default()
+        };
+        let (whole, float) = (Native::Whole(whole), Native::Float(float));
+        vec![
+            whole.stale(),
+            float.stale(),
+            whole.zeroed(),
+            float.zeroed(),
+            whole,
+            float,
+            Native::Whole(custom),
+        ]
+    }
+
     #[test]
     fn encoded_requests_read_back() {
         let long = "x".repeat(300);
@@ -246,8 +339,16 @@ mod tests {
         for by_tenant in [false, true] {
             let mut encoder = PeerEncoder::default();
             encoder.push(labels.as_bytes(), &samples);
-            encoder.push(labels.as_bytes(), &samples[..1]);
-            let context = WriteContext { judged_at_ms: 77, door: "d".to_owned() };
+            encoder.begin(labels.as_bytes());
+            encoder.sample(samples[0], 77);
+            let natives = natives();
+            for (at, native) in natives.iter().enumerate() {
+                encoder.histogram(at as i64 - 1, at as i64 * 5, native);
+            }
+            encoder.exemplar(-8, -0.0, Labels::from_pairs([("trace_id", "é")]).unwrap().as_bytes());
+            encoder.exemplar(9, 0.5, &[]);
+            encoder.end();
+            let context = WriteContext { judged_at_ms: 77, door: "d".to_owned(), all_kinds: true };
             let body = encoder.finish("t", 3, by_tenant, Some(&context));
             let mut out = PeerWrite::default();
             decode_peer(&body, &Limits::default(), &mut out).unwrap();
@@ -258,6 +359,22 @@ mod tests {
             out.columns.canonical(&groups[0].1[0], &body, &mut canonical).unwrap();
             assert_eq!(canonical, labels.as_bytes());
             assert_eq!(out.columns.samples()[..2], samples);
+            assert_eq!((out.columns.start_timestamp(1), out.columns.start_timestamp(2)), (0, 77));
+            let full = &groups[0].1[1];
+            let read = out.columns.histograms_of(full);
+            assert_eq!(read.len(), natives.len());
+            for (at, (one, native)) in read.iter().zip(&natives).enumerate() {
+                assert_eq!((one.timestamp, one.start_timestamp), (at as i64 - 1, at as i64 * 5));
+                assert_eq!(one.histogram.as_ref().unwrap(), native);
+                assert_eq!(one.histogram.as_ref().unwrap().hint(), native.hint());
+            }
+            let exemplars = out.columns.exemplars_of(full);
+            assert_eq!((exemplars[0].timestamp, exemplars[0].value.to_bits()), (-8, (-0.0f64).to_bits()));
+            assert_eq!(
+                out.columns.exemplar_labels(&exemplars[0], &body).collect::<Vec<_>>(),
+                [(&b"trace_id"[..], "é".as_bytes())]
+            );
+            assert_eq!(out.columns.exemplar_labels(&exemplars[1], &body).count(), 0);
             // And a protobuf library agrees.
             let pb = WriteRequest::decode(&body[..]).unwrap();
             assert_eq!(pb.timeseries_tenant_data.len(), by_tenant as usize);

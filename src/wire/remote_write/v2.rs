@@ -20,8 +20,6 @@ const MAX_SYMBOLS: usize = 1 << 20;
 pub struct DecodedV2 {
     /// Series and samples, as of version 1.0; [`Series::raw_labels`] is always empty.
     pub columns: DecodedV1,
-    /// Start timestamps beside the samples; empty where no sample has one.
-    starts: Vec<Timestamp>,
     symbols: Vec<(u32, u32)>,
     /// Which symbols are not UTF-8, ascending.
     bad_symbols: Vec<u32>,
@@ -33,7 +31,7 @@ impl DecodedV2 {
     /// When counting started for the sample at this index of [`DecodedV1::samples`], in milliseconds; 0 where the
     /// sender does not say.
     pub fn start_timestamp(&self, sample: usize) -> Timestamp {
-        self.starts.get(sample).copied().unwrap_or(0)
+        self.columns.start_timestamp(sample)
     }
 
     /// Symbols of the request.
@@ -44,14 +42,12 @@ impl DecodedV2 {
     /// Bytes that the columns hold on to between requests.
     pub fn capacity_bytes(&self) -> usize {
         self.columns.capacity_bytes()
-            + self.starts.capacity() * size_of::<Timestamp>()
             + self.symbols.capacity() * size_of::<(u32, u32)>()
             + (self.bad_symbols.capacity() + self.refs.capacity()) * size_of::<u32>()
     }
 
     fn clear(&mut self, limits: &Limits) {
         self.columns.clear(limits);
-        self.starts.clear();
         self.symbols.clear();
         self.bad_symbols.clear();
     }
@@ -94,9 +90,6 @@ pub fn decode_v2(body: &[u8], limits: &Limits, out: &mut DecodedV2) -> Result<()
             _ => walk.skip(field, wire)?,
         }
     }
-    if !out.starts.is_empty() {
-        out.starts.resize(out.columns.samples.len(), 0);
-    }
     Ok(())
 }
 
@@ -117,12 +110,8 @@ fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut DecodedV2) -> Resu
             1 => references.take(&mut walk, wire)?,
             2 => {
                 walk.expect(wire, Wire::Bytes, "a sample")?;
-                let (sample, start) = super::decode::sample_with_start(walk.enter()?)?;
-                if start != 0 {
-                    out.starts.resize(out.columns.samples.len(), 0);
-                    out.starts.push(start);
-                }
-                out.columns.samples.push(sample);
+                let sample = super::decode::sample_with_start(walk.enter()?)?;
+                out.columns.push_sample(sample);
             }
             3 => {
                 walk.expect(wire, Wire::Bytes, "a histogram")?;

@@ -176,7 +176,7 @@ async fn what_is_wrong_is_told_and_the_rest_is_written() {
         ),
         ("conflict", bad(&[("__name__", "conflict")], &[(t, 2.0)]), "duplicate_sample_for_timestamp: 1"),
         ("future", bad(&[("__name__", "f")], &[(t + 3_600_000, 1.0)]), "too_far_in_future: 1"),
-        ("histogram", bad(&[("__name__", "h")], &[]).with(histogram), "native histograms"),
+        ("histogram", bad(&[("__name__", "h")], &[]).with(histogram), "unsupported: 1"),
     ] {
         let good = format!("good {case}");
         let answer = request.add(&[("__name__", &good)], &[(t, f64::INFINITY)]).send(&node).await;
