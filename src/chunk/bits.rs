@@ -29,7 +29,7 @@ impl BitRun {
     /// Appends the run to a buffer whose last byte has `free` unused low bits, 0 to 7, and returns how many it has
     /// then. The last byte is zero-padded, so the buffer can be read while it grows.
     #[inline(always)]
-    pub(crate) fn append(self, out: &mut Vec<u8>, free: u8) -> u8 {
+    pub(crate) fn append(self, out: &mut impl Out, free: u8) -> u8 {
         let mut run = self;
         if free > 0
             && let Some(last) = out.pop()
@@ -39,11 +39,72 @@ impl BitRun {
             run.count += used;
         }
         let bytes = (run.bits << (128 - run.count)).to_be_bytes();
-        // Sixteen bytes are copied at once and cut: cheaper than a copy of varying length.
-        let len = out.len() + run.count.div_ceil(8) as usize;
-        out.extend_from_slice(&bytes);
-        out.truncate(len);
+        out.put_first(&bytes, run.count.div_ceil(8) as usize);
         (run.count.next_multiple_of(8) - run.count) as u8
+    }
+}
+
+/// Where bytes of a chunk are appended.
+pub(crate) trait Out {
+    fn pop(&mut self) -> Option<u8>;
+    fn put(&mut self, byte: u8);
+    /// Appends the first `len` of sixteen bytes.
+    fn put_first(&mut self, bytes: &[u8; 16], len: usize);
+}
+
+impl Out for Vec<u8> {
+    #[inline(always)]
+    fn pop(&mut self) -> Option<u8> {
+        Vec::pop(self)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, byte: u8) {
+        self.push(byte);
+    }
+
+    #[inline(always)]
+    fn put_first(&mut self, bytes: &[u8; 16], len: usize) {
+        // Sixteen bytes are copied at once and cut: cheaper than a copy of varying length.
+        let len = self.len() + len;
+        self.extend_from_slice(bytes);
+        self.truncate(len);
+    }
+}
+
+/// The first `len` bytes of a place of fixed size. What does not fit is dropped: who appends makes sure before.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    pub bytes: &'a mut [u8],
+    pub len: usize,
+}
+
+impl Out for Place<'_> {
+    #[inline(always)]
+    fn pop(&mut self) -> Option<u8> {
+        self.len = self.len.checked_sub(1)?;
+        self.bytes.get(self.len).copied()
+    }
+
+    #[inline(always)]
+    fn put(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+        }
+        self.len += 1;
+    }
+
+    #[inline(always)]
+    fn put_first(&mut self, bytes: &[u8; 16], len: usize) {
+        let rest = self.bytes.get_mut(self.len..).unwrap_or_default();
+        match rest.first_chunk_mut::<16>() {
+            Some(sixteen) => *sixteen = *bytes,
+            None => {
+                let len = len.min(rest.len());
+                rest[..len].copy_from_slice(&bytes[..len]);
+            }
+        }
+        self.len += len;
     }
 }
 
@@ -139,14 +200,14 @@ impl<'a> BitReader<'a> {
     }
 }
 
-pub(crate) fn put_uvarint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_uvarint(out: &mut impl Out, mut value: u64) {
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        out.put(value as u8 | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.put(value as u8);
 }
 
-pub(crate) fn put_varint(out: &mut Vec<u8>, value: i64) {
+pub(crate) fn put_varint(out: &mut impl Out, value: i64) {
     put_uvarint(out, (value << 1) as u64 ^ (value >> 63) as u64);
 }

@@ -9,6 +9,8 @@ pub enum Error {
     Header(&'static str),
     #[error("chunk holds 65535 samples already")]
     Full,
+    #[error("the place of the chunk has no room for another sample")]
+    NoRoom,
     #[error("sample bits are malformed: {0}")]
     Malformed(&'static str),
 }

@@ -7,11 +7,14 @@
 use model::{Sample, Timestamp};
 
 use crate::Error;
-use crate::bits::{BitReader, BitRun, put_uvarint, put_varint};
+use crate::bits::{BitReader, BitRun, Out, Place, put_uvarint, put_varint};
 use crate::window::{ReadWindow, Window};
 
 /// Most samples that fit the 16-bit count.
 pub const MAX_SAMPLES: u16 = u16::MAX;
+
+/// Most bytes by which one sample makes a chunk longer: the count, a time and a value in full.
+pub const MOST_BYTES: usize = 20;
 
 /// State needed to append to a chunk that lives elsewhere: 32 bytes beside the chunk's own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +27,46 @@ pub struct Appender {
     count: u16,
 }
 
+/// An [`Appender`] in 16 bytes, without the time of its last sample.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Packed {
+    value: f64,
+    delta: u32,
+    window: Window,
+    free: u8,
+    count: u8,
+}
+
+impl Packed {
+    /// Samples pushed so far.
+    #[inline]
+    pub fn count(&self) -> u8 {
+        self.count
+    }
+
+    /// Value of the last sample; meaningless while empty.
+    #[inline]
+    pub fn last_value(&self) -> f64 {
+        self.value
+    }
+
+    /// The appender that was packed; `timestamp` is that of its last sample.
+    #[inline]
+    pub fn unpack(self, timestamp: Timestamp) -> Appender {
+        let Packed { value, delta, window, free, count } = self;
+        Appender { timestamp, value, delta: delta.into(), window, free, count: count.into() }
+    }
+}
+
 impl Appender {
+    /// In little space, where that holds it: up to 255 samples, the last two less than 2^32 ms apart.
+    #[inline]
+    pub fn pack(&self) -> Option<Packed> {
+        let Appender { timestamp: _, value, delta, window, free, count } = *self;
+        let (delta, count) = (u32::try_from(delta).ok()?, u8::try_from(count).ok()?);
+        Some(Packed { value, delta, window, free, count })
+    }
+
     /// Samples pushed so far.
     pub fn count(&self) -> u16 {
         self.count
@@ -42,13 +84,66 @@ impl Appender {
 
     /// Appends to `out`, which holds this chunk and nothing else and is a complete chunk after every call.
     pub fn push(&mut self, out: &mut Vec<u8>, sample: Sample) -> Result<(), Error> {
+        if self.count == MAX_SAMPLES {
+            return Err(Error::Full);
+        }
+        if self.count == 0 {
+            out.clear();
+        }
+        self.put(out, sample);
+        out[..2].copy_from_slice(&self.count.to_be_bytes());
+        Ok(())
+    }
+
+    /// As [`Appender::push`], into a place of fixed size whose first `len` bytes are the chunk. Returns the new
+    /// length; [`Error::NoRoom`] means that nothing was done, which never is where [`MOST_BYTES`] are left.
+    #[inline]
+    pub fn push_into(&mut self, bytes: &mut [u8], len: usize, sample: Sample) -> Result<usize, Error> {
+        if self.count == MAX_SAMPLES {
+            return Err(Error::Full);
+        }
+        let len = if self.count == 0 { 0 } else { len };
+        let len = match bytes.len() < len + MOST_BYTES {
+            true => self.push_at_end(bytes, len, sample)?,
+            false => {
+                let mut place = Place { bytes: &mut *bytes, len };
+                self.put(&mut place, sample);
+                place.len
+            }
+        };
+        if let Some(head) = bytes.first_chunk_mut::<2>() {
+            *head = self.count.to_be_bytes();
+        }
+        Ok(len)
+    }
+
+    /// Where it may not fit: first aside, with the byte that it may continue.
+    fn push_at_end(&mut self, bytes: &mut [u8], len: usize, sample: Sample) -> Result<usize, Error> {
+        let mut aside = [0; 2 * MOST_BYTES];
+        let start = len.saturating_sub(1);
+        let continued = bytes.get(start..len).ok_or(Error::NoRoom)?;
+        aside[..continued.len()].copy_from_slice(continued);
+        let mut place = Place { len: continued.len(), bytes: &mut aside };
+        let mut next = *self;
+        next.put(&mut place, sample);
+        let added = place.len;
+        let room = bytes.get_mut(start..start + added).ok_or(Error::NoRoom)?;
+        room.copy_from_slice(&aside[..added]);
+        *self = next;
+        Ok(start + added)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, out: &mut impl Out, sample: Sample) {
         match self.count {
-            MAX_SAMPLES => return Err(Error::Full),
             0 => {
-                out.clear();
-                out.extend_from_slice(&[0, 0]);
+                // The count comes here.
+                out.put(0);
+                out.put(0);
                 put_varint(out, sample.timestamp);
-                out.extend_from_slice(&sample.value.to_bits().to_be_bytes());
+                let mut run = BitRun::default();
+                run.put(sample.value.to_bits(), 64);
+                run.append(out, 0);
             }
             1 => {
                 self.delta = sample.timestamp.wrapping_sub(self.timestamp) as u64;
@@ -81,8 +176,6 @@ impl Appender {
         self.timestamp = sample.timestamp;
         self.value = sample.value;
         self.count += 1;
-        out[..2].copy_from_slice(&self.count.to_be_bytes());
-        Ok(())
     }
 
     #[inline(always)]

@@ -59,6 +59,19 @@ impl Labels {
 
     /// Takes canonical bytes as [`Labels::as_bytes`] gives them, checking everything that makes them so.
     pub fn from_bytes(bytes: &[u8]) -> Result<Labels, InvalidLabels> {
+        Labels::check(bytes)?;
+        Ok(Labels { bytes: bytes.into() })
+    }
+
+    /// Takes bytes that were checked before by [`Labels::check`], or came from [`Labels::as_bytes`]. Others make
+    /// labels that end where the bytes are wrong, and compare in no order.
+    pub fn from_checked(bytes: &[u8]) -> Labels {
+        debug_assert_eq!(Labels::check(bytes), Ok(()));
+        Labels { bytes: bytes.into() }
+    }
+
+    /// Whether bytes are canonical, as [`Labels::from_bytes`] wants them.
+    pub fn check(bytes: &[u8]) -> Result<(), InvalidLabels> {
         if bytes.len() > MAX_LABELS_BYTES {
             return Err(InvalidLabels::TooLong(bytes.len()));
         }
@@ -75,7 +88,7 @@ impl Labels {
                 Ordering::Less => last = name,
             }
         }
-        Ok(Labels { bytes: bytes.into() })
+        Ok(())
     }
 
     /// The canonical bytes.
@@ -396,6 +409,24 @@ impl LabelsBuilder {
         }
         Ok(Labels { bytes: out.into() })
     }
+}
+
+/// Walks canonical label bytes label by label: each label's own bytes, its name and its value. Ends where the
+/// bytes are not canonical.
+pub fn label_parts(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &str, &str)> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let before = rest;
+        let name = take_str(&mut rest).ok()?;
+        let value = take_str(&mut rest).ok()?;
+        Some((&before[..before.len() - rest.len()], name, value))
+    })
+}
+
+/// Adds one label as canonical label bytes hold it.
+pub fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    put_str(out, name);
+    put_str(out, value);
 }
 
 fn put_str(out: &mut Vec<u8>, text: &str) {

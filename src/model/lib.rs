@@ -16,7 +16,10 @@ mod time;
 pub use conflict::compare_conflict;
 pub use error::Kind;
 pub use histogram::{FloatHistogram, Histogram, InvalidHistogram, Native};
-pub use labels::{InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME, placement_hash};
+pub use labels::{
+    InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME, label_parts, placement_hash,
+    put_label,
+};
 pub use matcher::{MatchOp, Matcher};
 pub use pattern::{Pattern, PatternError};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, pick_conflict, stale_nan};

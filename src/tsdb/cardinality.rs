@@ -1,10 +1,10 @@
 //! What a tenant's series in the head are made of: the names, labels and values with the most of them.
 //!
-//! For a page that somebody looks at. Locks are held for a few hundred entries at a time, and values are merged
-//! across shards in their order, so that a label with a million values costs time but no memory.
+//! For a page that somebody looks at. Locks are held for a few hundred entries at a time, and a value of one shard
+//! is looked up in the others, so that a label with a million values costs time but no memory.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap};
 
 use model::{METRIC_NAME, TimeRange};
 use storage::Cancel;
@@ -76,57 +76,65 @@ impl TenantView {
         names
     }
 
-    /// Calls `visit` with every value of a label, in order, and the number of its series.
+    /// Calls `visit` with every value of a label, in no order, and the number of its series. A value of several
+    /// shards is counted at the first of them.
     fn each_value(
         &self,
         name: &str,
         cancel: &Cancel,
         mut visit: impl FnMut(&str, u64),
     ) -> Result<(), storage::Error> {
-        let mut cursors: Vec<Cursor> = self.engine.head.shards.iter().map(|_| Cursor::default()).collect();
-        loop {
-            for (at, cursor) in cursors.iter_mut().enumerate() {
-                if cursor.ahead.is_empty() && !cursor.ended {
-                    cancel.check(self.engine.world.clock.monotonic())?;
-                    self.refill(name, at, cursor);
+        let shards = &self.engine.head.shards;
+        let mut pair = Vec::new();
+        for (at, shard) in shards.iter().enumerate() {
+            let mut from = 0;
+            loop {
+                cancel.check(self.engine.world.clock.monotonic())?;
+                let mut some: Vec<(String, usize)> = {
+                    let state = shard.state.lock();
+                    let values = state
+                        .tenant(self.tenant.index)
+                        .into_iter()
+                        .flat_map(|tenant| tenant.postings.some_values(name, from, &state.texts));
+                    values.take(BITE).map(|(value, series)| (value.to_owned(), series)).collect()
+                };
+                for (other, elsewhere) in shards.iter().enumerate().filter(|(other, _)| *other != at) {
+                    let state = elsewhere.state.lock();
+                    let Some(tenant) = state.tenant(self.tenant.index) else { continue };
+                    for (value, series) in some.iter_mut().filter(|(_, series)| *series > 0) {
+                        pair.clear();
+                        model::put_label(&mut pair, name, value);
+                        match tenant.postings.count(&pair, &state.texts) {
+                            0 => {}
+                            _ if other < at => *series = 0,
+                            more => *series += more,
+                        }
+                    }
                 }
-            }
-            let least = cursors.iter().filter_map(|c| c.ahead.front()).map(|(value, _)| value).min().cloned();
-            let Some(value) = least else { return Ok(()) };
-            let mut series = 0;
-            for cursor in &mut cursors {
-                if cursor.ahead.front().is_some_and(|(front, _)| *front == value)
-                    && let Some((_, here)) = cursor.ahead.pop_front()
-                {
-                    series += here;
+                some.iter()
+                    .filter(|(_, series)| *series > 0)
+                    .for_each(|(value, series)| visit(value, *series as u64));
+                if some.len() < BITE {
+                    break;
                 }
+                from += BITE;
             }
-            visit(&value, series);
         }
-    }
-
-    fn refill(&self, name: &str, shard: usize, cursor: &mut Cursor) {
-        let state = self.engine.head.shards[shard].state.lock();
-        if let Some(tenant) = state.tenant(self.tenant.index) {
-            let next = tenant.postings.value_counts(name, cursor.last.as_deref()).take(BITE);
-            cursor.ahead.extend(next.map(|(value, series)| (Box::from(value), series as u64)));
-        }
-        cursor.ended = cursor.ahead.len() < BITE;
-        cursor.last = cursor.ahead.back().map(|(value, _)| value.clone());
+        Ok(())
     }
 
     fn head_chunks(&self, cancel: &Cancel) -> Result<(u64, u64, TimeRange), storage::Error> {
         let (mut series, mut chunks, mut range) = (0, 0, TimeRange::EMPTY);
         for shard in &self.engine.head.shards {
             let slots =
-                shard.state.lock().tenant(self.tenant.index).map(|tenant| tenant.postings.all.clone());
+                shard.state.lock().tenant(self.tenant.index).map(|tenant| tenant.postings.all.to_vec());
             for bite in slots.unwrap_or_default().chunks(BITE) {
                 cancel.check(self.engine.world.clock.monotonic())?;
                 let state = shard.state.lock();
-                for one in bite.iter().filter_map(|slot| state.get(*slot)) {
+                for &slot in bite {
                     // Between two bites a slot may have gone to somebody else.
-                    if one.tenant == self.tenant.index {
-                        let measure = one.measure();
+                    let own = state.series.hot(slot).is_some_and(|hot| hot.tenant == self.tenant.index);
+                    if own && let Some(measure) = state.series.measure(slot) {
                         series += 1;
                         chunks += measure.chunks;
                         range = range.cover(&measure.range);
@@ -136,15 +144,6 @@ impl TenantView {
         }
         Ok((series, chunks, range))
     }
-}
-
-/// Where the walk over one shard's values stands.
-#[derive(Default)]
-struct Cursor {
-    ahead: VecDeque<(Box<str>, u64)>,
-    /// The last value that was read into `ahead`.
-    last: Option<Box<str>>,
-    ended: bool,
 }
 
 /// The greatest counts seen, and of equal ones the first by name.

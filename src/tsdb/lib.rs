@@ -253,6 +253,12 @@ impl Tsdb {
         }
     }
 
+    /// Bytes of memory that the head takes, by part; "idle" is what slabs have taken and not given back. Visits
+    /// every label pair.
+    pub fn head_memory(&self) -> Vec<(&'static str, u64)> {
+        self.engine.head.parts()
+    }
+
     /// Ends the log in good order: everything enqueued is durable afterwards, and another process may open the
     /// folder. Appends fail from then on.
     pub fn close(&self) -> Result<(), Error> {

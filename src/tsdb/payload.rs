@@ -87,6 +87,11 @@ impl Floats {
         self.count == 0
     }
 
+    /// Bytes of memory.
+    pub(crate) fn capacity(&self) -> usize {
+        self.head.capacity() + self.ids.capacity() + self.times.capacity() + self.values.capacity()
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.count
     }

@@ -78,8 +78,8 @@ impl Tenant {
         self.series.fetch_update(Relaxed, Relaxed, admitted).is_ok()
     }
 
-    pub(crate) fn forget_series(&self) {
-        self.series.fetch_sub(1, Relaxed);
+    pub(crate) fn forget_series(&self, n: u64) {
+        self.series.fetch_sub(n, Relaxed);
     }
 
     pub(crate) fn report_series(&self) {

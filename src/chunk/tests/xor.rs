@@ -151,6 +151,28 @@ proptest! {
     }
 
     #[test]
+    fn a_place_of_fixed_size_is_filled_alike(samples in walk(), step in 1usize..40) {
+        let (mut grows, mut fixed) = (xor::Appender::default(), xor::Appender::default());
+        let (mut wanted, mut place, mut len) = (Vec::new(), Vec::new(), 0);
+        for sample in samples {
+            grows.push(&mut wanted, sample).unwrap();
+            // Refused as long as there is no room, and then as if nothing had been tried.
+            len = loop {
+                match fixed.push_into(&mut place, len, sample) {
+                    Ok(len) => break len,
+                    Err(error) => prop_assert_eq!(error, Error::NoRoom),
+                }
+                place.resize(place.len() + step, 0xaa);
+            };
+            prop_assert!(place.len() < wanted.len() + step.max(xor::MOST_BYTES));
+            prop_assert_eq!(&place[..len], &wanted);
+            if let Some(packed) = fixed.pack() {
+                fixed = packed.unpack(fixed.last_timestamp());
+            }
+        }
+    }
+
+    #[test]
     fn cut_short_is_truncated(samples in walk(), cut in 0.0f64..1.0) {
         let encoded = xor::encode(samples.iter().copied()).unwrap();
         let end = (encoded.len() as f64 * cut) as usize;

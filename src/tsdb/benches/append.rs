@@ -103,10 +103,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cpu_all: Duration = rounds[1..].iter().map(|r| r.1).sum();
     println!("cpu with the log's writer   {:8.0} ns/sample", ns(cpu_all) / (samples.max(2) - 1) as f64);
     let stats = tsdb.head_stats();
-    println!(
-        "memory, counted             {:8.0} B/series (without postings and table)",
-        stats.bytes as f64 / series as f64
-    );
+    println!("memory, chunks and labels   {:8.0} B/series", stats.bytes as f64 / series as f64);
+    let parts = tsdb.head_memory();
+    for (part, bytes) in &parts {
+        println!("memory, {part:<20}{:8.1} B/series", *bytes as f64 / series as f64);
+    }
+    let all: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    println!("memory, all parts           {:8.0} B/series", all as f64 / series as f64);
     println!(
         "memory, resident            {:8.0} B/series",
         rss().saturating_sub(before) as f64 / series as f64

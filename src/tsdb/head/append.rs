@@ -89,8 +89,11 @@ impl Head {
             let mut touched = 0;
             for (slot, rows) in (next..next.saturating_add(few.len() as u32)).zip(few) {
                 touched ^= match batch.series()[rows.row as usize].handle {
-                    Some(handle) => state.get(handle.index).map_or(0, |series| series.touch() ^ series.hash),
-                    None => state.get(slot).map_or(0, |series| series.touch() ^ series.touch_labels()),
+                    Some(handle) => state.get(handle.index).map_or(0, |series| series.touch()),
+                    None => {
+                        let labels = state.series.list(slot).and_then(|list| list.first()).copied();
+                        state.get(slot).map_or(0, |series| series.touch()) ^ u64::from(labels.unwrap_or(0))
+                    }
                 };
             }
             std::hint::black_box(touched);
@@ -175,10 +178,10 @@ impl Head {
             notes.learned.extend(state.handle(slot).map(|handle| (rows.row, handle)));
         }
         for (sample, verdict) in samples.iter().zip(verdicts) {
-            let Some(series) = state.get_mut(slot) else { return };
+            let Some(mut series) = state.get_mut(slot) else { return };
             *verdict = series.offer(*sample, judged_at, &settings.bounds, settings.block_range);
             if *verdict == Verdict::Stored {
-                let id = series.id;
+                let id = series.hot.id;
                 state.floats.push(id, *sample);
                 let t = sample.timestamp;
                 if !done.window.is_some_and(|start| t >= start && t - start < settings.block_range) {
@@ -201,7 +204,7 @@ impl Head {
         if bytes.is_empty() || bytes.len() > self.settings.max_labels_bytes {
             return Err(Refusal::InvalidLabels);
         }
-        let labels = Labels::from_bytes(bytes).map_err(|_| Refusal::InvalidLabels)?;
+        Labels::check(bytes).map_err(|_| Refusal::InvalidLabels)?;
         if !tenant.admit_series(self.settings.max_series_per_tenant) {
             return Err(Refusal::SeriesLimit);
         }
@@ -211,6 +214,6 @@ impl Head {
             payload::begin_series(&mut state.new_series, shard.index, &tenant.id);
         }
         payload::put_series(&mut state.new_series, id, super::series::NEVER, bytes);
-        Ok(state.insert(tenant.index, labels, hash, id))
+        Ok(state.insert(tenant.index, bytes, hash, id))
     }
 }

@@ -7,6 +7,7 @@ use model::{Labels, TimeRange, Timestamp};
 use storage::ChunkData;
 use wal::Log;
 
+use super::order::sort_by_labels;
 use super::series::window_start;
 use super::shard::{BITE, FrozenWindow, Head, HeadSettings, Shard, ShardState, Window, merge_window};
 use crate::Error;
@@ -21,20 +22,12 @@ pub(crate) struct Frozen {
     /// The log says what is frozen for which block once it is durable up to here. Only then may the block get its
     /// name: a crash must find the one with the other.
     pub position: u64,
-    /// Every series, in no order.
-    series: Vec<FrozenSeries>,
-}
-
-/// A series that has frozen chunks; it keeps its slot as long as it has them.
-struct FrozenSeries {
-    labels: Labels,
-    part: u32,
-    slot: u32,
 }
 
 struct Part {
     shard: usize,
     tag: u32,
+    /// Series that have frozen chunks; they keep their slots as long as they have them.
     slots: Vec<u32>,
 }
 
@@ -47,8 +40,7 @@ impl Head {
         window: TimeRange,
         block: &str,
     ) -> Result<Frozen, Error> {
-        let mut frozen =
-            Frozen { tenant: tenant.index, window, parts: Vec::new(), position: 0, series: Vec::new() };
+        let mut frozen = Frozen { tenant: tenant.index, window, parts: Vec::new(), position: 0 };
         for at in 0..self.shards.len() {
             if let Err(error) = self.freeze_shard(at, log, tenant, window, block, &mut frozen) {
                 self.thaw(&frozen);
@@ -71,23 +63,26 @@ impl Head {
         let (tag, all) = {
             let mut state = shard.state.lock();
             let Some(tag) = state.begin_freeze(tenant.index, window, block, None) else { return Ok(()) };
-            (tag, state.tenant(tenant.index).map(|t| t.postings.all.clone()).unwrap_or_default())
+            (tag, state.tenant(tenant.index).map(|t| t.postings.all.to_vec()).unwrap_or_default())
         };
         frozen.parts.push(Part { shard: at, tag, slots: Vec::new() });
         let bite = BITE.min(self.settings.group_bytes / 16).max(1);
-        let mut ids = Vec::new();
+        let (mut ids, mut slots_of) = (Vec::new(), Vec::new());
         for slots in all.chunks(bite) {
             let mut permit = log.reserve((FIXED_BYTES + slots.len() * 10) as u64, 1)?;
             ids.clear();
             let mut state = shard.state.lock();
             for &slot in slots {
-                let Some(series) = state.get_mut(slot).filter(|s| s.tenant == tenant.index) else { continue };
+                let Some(mut series) = state.get_mut(slot).filter(|s| s.hot.tenant == tenant.index) else {
+                    continue;
+                };
                 if series.freeze(window, self.settings.block_range, tag) {
-                    ids.push(series.id);
-                    let part = frozen.parts.len() as u32 - 1;
-                    frozen.series.push(FrozenSeries { labels: series.labels.clone(), part, slot });
-                    frozen.parts[part as usize].slots.push(slot);
+                    ids.push(series.hot.id);
+                    slots_of.push(slot);
                 }
+            }
+            if let Some(part) = frozen.parts.last_mut() {
+                part.slots.append(&mut slots_of);
             }
             if !ids.is_empty() {
                 let record = payload::freeze(shard.index, &tenant.id, block, window, &ids);
@@ -98,19 +93,21 @@ impl Head {
         Ok(())
     }
 
-    /// The frozen series by labels, each with its chunks by time, possibly overlapping. Chunks are looked up one
-    /// series at a time, so that a cut takes little memory.
+    /// The frozen series by labels, each with its chunks by time, possibly overlapping. Labels and chunks are
+    /// looked up one series at a time, so that a cut takes little memory.
     pub(crate) fn frozen_series<'a>(
         &'a self,
         frozen: &'a mut Frozen,
     ) -> impl Iterator<Item = (Labels, Vec<ChunkData>)> + 'a {
-        frozen.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        for part in &mut frozen.parts {
+            sort_by_labels(&self.shards[part.shard], frozen.tenant, &mut part.slots);
+        }
         let parts = &frozen.parts;
-        frozen.series.drain(..).map(move |one| {
-            let part = &parts[one.part as usize];
-            let state = self.shards[part.shard].state.lock();
-            let chunks = state.get(one.slot).map(|series| series.frozen(part.tag)).unwrap_or_default();
-            (one.labels, chunks)
+        let lists = parts.iter().map(|part| (part.shard, part.slots.as_slice())).collect();
+        self.merge_by_labels(lists).map(move |(labels, at, slot)| {
+            let state = self.shards[parts[at].shard].state.lock();
+            let chunks = state.get(slot).map(|series| series.frozen(parts[at].tag)).unwrap_or_default();
+            (labels, chunks)
         })
     }
 
@@ -121,7 +118,7 @@ impl Head {
             for slots in part.slots.chunks(BITE) {
                 let mut state = shard.state.lock();
                 for &slot in slots {
-                    if let Some(series) = state.get_mut(slot) {
+                    if let Some(mut series) = state.get_mut(slot) {
                         series.thaw(part.tag);
                     }
                 }
@@ -139,7 +136,7 @@ impl Head {
             for slots in part.slots.chunks(BITE) {
                 let mut state = shard.state.lock();
                 for &slot in slots {
-                    if let Some(series) = state.get_mut(slot).filter(|s| s.tenant == frozen.tenant) {
+                    if let Some(mut series) = state.get_mut(slot).filter(|s| s.hot.tenant == frozen.tenant) {
                         series.drop_frozen(part.tag, remember);
                     }
                 }

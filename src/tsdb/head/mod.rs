@@ -7,11 +7,15 @@
 mod append;
 mod freeze;
 mod judge;
+mod order;
+mod pages;
 mod postings;
 mod read;
 mod replay;
 mod series;
 mod shard;
+mod slab;
+mod slots;
 
 pub(crate) use append::{Notes, Rows};
 pub(crate) use judge::Bounds;

@@ -1,14 +1,19 @@
 //! Reading the head: matching series with their chunks, as of one moment per few hundred series.
 //!
 //! # Cost
-//! The shard's lock is held for the resolution of the matchers, then for a few hundred series at a time. Sealed
-//! chunks are shared, the open one is copied.
+//! The shard's lock is held for the resolution of the matchers, then for a few hundred series at a time, whose
+//! chunks are copied into one buffer and whose labels are put together.
 
 use std::collections::BTreeSet;
 
-use model::{Matcher, TimeRange};
-use storage::{Context, Reservation, SeriesEntry};
+use hashbrown::HashSet;
 
+use bytes::Bytes;
+use model::{Labels, Matcher, TimeRange};
+use storage::{ChunkData, Context, Reservation, SeriesEntry};
+
+use super::postings::pairs_of;
+use super::series::Copied;
 use super::shard::{BITE, Head, Shard};
 
 /// What was read of one shard.
@@ -38,28 +43,45 @@ impl Head {
             if !state.overlaps(tenant, range, self.settings.block_range) {
                 return Ok(gathered);
             }
-            let slots = known.postings.resolve(matchers, |slot| state.get(slot).map(|s| &s.labels));
-            slots.into_iter().filter_map(|slot| state.get(slot).map(|s| (slot, s.id))).collect()
+            let slots = known.postings.resolve(matchers, &state.texts, |slot| state.series.list(slot));
+            slots.into_iter().filter_map(|slot| state.series.hot(slot).map(|s| (slot, s.id))).collect()
         };
+        let (mut copied, mut labels) = (Vec::new(), Vec::new());
         for bite in matching.chunks(BITE) {
             if context.cancel.is_raised() {
                 return Err(storage::Error::new(model::Kind::Refused, "query was canceled"));
             }
             let first = gathered.entries.len();
+            let mut bytes = Vec::new();
+            let mut chunks_of = Vec::new();
+            copied.clear();
             {
                 let state = shard.state.lock();
                 for &(slot, id) in bite {
                     // The slot may have gone to another series since.
-                    let Some(series) = state.get(slot).filter(|s| s.id == id) else { continue };
-                    let mut chunks = Vec::new();
+                    let Some(series) = state.get(slot).filter(|s| s.hot.id == id) else { continue };
+                    let before = copied.len();
                     if with_chunks {
-                        series.chunks(range, &mut chunks);
+                        series.chunks(range, &mut bytes, &mut copied);
                     }
-                    if with_chunks && !chunks.is_empty() || !with_chunks && series.overlaps(range) {
-                        gathered.entries.push(SeriesEntry { labels: series.labels.clone(), chunks });
+                    if copied.len() > before || !with_chunks && series.overlaps(range) {
+                        labels.clear();
+                        state.write_labels(slot, &mut labels);
+                        let labels = Labels::from_checked(&labels);
+                        gathered.entries.push(SeriesEntry { labels, chunks: Vec::new() });
+                        chunks_of.push(before..copied.len());
                     }
                 }
                 gathered.position = gathered.position.max(state.last_position);
+            }
+            let bytes = Bytes::from(bytes);
+            for (entry, of_entry) in gathered.entries[first..].iter_mut().zip(chunks_of) {
+                let data = |c: &Copied| ChunkData {
+                    range: c.range,
+                    encoding: c.encoding,
+                    bytes: bytes.slice(c.start..c.end),
+                };
+                entry.chunks = copied[of_entry].iter().map(data).collect();
             }
             let bytes: usize = gathered.entries[first..].iter().map(entry_bytes).sum();
             held.grow(bytes as u64)?;
@@ -94,21 +116,24 @@ impl Head {
                 };
                 match name {
                     None => known.postings.label_names().for_each(&mut add),
-                    Some(name) => known.postings.label_values(name).for_each(&mut add),
+                    Some(name) => known.postings.label_values(name, &state.texts).for_each(&mut add),
                 }
                 continue;
             }
-            for slot in known.postings.resolve(matchers, |slot| state.get(slot).map(|s| &s.labels)) {
-                let Some(series) = state.get(slot) else { continue };
-                for (label, value) in series.labels.iter() {
-                    let text = match name {
-                        None => label,
-                        Some(name) if name == label => value,
-                        Some(_) => continue,
-                    };
-                    if !out.contains(text) {
-                        out.insert(text.to_owned());
-                    }
+            let slots = known.postings.resolve(matchers, &state.texts, |slot| state.series.list(slot));
+            let mut pairs = HashSet::new();
+            for pair in slots.into_iter().filter_map(|slot| state.series.list(slot)).flat_map(pairs_of) {
+                if !pairs.insert(pair) {
+                    continue;
+                }
+                let (label, value) = known.postings.name_and_value(pair, &state.texts);
+                let text = match name {
+                    None => label,
+                    Some(name) if name == label => value,
+                    Some(_) => continue,
+                };
+                if !out.contains(text) {
+                    out.insert(text.to_owned());
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use hashbrown::HashMap;
-use model::{Kind, Labels, Sample, TenantId, TimeRange, Timestamp};
+use model::{Kind, Labels, Sample, TenantId, TimeRange, Timestamp, placement_hash};
 use parking_lot::Mutex;
 
 use super::append::AHEAD;
@@ -161,19 +161,20 @@ impl Replay<'_> {
         let tenant = self.tenants.get_or_add(&reader.tenant()?);
         while !reader.is_empty() {
             let (id, newest) = (reader.v()?, reader.z()?);
-            let labels = Labels::from_bytes(reader.bytes()?).map_err(|error| {
+            let labels = reader.bytes()?;
+            Labels::check(labels).map_err(|error| {
                 Error::with_source(Kind::Corrupt, format!("labels in the log: {error}"), error)
             })?;
             self.state.next_id = self.state.next_id.max(id.saturating_add(1));
             if self.slots.contains_key(&id) {
                 continue;
             }
-            let hash = labels.placement_hash(tenant.id.as_str());
-            let slot = match self.state.find(tenant.index, labels.as_bytes(), hash) {
+            let hash = placement_hash(tenant.id.as_str(), labels);
+            let slot = match self.state.find(tenant.index, labels, hash) {
                 // The series had been forgotten and came back under a new number.
                 Some(slot) => {
                     if let Some(series) = self.state.get_mut(slot) {
-                        series.id = id;
+                        series.hot.id = id;
                     }
                     slot
                 }
@@ -213,8 +214,8 @@ impl Replay<'_> {
             let touch = |sum: u64, row: &(u32, Sample)| sum ^ self.state.get(row.0).map_or(0, |s| s.touch());
             std::hint::black_box(few.iter().fold(0, touch));
             for &(slot, sample) in few {
-                let Some(series) = self.state.get_mut(slot) else { continue };
-                let (tenant, t) = (series.tenant, sample.timestamp);
+                let Some(mut series) = self.state.get_mut(slot) else { continue };
+                let (tenant, t) = (series.hot.tenant, sample.timestamp);
                 series.take(sample, range);
                 if !window.is_some_and(|(of, start)| of == tenant && t >= start && t - start < range) {
                     self.state.note_window(tenant, t, range, position, self.now);
@@ -228,7 +229,7 @@ impl Replay<'_> {
     fn slot(&mut self, id: u64) -> Result<Option<u32>, Error> {
         // Neighbours in a record are mostly neighbours in memory.
         let guess = self.last.1.wrapping_add(1);
-        if id == self.last.0.wrapping_add(1) && self.state.get(guess).is_some_and(|s| s.id == id) {
+        if id == self.last.0.wrapping_add(1) && self.state.series.hot(guess).is_some_and(|s| s.id == id) {
             self.last = (id, guess);
             return Ok(Some(guess));
         }
@@ -258,7 +259,7 @@ impl Replay<'_> {
         };
         for id in reader.ids()? {
             if let Some(slot) = self.slot(id)?
-                && let Some(series) = self.state.get_mut(slot)
+                && let Some(mut series) = self.state.get_mut(slot)
             {
                 series.freeze(window, self.settings.block_range, tag);
             }
@@ -274,7 +275,7 @@ impl Replay<'_> {
         };
         let remember = self.settings.is_open(start, self.now);
         for slot in self.all_of(tenant) {
-            if let Some(series) = self.state.get_mut(slot) {
+            if let Some(mut series) = self.state.get_mut(slot) {
                 series.drop_frozen(tag, remember);
             }
         }
@@ -282,14 +283,14 @@ impl Replay<'_> {
     }
 
     fn all_of(&self, tenant: u32) -> Vec<u32> {
-        self.state.tenant(tenant).map(|t| t.postings.all.clone()).unwrap_or_default()
+        self.state.tenant(tenant).map(|t| t.postings.all.to_vec()).unwrap_or_default()
     }
 
     fn finish(self) -> Orphans {
         let mut orphans = Orphans::new();
         for frozen in self.state.frozen.clone() {
             for slot in self.all_of(frozen.tenant) {
-                if let Some(series) = self.state.get_mut(slot) {
+                if let Some(mut series) = self.state.get_mut(slot) {
                     series.thaw(frozen.tag);
                 }
             }

@@ -1,91 +1,385 @@
-//! One series: its labels once, the chunk that grows, sealed chunks, and samples that came out of order.
+//! The series of a shard by slot: what an append needs in one cache line each, the rest apart; chunks in slabs.
+//!
+//! ```text
+//! slot ─► Hot, 64 bytes: newest sample, state of the open chunk ──► open chunk, a piece of a slab, grown in steps
+//!     └─► Cold, 16 bytes: ──► pairs of its labels (head/postings.rs)
+//!                         ──► newest sealed chunk ──► the one before ──► ..., pieces of a slab with a header each
+//!                         ──► Rare, boxed: samples that came out of order
+//! ```
+//! What only some series need has its place in [`Rare`], so that the others do not pay for it; a kind of sample
+//! other than floats keeps the state of its own open chunk there, and its sealed chunks in the same chain, told apart
+//! by their encoding.
 //!
 //! # Cost
-//! A sample in order writes one to three bit fields. One that is not newer than the newest looks for its time:
-//! in the chunks that cover it, decoded, and in the out-of-order buffer.
+//! A sample in order reads and writes one cache line and one to three bit fields of the open chunk. One that is not
+//! newer than the newest looks for its time: in the chunks that cover it, decoded, and in the out-of-order buffer.
 
 use bytes::Bytes;
 use chunk::Encoding;
 use chunk::xor;
-use model::{Labels, Sample, TimeRange, Timestamp};
+use model::{Sample, TimeRange, Timestamp};
 use storage::{ChunkData, Refusal, Verdict};
 
 use super::judge::Bounds;
+use super::pages::Pages;
+use super::slab::Slab;
 
 /// Most samples of a chunk.
 pub(crate) const CHUNK_SAMPLES: u16 = 120;
 /// Out-of-order samples that are kept as such before they become chunks.
 const OUT_OF_ORDER_SAMPLES: usize = 240;
-/// Room made in a chunk at once; one sample takes less than a third of it.
-const CHUNK_GROWTH: usize = 64;
-
-/// A series of the head.
-pub(crate) struct Series {
-    pub labels: Labels,
-    /// Index of the tenant in this process.
-    pub tenant: u32,
-    /// [`Labels::placement_hash`].
-    pub hash: u64,
-    /// Its number in the log, unique in the shard for the log's life.
-    pub id: u64,
-    /// Newest time ever taken, cut or not; none before the first sample.
-    pub newest: Timestamp,
-    appender: xor::Appender,
-    open: Vec<u8>,
-    open_start: Timestamp,
-    /// First time that the open chunk must not hold.
-    open_edge: Timestamp,
-    sealed: Vec<Sealed>,
-    /// Sorted by time, each time once. Boxed: most series have none, and 16 bytes a series count.
-    #[allow(clippy::box_collection)]
-    out_of_order: Option<Box<Vec<Sample>>>,
-    /// What was cut while its times could still be written: asked for values, so that an acknowledged one stays,
-    /// and never read otherwise, since a block has it. Boxed as above.
-    #[allow(clippy::box_collection)]
-    cut: Option<Box<Vec<Sealed>>>,
-}
-
-/// A chunk that takes no more samples.
-struct Sealed {
-    range: TimeRange,
-    bytes: Bytes,
-    /// The freeze that this chunk belongs to; 0 for none.
-    tag: u32,
-}
+/// Room made in a chunk at once.
+const CHUNK_GROWTH: usize = 32;
+/// No sealed chunk.
+const NO_CHUNK: u32 = u32::MAX;
+/// Mark of chunks that were cut while their times could still be written: asked for values, so that an
+/// acknowledged one stays, and never read otherwise, since a block has them.
+const REMEMBERED: u32 = u32::MAX;
 
 /// No sample yet.
 pub(crate) const NEVER: Timestamp = i64::MIN;
 
-impl Series {
-    pub(crate) fn new(labels: Labels, tenant: u32, hash: u64, id: u64) -> Series {
-        Series {
-            labels,
-            tenant,
-            hash,
-            id,
+/// All series of a shard.
+#[derive(Default)]
+pub(crate) struct Store {
+    hot: Pages<Hot>,
+    cold: Pages<Cold>,
+    free: Vec<u32>,
+    open: Slab,
+    sealed: Slab,
+    /// Pairs of labels, one list per series.
+    lists: Slab,
+}
+
+/// What an append needs of a series.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Hot {
+    /// [`model::Labels::placement_hash`].
+    pub hash: u64,
+    /// Its number in the log, unique in the shard for the log's life; 0: nobody has the slot.
+    pub id: u64,
+    /// Newest time ever taken, cut or not; that of the open chunk's last sample, if there is one.
+    pub newest: Timestamp,
+    appender: xor::Packed,
+    /// Index of the tenant in this process.
+    pub tenant: u32,
+    /// Piece of the open chunk; worth something only while the appender has samples.
+    open: u32,
+    /// From the open chunk's first sample to its newest.
+    span: u32,
+    /// From the newest to the first time that the open chunk must not hold.
+    left: u32,
+    open_len: u16,
+}
+
+impl Default for Hot {
+    fn default() -> Hot {
+        Hot {
+            hash: 0,
+            id: 0,
             newest: NEVER,
-            appender: xor::Appender::default(),
-            open: Vec::new(),
-            open_start: 0,
-            open_edge: NEVER,
-            sealed: Vec::new(),
-            out_of_order: None,
-            cut: None,
+            appender: xor::Packed::default(),
+            tenant: 0,
+            open: 0,
+            span: 0,
+            left: 0,
+            open_len: 0,
+        }
+    }
+}
+
+/// What it needs else.
+struct Cold {
+    /// List of its pairs.
+    list: u32,
+    /// The chunk that was sealed last.
+    sealed: u32,
+    rare: Option<Box<Rare>>,
+}
+
+impl Default for Cold {
+    fn default() -> Cold {
+        Cold { list: 0, sealed: NO_CHUNK, rare: None }
+    }
+}
+
+/// What only some series have.
+#[derive(Default)]
+struct Rare {
+    /// Sorted by time, each time once.
+    out_of_order: Vec<Sample>,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.out_of_order.is_empty()
+    }
+}
+
+/// A series to look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Series<'a> {
+    pub hot: &'a Hot,
+    cold: &'a Cold,
+    open: &'a Slab,
+    sealed: &'a Slab,
+}
+
+/// A series to change.
+pub(crate) struct SeriesMut<'a> {
+    pub hot: &'a mut Hot,
+    cold: &'a mut Cold,
+    open: &'a mut Slab,
+    sealed: &'a mut Slab,
+}
+
+/// A chunk that takes no more samples, in its piece of the slab.
+///
+/// ```text
+/// next u32 | length u24, encoding u8 | start i64 | start to end u32 | tag u32 | bytes
+/// ```
+struct Sealed<'a> {
+    name: u32,
+    next: u32,
+    range: TimeRange,
+    encoding: Encoding,
+    /// The freeze that this chunk belongs to; 0 for none, or [`REMEMBERED`].
+    tag: u32,
+    bytes: &'a [u8],
+}
+
+const HEADER: usize = 24;
+const TAG_AT: usize = 20;
+
+impl Store {
+    /// Slots ever used.
+    pub(crate) fn len(&self) -> usize {
+        self.hot.len()
+    }
+
+    #[inline]
+    pub(crate) fn hot(&self, slot: u32) -> Option<&Hot> {
+        self.hot.get(slot).filter(|hot| hot.id != 0)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> Option<Series<'_>> {
+        let Store { open, sealed, .. } = self;
+        Some(Series { hot: self.hot(slot)?, cold: self.cold.get(slot)?, open, sealed })
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<SeriesMut<'_>> {
+        let Store { open, sealed, .. } = self;
+        let hot = self.hot.get_mut(slot).filter(|hot| hot.id != 0)?;
+        Some(SeriesMut { hot, cold: self.cold.get_mut(slot)?, open, sealed })
+    }
+
+    /// The pairs of a series' labels, as [`super::postings::pairs_of`] reads them.
+    #[inline]
+    pub(crate) fn list(&self, slot: u32) -> Option<&[u8]> {
+        self.hot(slot)?;
+        self.cold.get(slot).map(|cold| self.lists.get(cold.list))
+    }
+
+    /// Chunks, samples (of chunks: from their heads), time range and bytes of a series' own.
+    pub(crate) fn measure(&self, slot: u32) -> Option<Measure> {
+        let mut measure = self.get(slot)?.measure();
+        measure.bytes += self.list(slot).unwrap_or_default().len();
+        Some(measure)
+    }
+
+    /// The slot that the next series gets.
+    pub(crate) fn next_slot(&self) -> u32 {
+        self.free.last().copied().unwrap_or(self.hot.len() as u32)
+    }
+
+    /// Puts a series into [`Store::next_slot`]; `list` is a piece of [`Store::lists`].
+    pub(crate) fn insert(&mut self, tenant: u32, hash: u64, id: u64, list: u32) {
+        let hot = Hot { hash, id, tenant, ..Hot::default() };
+        let cold = Cold { list, ..Cold::default() };
+        match self.free.pop() {
+            Some(slot) => {
+                if let (Some(a), Some(b)) = (self.hot.get_mut(slot), self.cold.get_mut(slot)) {
+                    (*a, *b) = (hot, cold);
+                }
+            }
+            None => {
+                self.hot.push(hot);
+                self.cold.push(cold);
+            }
         }
     }
 
+    /// Where the pairs of labels lie.
+    pub(crate) fn lists(&mut self) -> &mut Slab {
+        &mut self.lists
+    }
+
+    /// Empties a slot. The caller has taken what the series' list says.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let Some(mut series) = self.get_mut(slot) else { return };
+        series.retain_sealed(|_| false);
+        if series.hot.appender.count() > 0 {
+            let open = series.hot.open;
+            series.open.free(open);
+        }
+        let list = series.cold.list;
+        (*series.hot, *series.cold) = (Hot::default(), Cold::default());
+        self.lists.free(list);
+        self.free.push(slot);
+    }
+
+    /// Bytes of memory by part; of slabs those in use and those taken.
+    pub(crate) fn parts(&self) -> [(&'static str, usize); 8] {
+        let (open, sealed, lists) = (self.open.bytes(), self.sealed.bytes(), self.lists.bytes());
+        [
+            ("hot", self.hot.bytes()),
+            ("cold", self.cold.bytes() + self.free.capacity() * 4),
+            ("open chunks", open.1),
+            ("open chunks, idle", open.0 - open.1),
+            ("sealed chunks", sealed.1),
+            ("sealed chunks, idle", sealed.0 - sealed.1),
+            ("label lists", lists.1),
+            ("label lists, idle", lists.0 - lists.1),
+        ]
+    }
+}
+
+impl<'a> Series<'a> {
     /// Reads a little of everything that a sample needs. Done for several series before any of them takes one,
     /// this lets their cache misses overlap instead of following one another; the result is of no use.
     #[inline]
     pub(crate) fn touch(&self) -> u64 {
-        let last = self.open.last().copied().unwrap_or(0);
-        self.newest as u64 ^ u64::from(self.appender.count()) ^ u64::from(last)
+        let at = usize::from(self.hot.open_len);
+        let last = self.open.get(self.hot.open).get(at).copied().unwrap_or(0);
+        self.hot.hash ^ u64::from(last)
     }
 
-    /// As [`Series::touch`], for those who compare labels first.
-    #[inline]
-    pub(crate) fn touch_labels(&self) -> u64 {
-        self.labels.as_bytes().iter().step_by(64).fold(self.hash, |sum, byte| sum ^ u64::from(*byte))
+    fn open_range(&self) -> Option<TimeRange> {
+        open_range(self.hot)
+    }
+
+    fn chain(&self) -> Chain<'a> {
+        Chain { slab: self.sealed, next: self.cold.sealed }
+    }
+
+    /// Sealed chunks that are not only remembered.
+    fn readable(&self) -> impl Iterator<Item = Sealed<'a>> {
+        self.chain().filter(|c| c.tag != REMEMBERED)
+    }
+
+    fn out_of_order(&self) -> &'a [Sample] {
+        self.cold.rare.as_ref().map(|rare| rare.out_of_order.as_slice()).unwrap_or_default()
+    }
+
+    /// Bits of the value at `t`, wherever it lies.
+    fn value_at(&self, t: Timestamp) -> Option<u64> {
+        if let Some(open) = self.open_range()
+            && t >= open.start
+        {
+            if t == open.end {
+                return Some(self.hot.appender.last_value().to_bits());
+            }
+            if t < open.end
+                && let Some(bits) = find(self.open_bytes(), t)
+            {
+                return Some(bits);
+            }
+        }
+        let buffer = self.out_of_order();
+        if let Ok(at) = buffer.binary_search_by_key(&t, |s| s.timestamp) {
+            return Some(buffer[at].value.to_bits());
+        }
+        self.chain().filter(|c| c.range.contains(t)).find_map(|c| find(c.bytes, t))
+    }
+
+    fn open_bytes(&self) -> &'a [u8] {
+        let bytes = self.open.get(self.hot.open);
+        bytes.get(..usize::from(self.hot.open_len)).unwrap_or_default()
+    }
+
+    /// The chunks of a freeze, by time.
+    pub(crate) fn frozen(&self, tag: u32) -> Vec<ChunkData> {
+        let mut chunks: Vec<ChunkData> =
+            self.chain().filter(|c| c.tag == tag).map(|c| c.data(Bytes::copy_from_slice(c.bytes))).collect();
+        chunks.sort_by_key(|c| (c.range.start, c.range.end));
+        chunks
+    }
+
+    /// Whether it holds no samples, nor remembers any of a cut.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hot.appender.count() == 0 && self.cold.sealed == NO_CHUNK && self.cold.rare.is_none()
+    }
+
+    /// Whether any sample may lie in `range`.
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        self.open_range().is_some_and(|open| open.overlaps(&range))
+            || self.readable().any(|c| c.range.overlaps(&range))
+            || self.out_of_order().iter().any(|s| range.contains(s.timestamp))
+    }
+
+    /// All chunks that overlap `range`, as they are now, by time. Their bytes are added to `bytes`, where they
+    /// begin at the offsets given.
+    pub(crate) fn chunks(&self, range: TimeRange, bytes: &mut Vec<u8>, out: &mut Vec<Copied>) {
+        let first = out.len();
+        let mut put = |range, encoding, chunk: &[u8]| {
+            let start = bytes.len();
+            bytes.extend_from_slice(chunk);
+            out.push(Copied { range, encoding, start, end: bytes.len() });
+        };
+        for c in self.readable().filter(|c| c.range.overlaps(&range)) {
+            put(c.range, c.encoding, c.bytes);
+        }
+        if let Some(open) = self.open_range().filter(|open| open.overlaps(&range)) {
+            put(open, Encoding::Xor, self.open_bytes());
+        }
+        let buffer = self.out_of_order();
+        let start = buffer.partition_point(|s| s.timestamp < range.start);
+        let end = buffer.partition_point(|s| s.timestamp <= range.end);
+        if let Some(chunk) = encode(&buffer[start.min(end)..end]) {
+            put(chunk.range, chunk.encoding, &chunk.bytes);
+        }
+        out[first..].sort_by_key(|c| (c.range.start, c.range.end));
+    }
+
+    fn measure(&self) -> Measure {
+        let bytes = size_of::<Hot>() + size_of::<Cold>();
+        let mut m = Measure { bytes, ..Measure::default() };
+        for chunk in self.chain() {
+            m.bytes += self.sealed.get(chunk.name).len();
+            if chunk.tag != REMEMBERED {
+                m.chunks += 1;
+                m.samples += u64::from(xor::count(chunk.bytes).unwrap_or(0));
+                m.range = m.range.cover(&chunk.range);
+            }
+        }
+        if let Some(open) = self.open_range() {
+            m.chunks += 1;
+            m.samples += u64::from(self.hot.appender.count());
+            m.bytes += self.open.get(self.hot.open).len();
+            m.range = m.range.cover(&open);
+        }
+        if let Some(rare) = &self.cold.rare {
+            let buffer = &rare.out_of_order;
+            m.samples += buffer.len() as u64;
+            m.bytes += buffer.capacity() * size_of::<Sample>() + size_of::<Rare>();
+            if let (Some(first), Some(last)) = (buffer.first(), buffer.last()) {
+                m.range = m.range.cover(&TimeRange::new(first.timestamp, last.timestamp));
+            }
+        }
+        m
+    }
+}
+
+fn open_range(hot: &Hot) -> Option<TimeRange> {
+    (hot.appender.count() > 0).then(|| TimeRange::new(hot.newest - i64::from(hot.span), hot.newest))
+}
+
+impl SeriesMut<'_> {
+    fn view(&self) -> Series<'_> {
+        Series { hot: self.hot, cold: self.cold, open: self.open, sealed: self.sealed }
     }
 
     /// Judges a sample and takes it if it may be taken.
@@ -97,19 +391,19 @@ impl Series {
         bounds: &Bounds,
         block_range: i64,
     ) -> Verdict {
-        if sample.timestamp <= self.newest {
+        if sample.timestamp <= self.hot.newest {
             if let Some(refusal) = bounds.ahead(sample.timestamp, judged_at) {
                 return Verdict::Refused(refusal);
             }
             // What is there already is a success however old it is.
-            if let Some(bits) = self.value_at(sample.timestamp) {
+            if let Some(bits) = self.view().value_at(sample.timestamp) {
                 return match bits == sample.value.to_bits() {
                     true => Verdict::Duplicate,
                     false => Verdict::Refused(Refusal::Conflict),
                 };
             }
         }
-        let newest = (self.newest != NEVER).then_some(self.newest);
+        let newest = (self.hot.newest != NEVER).then_some(self.hot.newest);
         if let Err(refusal) = bounds.judge(sample.timestamp, judged_at, newest) {
             return Verdict::Refused(refusal);
         }
@@ -118,73 +412,85 @@ impl Series {
     }
 
     /// Takes a sample whose time is not there yet.
+    #[inline]
     pub(crate) fn take(&mut self, sample: Sample, block_range: i64) {
         let t = sample.timestamp;
-        if t <= self.newest {
+        if t <= self.hot.newest {
             self.take_out_of_order(sample, block_range);
             return;
         }
-        self.newest = t;
-        if self.appender.count() >= CHUNK_SAMPLES || t >= self.open_edge {
-            self.seal(0);
-            self.open_edge = window_start(t, block_range) + block_range;
+        let hot = &mut *self.hot;
+        let count = u16::from(hot.appender.count());
+        let step = t.wrapping_sub(hot.newest) as u64;
+        if count == 0 || count >= CHUNK_SAMPLES || step >= u64::from(hot.left) {
+            self.begin(sample, block_range);
+            return;
         }
-        if self.appender.count() == 0 {
-            self.open_start = t;
-        }
-        if self.open.capacity() - self.open.len() < CHUNK_GROWTH / 2 {
-            self.open.reserve_exact(CHUNK_GROWTH);
-        }
-        if self.appender.push(&mut self.open, sample).is_err() {
-            // Only a full chunk refuses, and chunks are sealed long before.
-            self.seal(0);
-        }
+        let mut appender = hot.appender.unpack(hot.newest);
+        let len = usize::from(hot.open_len);
+        let len = match appender.push_into(self.open.get_mut(hot.open), len, sample) {
+            Ok(len) => len,
+            Err(_) => {
+                // A chunk of 120 samples takes far less than 64 KiB.
+                let size = self.open.get(hot.open).len() + CHUNK_GROWTH;
+                hot.open = self.open.grow(hot.open, len, size);
+                match appender.push_into(self.open.get_mut(hot.open), len, sample) {
+                    Ok(len) => len,
+                    Err(_) => return self.begin(sample, block_range),
+                }
+            }
+        };
+        // It packs: there are 120 samples at most, less than 2^32 ms apart.
+        hot.appender = appender.pack().unwrap_or_default();
+        hot.open_len = len as u16;
+        hot.newest = t;
+        hot.span += step as u32;
+        hot.left -= step as u32;
+    }
+
+    /// Seals the open chunk and begins another with a sample that is newer than all.
+    #[cold]
+    fn begin(&mut self, sample: Sample, block_range: i64) {
+        self.seal(0);
+        let t = sample.timestamp;
+        let hot = &mut *self.hot;
+        hot.open = self.open.alloc(CHUNK_GROWTH);
+        let mut appender = xor::Appender::default();
+        // A first sample fits and its state packs.
+        let len = appender.push_into(self.open.get_mut(hot.open), 0, sample).unwrap_or(0);
+        hot.appender = appender.pack().unwrap_or_default();
+        hot.open_len = len as u16;
+        hot.newest = t;
+        hot.span = 0;
+        hot.left = u32::try_from(window_start(t, block_range) + block_range - t).unwrap_or(u32::MAX);
     }
 
     fn take_out_of_order(&mut self, sample: Sample, block_range: i64) {
-        let buffer = self.out_of_order.get_or_insert_default();
+        let rare = self.cold.rare.get_or_insert_default();
+        let buffer = &mut rare.out_of_order;
         let at = buffer.partition_point(|s| s.timestamp < sample.timestamp);
         buffer.insert(at, sample);
         if buffer.len() >= OUT_OF_ORDER_SAMPLES {
-            let all = std::mem::take(&mut **buffer);
-            self.out_of_order = None;
+            let all = std::mem::take(buffer);
+            self.tidy_rare();
             self.seal_out_of_order(&all, block_range, 0);
         }
     }
 
-    /// Bits of the value at `t`, wherever it lies.
-    fn value_at(&self, t: Timestamp) -> Option<u64> {
-        if self.appender.count() > 0 && t >= self.open_start {
-            let last = self.appender.last_timestamp();
-            if t == last {
-                return Some(self.appender.last_value().to_bits());
-            }
-            if t < last
-                && let Some(bits) = find(&self.open, t)
-            {
-                return Some(bits);
-            }
+    fn tidy_rare(&mut self) {
+        if self.cold.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+            self.cold.rare = None;
         }
-        if let Some(buffer) = &self.out_of_order
-            && let Ok(at) = buffer.binary_search_by_key(&t, |s| s.timestamp)
-        {
-            return Some(buffer[at].value.to_bits());
-        }
-        let cut = self.cut.iter().flat_map(|cut| cut.iter());
-        let mut chunks = self.sealed.iter().chain(cut).rev().filter(|c| c.range.contains(t));
-        chunks.find_map(|c| find(&c.bytes, t))
     }
 
     /// Seals the open chunk, if it holds anything.
     fn seal(&mut self, tag: u32) {
-        if self.appender.count() > 0 {
-            let range = TimeRange::new(self.open_start, self.appender.last_timestamp());
-            // Gives back what was not used: sealed chunks are most of the memory.
-            let bytes = std::mem::take(&mut self.open).into_boxed_slice().into();
-            self.sealed.reserve_exact(1);
-            self.sealed.push(Sealed { range, bytes, tag });
-            self.appender = xor::Appender::default();
-        }
+        let Some(range) = open_range(self.hot) else { return };
+        let len = usize::from(self.hot.open_len);
+        let chunk = self.open.get(self.hot.open).get(..len).unwrap_or_default();
+        push_sealed(self.cold, self.sealed, range, Encoding::Xor, tag, chunk);
+        self.open.free(self.hot.open);
+        self.hot.appender = xor::Packed::default();
     }
 
     /// Makes chunks of sorted samples, none across a window's edge.
@@ -193,7 +499,7 @@ impl Series {
         for in_window in samples.chunk_by(|a, b| window(a) == window(b)) {
             for part in in_window.chunks(usize::from(CHUNK_SAMPLES)) {
                 if let Some(chunk) = encode(part) {
-                    self.sealed.push(Sealed { range: chunk.range, bytes: chunk.bytes, tag });
+                    push_sealed(self.cold, self.sealed, chunk.range, chunk.encoding, tag, &chunk.bytes);
                 }
             }
         }
@@ -202,135 +508,150 @@ impl Series {
     /// Seals all samples of `window` and marks them with `tag`, taking over those of other marks; later samples
     /// go into new chunks.
     pub(crate) fn freeze(&mut self, window: TimeRange, block_range: i64, tag: u32) -> bool {
-        if self.appender.count() > 0 && window.contains(self.open_start) {
+        if open_range(self.hot).is_some_and(|open| window.contains(open.start)) {
             self.seal(tag);
         }
-        if let Some(buffer) = &mut self.out_of_order {
+        if let Some(rare) = &mut self.cold.rare {
+            let buffer = &mut rare.out_of_order;
             let start = buffer.partition_point(|s| s.timestamp < window.start);
             let end = buffer.partition_point(|s| s.timestamp <= window.end);
             let taken: Vec<Sample> = buffer.drain(start..end).collect();
-            if buffer.is_empty() {
-                self.out_of_order = None;
-            }
+            self.tidy_rare();
             self.seal_out_of_order(&taken, block_range, tag);
         }
-        let mut any = false;
-        for chunk in &mut self.sealed {
-            if window.contains(chunk.range.start) {
-                chunk.tag = tag;
+        self.mark(tag, |c| c.tag != REMEMBERED && window.contains(c.range.start))
+    }
+
+    /// Gives chunks another tag; whether there were any.
+    fn mark(&mut self, tag: u32, which: impl Fn(&Sealed<'_>) -> bool) -> bool {
+        let (mut next, mut any) = (self.cold.sealed, false);
+        while let Some(chunk) = Sealed::read(self.sealed, next) {
+            next = chunk.next;
+            if which(&chunk) {
+                let name = chunk.name;
+                self.sealed.get_mut(name)[TAG_AT..HEADER].copy_from_slice(&tag.to_le_bytes());
                 any = true;
             }
         }
         any
     }
 
-    /// The chunks of a freeze, by time.
-    pub(crate) fn frozen(&self, tag: u32) -> Vec<ChunkData> {
-        let mut chunks: Vec<ChunkData> =
-            self.sealed.iter().filter(|c| c.tag == tag).map(Sealed::data).collect();
-        chunks.sort_by_key(|c| (c.range.start, c.range.end));
-        chunks
+    /// Drops all chunks that are not to be kept.
+    fn retain_sealed(&mut self, keep: impl Fn(&Sealed<'_>) -> bool) {
+        let (mut next, mut before) = (self.cold.sealed, NO_CHUNK);
+        while let Some(chunk) = Sealed::read(self.sealed, next) {
+            next = chunk.next;
+            let name = chunk.name;
+            if keep(&chunk) {
+                before = name;
+                continue;
+            }
+            match before {
+                NO_CHUNK => self.cold.sealed = next,
+                before => self.sealed.get_mut(before)[..4].copy_from_slice(&next.to_le_bytes()),
+            }
+            self.sealed.free(name);
+        }
     }
 
     /// Forgets a freeze: its chunks are ordinary ones again.
     pub(crate) fn thaw(&mut self, tag: u32) {
-        for chunk in &mut self.sealed {
-            if chunk.tag == tag {
-                chunk.tag = 0;
-            }
-        }
+        self.mark(0, |c| c.tag == tag);
     }
 
     /// Drops the chunks of a freeze; with `remember` their values are still known, until
-    /// [`Series::forget_cut`].
+    /// [`SeriesMut::forget_cut`].
     pub(crate) fn drop_frozen(&mut self, tag: u32, remember: bool) {
-        let dropped = self.sealed.extract_if(.., |c| c.tag == tag);
         match remember {
             true => {
-                let dropped: Vec<Sealed> = dropped.collect();
-                if !dropped.is_empty() {
-                    self.cut.get_or_insert_default().extend(dropped);
-                }
+                self.mark(REMEMBERED, |c| c.tag == tag);
             }
-            false => dropped.for_each(drop),
+            false => self.retain_sealed(|c| c.tag != tag),
         }
-        self.sealed.shrink_to_fit();
     }
 
     /// Forgets the values of cut samples before `edge`, the start of a window.
     pub(crate) fn forget_cut(&mut self, edge: Timestamp) {
-        if let Some(cut) = &mut self.cut {
-            cut.retain(|c| c.range.start >= edge);
-            match cut.is_empty() {
-                true => self.cut = None,
-                false => cut.shrink_to_fit(),
-            }
-        }
+        self.retain_sealed(|c| c.tag != REMEMBERED || c.range.start >= edge);
     }
 
-    /// Whether it holds no samples, nor knows of any by [`Series::drop_frozen`].
-    pub(crate) fn is_empty(&self) -> bool {
-        self.appender.count() == 0
-            && self.sealed.is_empty()
-            && self.out_of_order.is_none()
-            && self.cut.is_none()
+    /// Notes that its newest sample, in no chunk here, is no older than `newest`.
+    pub(crate) fn raise_newest(&mut self, newest: Timestamp) {
+        if newest > self.hot.newest {
+            // The open chunk's last time is its newest: what comes next begins another.
+            self.seal(0);
+            self.hot.newest = newest;
+        }
+    }
+}
+
+fn push_sealed(
+    cold: &mut Cold,
+    slab: &mut Slab,
+    range: TimeRange,
+    encoding: Encoding,
+    tag: u32,
+    bytes: &[u8],
+) {
+    let name = slab.alloc(HEADER + bytes.len());
+    let piece = slab.get_mut(name);
+    let len = bytes.len() as u32 & 0xff_ffff;
+    piece[..4].copy_from_slice(&cold.sealed.to_le_bytes());
+    piece[4..8].copy_from_slice(&(len | u32::from(encoding as u8) << 24).to_le_bytes());
+    piece[8..16].copy_from_slice(&range.start.to_le_bytes());
+    let span = u32::try_from(range.end - range.start).unwrap_or(u32::MAX);
+    piece[16..TAG_AT].copy_from_slice(&span.to_le_bytes());
+    piece[TAG_AT..HEADER].copy_from_slice(&tag.to_le_bytes());
+    piece[HEADER..HEADER + bytes.len()].copy_from_slice(bytes);
+    cold.sealed = name;
+}
+
+/// Sealed chunks, the one that was sealed last first.
+struct Chain<'a> {
+    slab: &'a Slab,
+    next: u32,
+}
+
+impl<'a> Iterator for Chain<'a> {
+    type Item = Sealed<'a>;
+
+    fn next(&mut self) -> Option<Sealed<'a>> {
+        let chunk = Sealed::read(self.slab, self.next)?;
+        self.next = chunk.next;
+        Some(chunk)
+    }
+}
+
+impl<'a> Sealed<'a> {
+    fn read(slab: &'a Slab, name: u32) -> Option<Sealed<'a>> {
+        if name == NO_CHUNK {
+            return None;
+        }
+        let piece = slab.get(name);
+        let u32_at = |at: usize| piece.get(at..at + 4)?.first_chunk::<4>().map(|b| u32::from_le_bytes(*b));
+        let start = piece.get(8..16)?.first_chunk::<8>().map(|b| i64::from_le_bytes(*b))?;
+        let head = u32_at(4)?;
+        Some(Sealed {
+            name,
+            next: u32_at(0)?,
+            range: TimeRange::new(start, start + i64::from(u32_at(16)?)),
+            encoding: Encoding::from_byte((head >> 24) as u8)?,
+            tag: u32_at(TAG_AT)?,
+            bytes: piece.get(HEADER..HEADER + (head & 0xff_ffff) as usize)?,
+        })
     }
 
-    /// Whether any sample may lie in `range`.
-    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
-        let open = TimeRange::new(self.open_start, self.appender.last_timestamp());
-        (self.appender.count() > 0 && open.overlaps(&range))
-            || self.sealed.iter().any(|c| c.range.overlaps(&range))
-            || self.out_of_order.as_ref().is_some_and(|b| b.iter().any(|s| range.contains(s.timestamp)))
+    fn data(&self, bytes: Bytes) -> ChunkData {
+        ChunkData { range: self.range, encoding: self.encoding, bytes }
     }
+}
 
-    /// All chunks that overlap `range`, as they are now.
-    pub(crate) fn chunks(&self, range: TimeRange, out: &mut Vec<ChunkData>) {
-        out.extend(self.sealed.iter().filter(|c| c.range.overlaps(&range)).map(Sealed::data));
-        if self.appender.count() > 0 {
-            let open = TimeRange::new(self.open_start, self.appender.last_timestamp());
-            if open.overlaps(&range) {
-                let bytes = Bytes::copy_from_slice(&self.open);
-                out.push(ChunkData { range: open, encoding: Encoding::Xor, bytes });
-            }
-        }
-        if let Some(buffer) = &self.out_of_order {
-            let start = buffer.partition_point(|s| s.timestamp < range.start);
-            let end = buffer.partition_point(|s| s.timestamp <= range.end);
-            out.extend(encode(&buffer[start.min(end)..end]));
-        }
-        out.sort_by_key(|c| (c.range.start, c.range.end));
-    }
-
-    /// Chunks, samples (of chunks: from their heads), time range and estimated bytes.
-    pub(crate) fn measure(&self) -> Measure {
-        let mut m = Measure { range: TimeRange::EMPTY, ..Measure::default() };
-        m.bytes = size_of::<Series>() + self.labels.as_bytes().len() + 16 + self.open.capacity();
-        m.bytes += self.sealed.capacity() * size_of::<Sealed>();
-        for chunk in &self.sealed {
-            m.chunks += 1;
-            m.samples += u64::from(xor::count(&chunk.bytes).unwrap_or(0));
-            m.bytes += chunk.bytes.len();
-            m.range = m.range.cover(&chunk.range);
-        }
-        if self.appender.count() > 0 {
-            m.chunks += 1;
-            m.samples += u64::from(self.appender.count());
-            m.range = m.range.cover(&TimeRange::new(self.open_start, self.appender.last_timestamp()));
-        }
-        if let Some(buffer) = &self.out_of_order {
-            m.samples += buffer.len() as u64;
-            m.bytes += buffer.capacity() * size_of::<Sample>() + size_of::<Vec<Sample>>();
-            if let (Some(first), Some(last)) = (buffer.first(), buffer.last()) {
-                m.range = m.range.cover(&TimeRange::new(first.timestamp, last.timestamp));
-            }
-        }
-        if let Some(cut) = &self.cut {
-            m.bytes += cut.capacity() * size_of::<Sealed>() + size_of::<Vec<Sealed>>();
-            m.bytes += cut.iter().map(|c| c.bytes.len()).sum::<usize>();
-        }
-        m
-    }
+/// A chunk whose bytes were copied into a buffer with others'.
+pub(crate) struct Copied {
+    pub range: TimeRange,
+    pub encoding: Encoding,
+    pub start: usize,
+    pub end: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -344,12 +665,6 @@ pub(crate) struct Measure {
 impl Default for Measure {
     fn default() -> Measure {
         Measure { chunks: 0, samples: 0, range: TimeRange::EMPTY, bytes: 0 }
-    }
-}
-
-impl Sealed {
-    fn data(&self) -> ChunkData {
-        ChunkData { range: self.range, encoding: Encoding::Xor, bytes: self.bytes.clone() }
     }
 }
 
@@ -379,8 +694,19 @@ mod tests {
     const BOUNDS: Bounds =
         Bounds { out_of_order_window: RANGE, future_tolerance: 600_000, max_sample_age: 24 * RANGE };
 
-    fn series() -> Series {
-        Series::new(Labels::empty(), 0, 0, 1)
+    struct One(Store);
+
+    fn series() -> One {
+        let mut store = Store::default();
+        let list = store.lists().alloc(4);
+        store.insert(0, 0, 1, list);
+        One(store)
+    }
+
+    impl One {
+        fn offer(&mut self, sample: Sample, judged_at: i64, bounds: &Bounds, range: i64) -> Verdict {
+            self.0.get_mut(0).unwrap().offer(sample, judged_at, bounds, range)
+        }
     }
 
     fn s(timestamp: i64, value: f64) -> Sample {
@@ -394,9 +720,9 @@ mod tests {
             let sample = s(RANGE - 150 * 1000 + i * 1000, i as f64);
             assert_eq!(series.offer(sample, RANGE, &BOUNDS, RANGE), Verdict::Stored);
         }
-        let mut chunks = Vec::new();
-        series.chunks(TimeRange::ALL, &mut chunks);
-        let counts: Vec<u16> = chunks.iter().map(|c| xor::count(&c.bytes).unwrap()).collect();
+        let (mut chunks, mut bytes) = (Vec::new(), Vec::new());
+        series.0.get(0).unwrap().chunks(TimeRange::ALL, &mut bytes, &mut chunks);
+        let counts: Vec<u16> = chunks.iter().map(|c| xor::count(&bytes[c.start..c.end]).unwrap()).collect();
         assert_eq!(counts, [120, 30, 120, 30]);
         assert_eq!(chunks[2].range.start, RANGE);
     }

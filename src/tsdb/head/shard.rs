@@ -1,13 +1,14 @@
 //! One shard: its series by hash and slot, and per tenant the postings and the windows that hold samples.
 
 use hashbrown::HashTable;
-use model::{Labels, TimeRange, Timestamp};
+use model::{TimeRange, Timestamp};
 use parking_lot::Mutex;
 use storage::SeriesHandle;
 
 use super::Bounds;
-use super::postings::Postings;
-use super::series::{Measure, NEVER, Series, window_start};
+use super::postings::{Postings, pairs_of};
+use super::series::{Hot, Measure, NEVER, Series, SeriesMut, Store, window_start};
+use super::slab::Slab;
 use crate::Error;
 use crate::payload::{self, Floats};
 use crate::tenants::Tenants;
@@ -40,8 +41,9 @@ pub(crate) struct Shard {
 #[derive(Default)]
 pub(crate) struct ShardState {
     table: HashTable<u32>,
-    series: Vec<Option<Box<Series>>>,
-    free: Vec<u32>,
+    pub series: Store,
+    /// Texts of label pairs, of all tenants.
+    pub texts: Slab,
     /// Tenants that have series here, by their index.
     tenants: Vec<Option<Box<ShardTenant>>>,
     /// Log number of the next new series.
@@ -159,31 +161,38 @@ impl Head {
         tenants: &Tenants,
         writer: &mut wal::CheckpointWriter,
     ) -> Result<(), Error> {
-        let mut record = Vec::new();
+        let (mut record, mut labels) = (Vec::new(), Vec::new());
         for shard in &self.shards {
             // First, so that a series made meanwhile is above it, and in the part of the log that is kept.
             let next_id = shard.state.lock().next_id;
             writer.put(payload::SHARD, &[&payload::shard(shard.index, next_id)])?;
             let mut from = 0;
             loop {
-                let mut run: Vec<(u32, u64, Timestamp, Labels)> = Vec::new();
-                {
+                let bite: Vec<(u32, u32)> = {
                     let state = shard.state.lock();
-                    let Some(rest) = state.series.get(from..).filter(|rest| !rest.is_empty()) else { break };
-                    for s in rest.iter().take(BITE).flatten() {
-                        run.push((s.tenant, s.id, s.newest, s.labels.clone()));
-                    }
-                }
-                for of_tenant in run.chunk_by(|a, b| a.0 == b.0) {
+                    let slots = bite(from, state.series.len());
+                    slots.clone().filter_map(|slot| Some((state.series.hot(slot)?.tenant, slot))).collect()
+                };
+                for of_tenant in bite.chunk_by(|a, b| a.0 == b.0) {
                     let Some(tenant) = tenants.by_index(of_tenant[0].0) else { continue };
                     record.clear();
                     payload::begin_series(&mut record, shard.index, &tenant.id);
-                    for (_, id, newest, labels) in of_tenant {
-                        payload::put_series(&mut record, *id, *newest, labels.as_bytes());
+                    let state = shard.state.lock();
+                    for (index, slot) in of_tenant {
+                        let Some(hot) = state.series.hot(*slot).filter(|hot| hot.tenant == *index) else {
+                            continue;
+                        };
+                        labels.clear();
+                        state.write_labels(*slot, &mut labels);
+                        payload::put_series(&mut record, hot.id, hot.newest, &labels);
                     }
+                    drop(state);
                     writer.put(payload::SERIES, &[&record])?;
                 }
                 from += BITE;
+                if from >= shard.state.lock().series.len() {
+                    break;
+                }
             }
         }
         Ok(())
@@ -196,9 +205,11 @@ impl Head {
             let mut from = 0;
             loop {
                 let state = shard.state.lock();
-                let Some(rest) = state.series.get(from..).filter(|rest| !rest.is_empty()) else { break };
-                for one in rest.iter().take(BITE).flatten() {
-                    let m = one.measure();
+                let slots = bite(from, state.series.len());
+                if slots.is_empty() {
+                    break;
+                }
+                for m in slots.filter_map(|slot| state.series.measure(slot)) {
                     series += 1;
                     sum.chunks += m.chunks;
                     sum.samples += m.samples;
@@ -211,6 +222,20 @@ impl Head {
         (series, sum)
     }
 
+    /// Bytes of memory by part, over all shards.
+    pub(crate) fn parts(&self) -> Vec<(&'static str, u64)> {
+        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        for shard in &self.shards {
+            for (part, bytes) in shard.state.lock().parts() {
+                match sums.iter_mut().find(|(name, _)| *name == part) {
+                    Some((_, sum)) => *sum += bytes as u64,
+                    None => sums.push((part, bytes as u64)),
+                }
+            }
+        }
+        sums
+    }
+
     /// Removes series without samples that nobody has written to since `before`; returns how many.
     pub(crate) fn forget_idle(&self, before: Timestamp, tenants: &Tenants) -> usize {
         let mut forgotten = 0;
@@ -218,24 +243,31 @@ impl Head {
             let mut from = 0;
             loop {
                 let mut state = shard.state.lock();
-                let Some(rest) = state.series.get(from..).filter(|rest| !rest.is_empty()) else { break };
-                let idle: Vec<u32> = (from as u32..)
-                    .zip(rest.iter().take(BITE))
-                    .filter(|(_, s)| s.as_ref().is_some_and(|s| s.is_empty() && s.newest < before))
-                    .map(|(slot, _)| slot)
-                    .collect();
-                for slot in idle {
-                    if let Some(tenant) = state.remove(slot).and_then(|index| tenants.by_index(index)) {
-                        tenant.forget_series();
+                let slots = bite(from, state.series.len());
+                if slots.is_empty() {
+                    break;
+                }
+                let is_idle = |slot: &u32| {
+                    state.series.get(*slot).is_some_and(|s| s.is_empty() && s.hot.newest < before)
+                };
+                let idle: Vec<u32> = slots.filter(is_idle).collect();
+                for (index, n) in state.remove(&idle) {
+                    if let Some(tenant) = tenants.by_index(index) {
+                        tenant.forget_series(n as u64);
                         tenant.report_series();
-                        forgotten += 1;
                     }
+                    forgotten += n;
                 }
                 from += BITE;
             }
         }
         forgotten
     }
+}
+
+/// Slots visited under one hold of a shard's lock, from `from` on, of `len`.
+pub(crate) fn bite(from: usize, len: usize) -> std::ops::Range<u32> {
+    from.min(len) as u32..(from + BITE).min(len) as u32
 }
 
 /// Adds a window to a list that has each start once.
@@ -252,16 +284,26 @@ pub(crate) fn merge_window(windows: &mut Vec<Window>, window: Window) {
 
 impl ShardState {
     pub(crate) fn find(&self, tenant: u32, labels: &[u8], hash: u64) -> Option<u32> {
-        let equal = |slot: &u32| {
-            self.get(*slot)
-                .is_some_and(|s| s.hash == hash && s.tenant == tenant && s.labels.as_bytes() == labels)
-        };
-        self.table.find(hash, equal).copied()
+        self.table.find(hash, |slot| self.is(*slot, tenant, labels, hash)).copied()
     }
 
     /// Whether a slot holds this series.
     pub(crate) fn is(&self, slot: u32, tenant: u32, labels: &[u8], hash: u64) -> bool {
-        self.get(slot).is_some_and(|s| s.hash == hash && s.tenant == tenant && s.labels.as_bytes() == labels)
+        let of_tenant = |hot: &&Hot| hot.hash == hash && hot.tenant == tenant;
+        self.series.hot(slot).filter(of_tenant).is_some() && self.has_labels(slot, tenant, labels)
+    }
+
+    fn has_labels(&self, slot: u32, tenant: u32, labels: &[u8]) -> bool {
+        let (Some(list), Some(tenant)) = (self.series.list(slot), self.tenant(tenant)) else { return false };
+        tenant.postings.is(list, &self.texts, labels)
+    }
+
+    /// Adds the canonical label bytes of a slot's series to `out`.
+    pub(crate) fn write_labels(&self, slot: u32, out: &mut Vec<u8>) {
+        let Some(hot) = self.series.hot(slot) else { return };
+        if let (Some(list), Some(tenant)) = (self.series.list(slot), self.tenant(hot.tenant)) {
+            tenant.postings.write_labels(list, &self.texts, out);
+        }
     }
 
     /// Whether a handle still finds the series that it was given for. Numbers of a shard's series are never
@@ -269,21 +311,23 @@ impl ShardState {
     /// its former self, and then the hash would still have to be the same.
     #[inline]
     pub(crate) fn holds(&self, handle: SeriesHandle, tenant: u32, hash: u64) -> bool {
-        self.get(handle.index)
+        self.series
+            .hot(handle.index)
             .is_some_and(|s| s.id as u32 == handle.generation && s.hash == hash && s.tenant == tenant)
     }
 
     /// The handle of a slot's series.
     pub(crate) fn handle(&self, slot: u32) -> Option<SeriesHandle> {
-        self.get(slot).map(|s| SeriesHandle { index: slot, generation: s.id as u32 })
+        self.series.hot(slot).map(|s| SeriesHandle { index: slot, generation: s.id as u32 })
     }
 
-    pub(crate) fn get(&self, slot: u32) -> Option<&Series> {
-        self.series.get(slot as usize)?.as_deref()
+    pub(crate) fn get(&self, slot: u32) -> Option<Series<'_>> {
+        self.series.get(slot)
     }
 
-    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut Series> {
-        self.series.get_mut(slot as usize)?.as_deref_mut()
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<SeriesMut<'_>> {
+        self.series.get_mut(slot)
     }
 
     pub(crate) fn tenant(&self, index: u32) -> Option<&ShardTenant> {
@@ -302,35 +346,66 @@ impl ShardState {
         self.tenants[index].get_or_insert_default()
     }
 
-    /// Adds a series; the caller has made sure that it is not there.
-    pub(crate) fn insert(&mut self, tenant: u32, labels: Labels, hash: u64, id: u64) -> u32 {
-        let slot = self.free.pop().unwrap_or(self.series.len() as u32);
-        self.tenant_mut(tenant).postings.add(slot, &labels);
-        let series = Some(Box::new(Series::new(labels, tenant, hash, id)));
-        match self.series.get_mut(slot as usize) {
-            Some(place) => *place = series,
-            None => self.series.push(series),
-        }
+    /// Adds a series by canonical label bytes; the caller has made sure that it is not there.
+    pub(crate) fn insert(&mut self, tenant: u32, labels: &[u8], hash: u64, id: u64) -> u32 {
+        let slot = self.series.next_slot();
+        self.tenant_mut(tenant);
+        let list = match self.tenants.get_mut(tenant as usize) {
+            Some(Some(tenant)) => tenant.postings.add(slot, labels, &mut self.texts, self.series.lists()),
+            _ => return slot,
+        };
+        self.series.insert(tenant, hash, id, list);
         let all = &self.series;
-        let hasher = |slot: &u32| all[*slot as usize].as_ref().map_or(0, |s| s.hash);
-        self.table.insert_unique(hash, slot, hasher);
+        self.table.insert_unique(hash, slot, |slot| all.hot(*slot).map_or(0, |s| s.hash));
         slot
     }
 
-    /// Removes a series and returns its tenant.
-    pub(crate) fn remove(&mut self, slot: u32) -> Option<u32> {
-        let series = self.series.get_mut(slot as usize)?.take()?;
-        if let Ok(entry) = self.table.find_entry(series.hash, |s| *s == slot) {
-            entry.remove();
+    /// Removes series, ascending; returns how many of which tenants.
+    pub(crate) fn remove(&mut self, slots: &[u32]) -> Vec<(u32, usize)> {
+        let mut gone: Vec<(u32, u32, Vec<u32>)> = Vec::with_capacity(slots.len());
+        for &slot in slots {
+            let (Some(hot), Some(list)) = (self.series.hot(slot), self.series.list(slot)) else { continue };
+            gone.push((hot.tenant, slot, pairs_of(list).collect()));
+            if let Ok(entry) = self.table.find_entry(hot.hash, |s| *s == slot) {
+                entry.remove();
+            }
+            self.series.remove(slot);
         }
-        self.free.push(slot);
-        if let Some(Some(tenant)) = self.tenants.get_mut(series.tenant as usize) {
-            tenant.postings.remove(slot, &series.labels);
+        gone.sort_by_key(|(tenant, slot, _)| (*tenant, *slot));
+        let mut counts = Vec::new();
+        for of_tenant in gone.chunk_by_mut(|a, b| a.0 == b.0) {
+            let index = of_tenant[0].0;
+            counts.push((index, of_tenant.len()));
+            let Some(Some(tenant)) = self.tenants.get_mut(index as usize) else { continue };
+            let with_pairs: Vec<(u32, Vec<u32>)> =
+                of_tenant.iter_mut().map(|(_, slot, pairs)| (*slot, std::mem::take(pairs))).collect();
+            tenant.postings.remove(&with_pairs, &mut self.texts);
             if tenant.postings.all.is_empty() && tenant.windows.is_empty() {
-                self.tenants[series.tenant as usize] = None;
+                self.tenants[index as usize] = None;
             }
         }
-        Some(series.tenant)
+        counts
+    }
+
+    /// Bytes of memory by part.
+    fn parts(&self) -> Vec<(&'static str, usize)> {
+        let mut parts = self.series.parts().to_vec();
+        let texts = self.texts.bytes();
+        let (mut pairs, mut slots) = (0, 0);
+        for tenant in self.tenants.iter().flatten() {
+            let (a, b) = tenant.postings.bytes();
+            pairs += a + size_of::<ShardTenant>();
+            slots += b;
+        }
+        parts.extend([
+            ("table", self.table.capacity() / 7 * 8 * 5),
+            ("label texts", texts.1),
+            ("label texts, idle", texts.0 - texts.1),
+            ("label pairs", pairs + self.tenants.capacity() * 8),
+            ("postings", slots),
+            ("record buffers", self.floats.capacity() + self.new_series.capacity()),
+        ]);
+        parts
     }
 
     /// Notes that a tenant has a sample at `t`. `position`: no earlier record holds it.
@@ -368,18 +443,22 @@ impl ShardState {
 
     /// Lets a few series from slot `from` on forget what was cut of them before `edge`; whether there were any.
     pub(crate) fn forget_cut(&mut self, from: usize, edge: Timestamp) -> bool {
-        let Some(rest) = self.series.get_mut(from..).filter(|rest| !rest.is_empty()) else { return false };
-        rest.iter_mut().take(BITE).flatten().for_each(|series| series.forget_cut(edge));
-        true
+        let slots = bite(from, self.series.len());
+        for slot in slots.clone() {
+            if let Some(mut series) = self.series.get_mut(slot) {
+                series.forget_cut(edge);
+            }
+        }
+        !slots.is_empty()
     }
 
     /// Raises the newest times of series to what a checkpoint knew of them.
     pub(crate) fn raise_newest(&mut self, known: &[(u32, Timestamp)]) {
         for &(slot, newest) in known {
             if newest != NEVER
-                && let Some(series) = self.get_mut(slot)
+                && let Some(mut series) = self.get_mut(slot)
             {
-                series.newest = series.newest.max(newest);
+                series.raise_newest(newest);
             }
         }
     }
