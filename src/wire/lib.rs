@@ -5,7 +5,9 @@
 //! socket and knows no role; what a sample's fate is, and who may send it, is decided elsewhere.
 
 mod error;
+pub mod otlp;
 pub mod remote_write;
+mod walk;
 
 pub use error::WireError;
 

@@ -7,8 +7,8 @@ use model::{Sample, Timestamp};
 
 use super::Limits;
 use super::extras::{self, Exemplar, HistogramSample, Metadata, Subject};
-use super::walk::Walk;
 use crate::WireError;
+use crate::walk::Walk;
 
 /// Name and value of one label, as byte ranges of the decompressed body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,9 +10,9 @@
 use model::{Sample, Timestamp};
 
 use super::columns::{DecodedV1, LabelPair, Series, SeriesFault};
-use super::walk::{Walk, Wire};
 use super::{Limits, columns, extras};
 use crate::WireError;
+use crate::walk::{Walk, Wire};
 
 pub(super) const LABEL_KEY: u8 = 1 << 3 | 2;
 const NAME_KEY: u8 = 1 << 3 | 2;

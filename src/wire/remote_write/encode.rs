@@ -124,7 +124,7 @@ fn put_doubles(field: u32, values: &[f64], out: &mut Vec<u8>) {
     }
 }
 
-fn put_number(field: u32, value: u64, out: &mut Vec<u8>) {
+pub(crate) fn put_number(field: u32, value: u64, out: &mut Vec<u8>) {
     put_varint(u64::from(field << 3), out);
     put_varint(value, out);
 }

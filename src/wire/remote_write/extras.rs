@@ -9,8 +9,8 @@ use model::histogram::{FloatHistogram, Histogram, Native, ResetHint, Span};
 use model::{InvalidHistogram, Timestamp};
 
 use super::columns::{LabelPair, SeriesFault};
-use super::walk::{Walk, Wire};
 use crate::WireError;
+use crate::walk::{Walk, Wire};
 
 /// Most of each kind in one request: a message of two bytes must not cost a hundred of memory without end.
 pub(super) const MAX_HISTOGRAMS: usize = 1 << 17;

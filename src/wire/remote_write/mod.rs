@@ -6,16 +6,17 @@
 mod columns;
 mod decode;
 mod encode;
+mod encode_v2;
 mod extras;
 mod peer;
 mod snappy;
 mod stream;
 mod v2;
-mod walk;
 
 pub use columns::{DecodedV1, LabelFault, LabelPair, Series, SeriesFault};
 pub use decode::decode_v1;
 pub use encode::{compress, encode_v1, put_histogram};
+pub use encode_v2::RequestV2;
 pub use extras::{Exemplar, HistogramSample, Metadata};
 pub use peer::{PeerEncoder, PeerWrite, decode_peer};
 pub use snappy::decompress;

@@ -9,10 +9,10 @@ use prost::Message;
 use super::columns::DecodedV1;
 use super::decode::push_series;
 use super::encode::{put_bytes, put_double, put_histogram, put_sample_fields, put_samples, put_varint};
-use super::walk::{Walk, Wire};
 use super::{Limits, Series};
 use crate::WireError;
 use crate::pb::tributary::v1::WriteContext;
+use crate::walk::{Walk, Wire};
 
 /// Field number of our own messages inside Thanos's.
 const OURS: u32 = 1000;

@@ -15,9 +15,9 @@ use model::Sample;
 
 use super::columns::{DecodedV1, LabelFault, Series};
 use super::decode::{LABEL_KEY, push_series, sample, usual_label};
-use super::walk::{Walk, Wire};
 use super::{Limits, columns, extras};
 use crate::WireError;
+use crate::walk::{Walk, Wire};
 
 /// A place among the series of a decompressed body.
 pub struct RequestWalk<'a> {

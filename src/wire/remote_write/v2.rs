@@ -8,9 +8,9 @@ use model::Timestamp;
 
 use super::columns::{DecodedV1, LabelPair, Series, SeriesFault};
 use super::extras::{self, Exemplar, ExemplarLabels, Metadata, Subject, varints};
-use super::walk::{Walk, Wire};
 use super::{Limits, columns};
 use crate::WireError;
+use crate::walk::{Walk, Wire};
 
 /// Symbols of one request; a sender that batches ten thousand series needs a tenth of it.
 const MAX_SYMBOLS: usize = 1 << 20;
