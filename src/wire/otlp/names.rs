@@ -231,11 +231,14 @@ pub fn label(name: &str, translation: Translation) -> Option<Cow<'_, str>> {
         out.push(c);
         last = Some(c);
     }
+    // Underscores alone say nothing.
+    if out.bytes().all(|b| b == b'_') {
+        return None;
+    }
     if out.starts_with('_') && !out.starts_with("__") {
         out.insert_str(0, "key");
     }
-    // All underscores say nothing and would be an internal name.
-    (out.bytes().any(|b| b != b'_')).then_some(Cow::Owned(out))
+    Some(Cow::Owned(out))
 }
 
 #[cfg(test)]
