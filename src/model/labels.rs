@@ -380,6 +380,12 @@ impl LabelsBuilder {
         Some(&self.text[span.1 as usize..span.2 as usize])
     }
 
+    /// All labels as they stand, in no order.
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        let text = |s: u32, e: u32| self.text[s as usize..e as usize].to_owned();
+        self.spans.iter().map(|&(s, m, e)| (text(s, m), text(m, e))).collect()
+    }
+
     pub fn clear(&mut self) {
         self.text.clear();
         self.spans.clear();
