@@ -29,5 +29,5 @@ pub use problem::{ErrorType, Problem};
 pub use readiness::Readiness;
 pub use server::{Server, ServerSettings};
 pub use v1::rfc3339;
-pub use v1::{ApiSettings, ApiState, Queryable, ReadParams, router};
-pub use v1::{HeadFigures, HeadPage, Heads, TSDB_PATH, tsdb_router};
+pub use v1::{ApiSettings, ApiState, Facts, NoFacts, Queryable, ReadParams, Told, router};
+pub use v1::{Counts, HeadFigures, HeadPage, Heads, TSDB_PATH, tsdb_router};

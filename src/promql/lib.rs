@@ -19,6 +19,6 @@ mod value;
 
 pub use engine::{Engine, InstantRequest, RangeRequest};
 pub use error::{Class, Error};
-pub use parse::{Expr, ParseError, parse, parse_selector};
+pub use parse::{Expr, ParseError, parse, parse_selector, selectors};
 pub use settings::EngineSettings;
 pub use value::{Point, QueryResult, Series, Stats, Value, VectorSample};

@@ -28,8 +28,41 @@ pub struct Advertised {
     pub tsdb_infos: Vec<TsdbInfo>,
     /// Set by our receivers; Thanos's queriers do not see it.
     pub node: Option<NodeInfo>,
+    /// What else can be asked for.
+    pub apis: Apis,
     /// Until then StoreAPI calls answer Unavailable and Info names no store.
     pub ready: bool,
+}
+
+/// The services of a node beside the StoreAPI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Apis {
+    pub rules: bool,
+    pub targets: bool,
+    pub metadata: bool,
+    /// Times of which it may have exemplars.
+    pub exemplars: Option<TimeRange>,
+    pub query: bool,
+    /// Statistics of its head.
+    pub status: bool,
+}
+
+impl Apis {
+    /// What either has.
+    pub fn or(self, other: Apis) -> Apis {
+        let exemplars = match (self.exemplars, other.exemplars) {
+            (Some(a), Some(b)) => Some(a.cover(&b)),
+            (a, b) => a.or(b),
+        };
+        Apis {
+            rules: self.rules || other.rules,
+            targets: self.targets || other.targets,
+            metadata: self.metadata || other.metadata,
+            exemplars,
+            query: self.query || other.query,
+            status: self.status || other.status,
+        }
+    }
 }
 
 /// Times and labels of one database behind a store.
@@ -69,6 +102,7 @@ pub struct PeerInfo {
     pub store: Option<PeerStore>,
     /// None where the peer is not one of ours.
     pub node: Option<NodeInfo>,
+    pub apis: Apis,
 }
 
 /// A peer's StoreAPI.
@@ -101,7 +135,15 @@ impl Advertised {
             component_type: self.component.to_owned(),
             store: self.ready.then_some(store),
             tributary: self.node.as_ref().map(NodeInfo::to_pb),
-            ..Default::default()
+            rules: self.apis.rules.then(Default::default),
+            metric_metadata: self.apis.metadata.then(Default::default),
+            targets: self.apis.targets.then(Default::default),
+            exemplars: self
+                .apis
+                .exemplars
+                .map(|range| info::ExemplarsInfo { min_time: range.start, max_time: range.end }),
+            query: self.apis.query.then(Default::default),
+            status: self.apis.status.then(Default::default),
         }
     }
 }
@@ -157,7 +199,16 @@ impl PeerInfo {
                 })
             }
         };
+        let apis = Apis {
+            rules: pb.rules.is_some(),
+            targets: pb.targets.is_some(),
+            metadata: pb.metric_metadata.is_some(),
+            exemplars: pb.exemplars.map(|e| TimeRange::new(e.min_time, e.max_time)),
+            query: pb.query.is_some(),
+            status: pb.status.is_some(),
+        };
         Ok(PeerInfo {
+            apis,
             component: pb.component_type,
             label_sets: pb.label_sets.iter().map(labels).collect::<Result<_, _>>()?,
             store,

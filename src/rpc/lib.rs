@@ -7,8 +7,10 @@
 //! live, who owns them, or how many copies are enough.
 
 mod advertised;
+mod call;
 mod channel;
 mod convert;
+pub mod facts;
 mod health;
 mod metrics;
 mod serve;
@@ -16,12 +18,15 @@ mod status;
 pub mod store;
 pub mod write;
 
-pub use advertised::{Advertised, NodeInfo, PeerInfo, PeerStore, TsdbInfo, component};
+pub use advertised::{Advertised, Apis, NodeInfo, PeerInfo, PeerStore, TsdbInfo, component};
 pub use channel::ClientOptions;
+pub use facts::{FactServer, Subject, Tell, Told};
 pub use health::Health;
 pub use serve::{ServeOptions, Services, serve};
 pub use status::{TENANT_METADATA, error_from_status, status_from_error};
-pub use store::{StoreBackend, StoreClient, StoreOptions, StoreServer, StoreView};
+pub use store::{
+    PeerSeries, PeerSet, StoreBackend, StoreClient, StoreOptions, StoreServer, StoreView, Waited, Watch,
+};
 pub use write::{
     TenantGroup, WriteBackend, WriteCall, WriteClient, WriteClientOptions, WriteError, WriteFault,
     WriteRequest, WriteServer, WriteShape,

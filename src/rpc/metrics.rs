@@ -20,6 +20,13 @@ pub(crate) struct Method {
     kind: &'static str,
 }
 
+impl Method {
+    /// Whether the answer is a stream, which has ended only when it was read to its end.
+    pub(crate) fn streams(self) -> bool {
+        self.kind == "server_stream"
+    }
+}
+
 const fn unary(service: &'static str, method: &'static str) -> Method {
     Method { service, method, kind: "unary" }
 }
@@ -33,14 +40,26 @@ pub(crate) const LABEL_NAMES: Method = unary("thanos.Store", "LabelNames");
 pub(crate) const LABEL_VALUES: Method = unary("thanos.Store", "LabelValues");
 pub(crate) const INFO: Method = unary("thanos.info.Info", "Info");
 pub(crate) const REMOTE_WRITE: Method = unary("thanos.WriteableStore", "RemoteWrite");
+pub(crate) const RULES: Method = stream("thanos.Rules", "Rules");
+pub(crate) const TARGETS: Method = stream("thanos.Targets", "Targets");
+pub(crate) const EXEMPLARS: Method = stream("thanos.Exemplars", "Exemplars");
+pub(crate) const STATISTICS: Method = stream("thanos.Status", "TSDBStatistics");
+pub(crate) const QUERY: Method = stream("thanos.Query", "Query");
+pub(crate) const QUERY_RANGE: Method = stream("thanos.Query", "QueryRange");
 const OTHER: Method = unary("unknown", "unknown");
 
-const KNOWN: [Method; 7] = [
+const KNOWN: [Method; 13] = [
     SERIES,
     LABEL_NAMES,
     LABEL_VALUES,
     INFO,
     REMOTE_WRITE,
+    RULES,
+    TARGETS,
+    EXEMPLARS,
+    STATISTICS,
+    QUERY,
+    QUERY_RANGE,
     unary("grpc.health.v1.Health", "Check"),
     stream("grpc.health.v1.Health", "Watch"),
 ];

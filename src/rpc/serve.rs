@@ -8,10 +8,15 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use wire::pb::thanos::exemplars_server::ExemplarsServer;
 use wire::pb::thanos::info::info_server::InfoServer;
+use wire::pb::thanos::rules_server::RulesServer;
+use wire::pb::thanos::status_server::StatusServer;
 use wire::pb::thanos::store_server::StoreServer as PbStoreServer;
+use wire::pb::thanos::targets_server::TargetsServer;
 
 use crate::channel::MAX_MESSAGE;
+use crate::facts::{Exemplars, FactServer, Rules, Statistics, Targets};
 use crate::metrics::CountCalls;
 use crate::{Health, StoreServer, WriteServer};
 
@@ -33,6 +38,30 @@ impl Services {
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         Services { routes: self.routes.add_service(series).add_service(InfoServer::new(store)) }
+    }
+
+    /// Rule groups.
+    pub fn rules(self, rules: FactServer<Rules>) -> Services {
+        let service = RulesServer::new(rules).max_encoding_message_size(MAX_MESSAGE);
+        Services { routes: self.routes.add_service(service) }
+    }
+
+    /// Scrape targets.
+    pub fn targets(self, targets: FactServer<Targets>) -> Services {
+        let service = TargetsServer::new(targets).max_encoding_message_size(MAX_MESSAGE);
+        Services { routes: self.routes.add_service(service) }
+    }
+
+    /// Exemplars.
+    pub fn exemplars(self, exemplars: FactServer<Exemplars>) -> Services {
+        let service = ExemplarsServer::new(exemplars).max_encoding_message_size(MAX_MESSAGE);
+        Services { routes: self.routes.add_service(service) }
+    }
+
+    /// Figures of the head.
+    pub fn statistics(self, statistics: FactServer<Statistics>) -> Services {
+        let service = StatusServer::new(statistics).max_encoding_message_size(MAX_MESSAGE);
+        Services { routes: self.routes.add_service(service) }
     }
 
     /// Takes writes from peers.

@@ -111,6 +111,10 @@ pub const HELP: &[(&str, &str)] = &[
         "tributary_identity_turned_away_total",
         "Series not remembered because there was no room; they are parsed every time.",
     ),
+    (
+        "tributary_query_stragglers_total",
+        "Silent endpoints that answers, whole without them, did not wait for.",
+    ),
     ("tributary_receive_admission_refused_total", "Writes not let in, by reason."),
     (
         "tributary_receive_cut_failures_total",

@@ -4,16 +4,21 @@
 //! ([`Queryable`]); the engine evaluates over it on a [`QueryPool`]. The routes do not know whether series come
 //! from this process or from many.
 
+mod exemplars;
+mod facts;
 mod federate;
 mod openapi;
 mod query;
 mod read;
 mod result;
+mod rules;
 mod series;
 mod status;
+mod targets;
 mod tree;
 mod tsdb;
 
+pub use facts::{Facts, NoFacts, Told};
 pub use status::rfc3339;
 pub use tsdb::{Counts, HeadFigures, HeadPage, Heads, TSDB_PATH, tsdb_router};
 
@@ -52,6 +57,11 @@ pub struct ReadParams {
 pub trait Queryable: Send + Sync {
     /// What answers a request with these parameters. Cheap: nothing is asked yet.
     fn select_for(&self, params: &ReadParams) -> Result<Arc<dyn Select>, Problem>;
+
+    /// Who knows rules, targets and exemplars; asked once.
+    fn facts(&self) -> Arc<dyn Facts> {
+        Arc::new(NoFacts)
+    }
 
     /// Whether an answer may be incomplete where the request does not say.
     fn partial_response_default(&self) -> bool {
@@ -97,6 +107,9 @@ impl Default for ApiSettings {
     }
 }
 
+/// Requests for rules, targets and exemplars that are worked on at once.
+const ASIDE: usize = 8;
+
 /// Everything the routes need. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
@@ -105,8 +118,11 @@ pub struct ApiState {
 
 struct Inner {
     queryable: Arc<dyn Queryable>,
+    facts: Arc<dyn Facts>,
     engine: promql::Engine,
     pool: QueryPool,
+    /// For what is no query.
+    aside: QueryPool,
     readiness: Readiness,
     world: World,
     settings: ApiSettings,
@@ -125,7 +141,10 @@ impl ApiState {
     ) -> ApiState {
         let memory = Budget::new("--query.max-memory-total", settings.max_memory_total);
         let started_ms = world.clock.now_ms();
-        let inner = Inner { queryable, engine, pool, readiness, world, settings, memory, started_ms };
+        let facts = queryable.facts();
+        let aside = QueryPool::aside(ASIDE, world.clone());
+        let inner =
+            Inner { queryable, facts, engine, pool, aside, readiness, world, settings, memory, started_ms };
         ApiState { inner: Arc::new(inner) }
     }
 
@@ -233,7 +252,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
     vec![
         ("/api/v1/query", asked(get(query::instant).post(query::instant))),
         ("/api/v1/query_range", asked(get(query::range).post(query::range))),
-        ("/api/v1/query_exemplars", asked(get(query::exemplars).post(query::exemplars))),
+        ("/api/v1/query_exemplars", asked(get(exemplars::exemplars).post(exemplars::exemplars))),
         ("/api/v1/format_query", asked(get(query::format).post(query::format))),
         ("/api/v1/parse_query", asked(get(query::tree).post(query::tree))),
         ("/api/v1/series", asked(get(series::series).post(series::series))),
@@ -243,11 +262,11 @@ fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/federate", get(federate::federate)),
         ("/api/v1/metadata", asked(get(status::metadata))),
         ("/api/v1/targets/metadata", asked(get(status::empty_list))),
-        ("/api/v1/targets", asked(get(status::targets))),
-        ("/api/v1/scrape_pools", asked(get(status::scrape_pools))),
+        ("/api/v1/targets", asked(get(targets::targets))),
+        ("/api/v1/scrape_pools", asked(get(targets::scrape_pools))),
         ("/api/v1/alertmanagers", asked(get(status::alertmanagers))),
-        ("/api/v1/rules", asked(get(status::rules))),
-        ("/api/v1/alerts", asked(get(status::alerts))),
+        ("/api/v1/rules", asked(get(rules::rules))),
+        ("/api/v1/alerts", asked(get(rules::alerts))),
         ("/api/v1/notifications", asked(get(status::empty_list))),
         ("/api/v1/status/buildinfo", asked(get(status::buildinfo))),
         ("/api/v1/status/runtimeinfo", asked(get(status::runtimeinfo))),

@@ -1,4 +1,4 @@
-//! `query`, `query_range` and `query_exemplars`: parameters in Prometheus's order, then one evaluation.
+//! `query` and `query_range`: parameters in Prometheus's order, then one evaluation.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -178,19 +178,6 @@ fn problem(api: &ApiState, error: promql::Error, cancel: &Cancel) -> Problem {
             Problem::of_query(error.kind, error.message, cancel, api.inner.pool.now())
         }
     }
-}
-
-/// Exemplars are not kept by this version: every well-formed question has the empty answer, by which clients
-/// tell a server without exemplars from one without the endpoint.
-pub(super) async fn exemplars(State(api): State<ApiState>, params: Params) -> Result<Response, Problem> {
-    api.ready()?;
-    let start = params.optional_time("start")?.unwrap_or(i64::MIN);
-    let end = params.optional_time("end")?.unwrap_or(i64::MAX);
-    if end < start {
-        return Err(Problem::bad_data("end timestamp must not be before start timestamp"));
-    }
-    promql::parse(params.get("query")).map_err(|why| Problem::parameter("query", why))?;
-    Ok(Reply::new(Written(b"[]".to_vec()), Notes::default()).into_response())
 }
 
 /// The query as the parser understood it, in one line.

@@ -37,28 +37,8 @@ pub(super) async fn metadata(params: Params) -> Result<Response, Problem> {
     Ok(reply(json!({})))
 }
 
-pub(super) async fn targets() -> Response {
-    reply(json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {}}))
-}
-
-pub(super) async fn scrape_pools() -> Response {
-    reply(json!({"scrapePools": []}))
-}
-
 pub(super) async fn alertmanagers() -> Response {
     reply(json!({"activeAlertmanagers": [], "droppedAlertmanagers": []}))
-}
-
-pub(super) async fn rules(params: Params) -> Result<Response, Problem> {
-    let kind = params.get("type").to_ascii_lowercase();
-    if !["", "alert", "record", "all"].contains(&kind.as_str()) {
-        return Err(Problem::parameter("type", format!("not supported value {kind:?}")));
-    }
-    Ok(reply(json!({"groups": []})))
-}
-
-pub(super) async fn alerts() -> Response {
-    reply(json!({"alerts": []}))
 }
 
 pub(super) async fn buildinfo() -> Response {

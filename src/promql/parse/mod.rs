@@ -14,11 +14,13 @@ mod expr;
 pub mod functions;
 mod lex;
 mod selector;
+mod selectors;
 mod unquote;
 
 pub use ast::*;
 pub use error::{ParseError, line_column};
 use model::Matcher;
+pub use selectors::selectors;
 
 use crate::room::with_room;
 pub(crate) use unquote::unquote;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::Readiness;
 use model::{Labels, Matcher, TimeRange};
-use rpc::{Advertised, StoreBackend, StoreView, component};
+use rpc::{Advertised, Apis, StoreBackend, StoreView, component};
 use runtime::World;
 
 use crate::endpoints::Endpoints;
@@ -30,8 +30,11 @@ impl StoreBackend for Backend {
         }
         let shown = |labels: &Labels| labels.filter(|name| !own.iter().any(|o| o == name));
         let mut any_unlabelled = false;
+        // Asked by queriers above, who would else not ask at all what somebody behind us may tell.
+        let mut apis = Apis { rules: true, targets: true, query: true, status: true, ..Apis::default() };
         for state in states.iter().filter(|state| state.missing().is_none()) {
             let Some(info) = &state.info else { continue };
+            apis = apis.or(info.apis);
             let Some(store) = &info.store else { continue };
             range = range.cover(&store.range);
             any_unlabelled |= info.label_sets.is_empty();
@@ -52,6 +55,7 @@ impl StoreBackend for Backend {
             range,
             tsdb_infos,
             node: None,
+            apis,
             ready: self.readiness.is_ready(),
         }
     }

@@ -139,6 +139,9 @@ pub struct EndpointOptions {
     pub files_interval: Duration,
     pub response_timeout: Option<Duration>,
     pub unhealthy_timeout: Duration,
+    /// How long a silent endpoint is waited for while the others have a complete answer; zero means until it
+    /// answers or fails.
+    pub straggler_delay: Duration,
 }
 
 /// All endpoints. Queries read [`Endpoints::list`]; [`Endpoints::run`] keeps it.
@@ -439,7 +442,13 @@ mod tests {
             ready: true,
             ..NodeInfo::default()
         };
-        PeerInfo { component: "receive".into(), label_sets: vec![labels], store: None, node: Some(node) }
+        PeerInfo {
+            component: "receive".into(),
+            label_sets: vec![labels],
+            store: None,
+            node: Some(node),
+            apis: Default::default(),
+        }
     }
 
     #[test]

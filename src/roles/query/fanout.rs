@@ -9,16 +9,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::{Kind, Matcher, TimeRange};
-use parking_lot::Mutex;
+use rpc::PeerSeries;
 use runtime::World;
 use storage::{
-    Context, Error, LabelRequest, Listed, Merge, Notes, PartialResponse, Select, SelectRequest, SeriesEntry,
-    SeriesSet,
+    Context, Error, LabelRequest, Listed, Merge, Notes, PartialResponse, Select, SelectRequest, SeriesSet,
 };
 
 use crate::complete::{Judgement, Needed, Seat, Tolerance, judge};
 use crate::dedup::Pairs;
 use crate::endpoints::{Endpoint, Endpoints};
+use crate::outcome::{Guarded, Judged, Outcome, gather};
 use crate::{penalty, prune};
 
 /// What one request wants of the fan-out.
@@ -108,12 +108,8 @@ impl Fanout {
     }
 
     fn outcome(&self, needed: Vec<Needed>, context: &Context) -> Arc<Outcome> {
-        Arc::new(Outcome {
-            needed: Mutex::new(needed),
-            tolerance: self.tolerance(context),
-            context: context.clone(),
-            world: self.world.clone(),
-        })
+        let patience = self.endpoints.options().straggler_delay;
+        Outcome::new(needed, self.tolerance(context), context, &self.world, patience)
     }
 
     /// Asks every source on a thread of its own and gathers what they list.
@@ -128,28 +124,17 @@ impl Fanout {
         let Plan { sources, needed, removed } = self.plan(request.range, &request.matchers, context)?;
         let seats: Vec<Seat> = sources.iter().map(|(_, at)| needed[*at].seat).collect();
         let outcome = self.outcome(needed, context);
-        let (ask, request) = (&ask, &request);
-        let answers: Vec<Result<Listed, Error>> = std::thread::scope(|scope| {
-            let running: Vec<_> = sources
-                .iter()
-                .zip(seats)
-                .map(|((endpoint, _), seat)| {
-                    let context = self.context_for(seat, context);
-                    scope.spawn(move || ask(&endpoint.client, request, &context))
-                })
-                .collect();
-            let failed = |_| Err(Error::new(Kind::Internal, "asking an endpoint ended abnormally"));
-            running.into_iter().map(|thread| thread.join().unwrap_or_else(failed)).collect()
-        });
+        let sources: Vec<(Arc<Endpoint>, usize, Context)> = sources
+            .into_iter()
+            .zip(seats)
+            .map(|((endpoint, at), seat)| (endpoint, at, self.context_for(seat, context)))
+            .collect();
+        let answers =
+            gather(&sources, &outcome, |endpoint, context| ask(&endpoint.client, &request, context))?;
         let (mut union, mut notes) = (BTreeSet::new(), Notes::default());
-        for ((_, at), answer) in sources.iter().zip(answers) {
-            match answer {
-                Ok(listed) => {
-                    union.extend(listed.values);
-                    notes.absorb(listed.notes);
-                }
-                Err(error) => outcome.failed(*at, error)?,
-            }
+        for listed in answers {
+            union.extend(listed.values);
+            notes.absorb(listed.notes);
         }
         outcome.finish(&mut notes)?;
         Ok((union, notes, removed))
@@ -213,7 +198,7 @@ impl Select for Fanout {
         let outcome = self.outcome(needed, context);
         // Opening waits only where a peer cannot remove labels itself and must be read to its end first.
         let request = &request;
-        let opened: Vec<Result<Box<dyn SeriesSet>, Error>> = std::thread::scope(|scope| {
+        let opened: Vec<Result<PeerSeries, Error>> = std::thread::scope(|scope| {
             let opening: Vec<_> = sources
                 .iter()
                 .zip(seats)
@@ -223,9 +208,9 @@ impl Select for Fanout {
                     let store = state.info.as_ref().and_then(|info| info.store.as_ref());
                     let streams = store.is_none_or(|store| store.strips_replica_labels);
                     match streams || request.hints.without_labels.is_empty() {
-                        true => Opening::Done(endpoint.client.select(request, &context)),
+                        true => Opening::Done(endpoint.client.open(request, &context)),
                         false => {
-                            Opening::Running(scope.spawn(move || endpoint.client.select(request, &context)))
+                            Opening::Running(scope.spawn(move || endpoint.client.open(request, &context)))
                         }
                     }
                 })
@@ -235,13 +220,11 @@ impl Select for Fanout {
         let mut sets: Vec<Box<dyn SeriesSet>> = Vec::with_capacity(opened.len());
         for ((_, at), opened) in sources.iter().zip(opened) {
             match opened {
-                Ok(inner) => {
-                    sets.push(Box::new(Guarded { inner, at: *at, outcome: outcome.clone(), ended: false }))
-                }
+                Ok(inner) => sets.push(Box::new(Guarded::new(inner, *at, outcome.clone()))),
                 Err(error) => outcome.failed(*at, error)?,
             }
         }
-        let merged: Box<dyn SeriesSet> = Box::new(Judged { merged: Merge::new(sets), outcome, notes });
+        let merged: Box<dyn SeriesSet> = Box::new(Judged::new(Merge::new(sets), outcome, notes));
         if pair_labels.is_empty() {
             return Ok(merged);
         }
@@ -269,111 +252,17 @@ impl Select for Fanout {
 }
 
 enum Opening<'scope> {
-    Done(Result<Box<dyn SeriesSet>, Error>),
-    Running(std::thread::ScopedJoinHandle<'scope, Result<Box<dyn SeriesSet>, Error>>),
+    Done(Result<PeerSeries, Error>),
+    Running(std::thread::ScopedJoinHandle<'scope, Result<PeerSeries, Error>>),
 }
 
 impl Opening<'_> {
-    fn wait(self) -> Result<Box<dyn SeriesSet>, Error> {
+    fn wait(self) -> Result<PeerSeries, Error> {
         match self {
             Opening::Done(opened) => opened,
             Opening::Running(thread) => thread
                 .join()
                 .unwrap_or_else(|_| Err(Error::new(Kind::Internal, "asking an endpoint ended abnormally"))),
         }
-    }
-}
-
-/// Who has failed so far in one answer.
-struct Outcome {
-    needed: Mutex<Vec<Needed>>,
-    tolerance: Tolerance,
-    context: Context,
-    world: World,
-}
-
-impl Outcome {
-    /// Takes note of a failed endpoint; an error where the answer cannot stand without it, or where the
-    /// failure is none of the endpoint's.
-    fn failed(&self, at: usize, error: Error) -> Result<(), Error> {
-        self.context.cancel.check(self.world.clock.monotonic())?;
-        if error.kind == Kind::Exhausted {
-            // A budget or a limit: the question is too big, whoever answers.
-            return Err(error);
-        }
-        let mut needed = self.needed.lock();
-        tracing::warn!(endpoint = %needed[at].address, %error, "endpoint failed during a query");
-        metrics::counter!("thanos_proxy_store_failures_total").increment(1);
-        needed[at].missing = Some(error.message);
-        match judge(&needed, self.tolerance) {
-            Judgement::Incomplete(message) => Err(Error::new(Kind::Unavailable, message)),
-            _ => Ok(()),
-        }
-    }
-
-    fn finish(&self, notes: &mut Notes) -> Result<(), Error> {
-        match judge(&self.needed.lock(), self.tolerance) {
-            Judgement::Complete => Ok(()),
-            Judgement::Partial(warnings) => {
-                warnings.into_iter().for_each(|warning| notes.warn(warning));
-                Ok(())
-            }
-            Judgement::Incomplete(message) => Err(Error::new(Kind::Unavailable, message)),
-        }
-    }
-}
-
-/// One endpoint's series; where it breaks off it ends, and the outcome decides what that means.
-struct Guarded {
-    inner: Box<dyn SeriesSet>,
-    at: usize,
-    outcome: Arc<Outcome>,
-    ended: bool,
-}
-
-impl SeriesSet for Guarded {
-    fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
-        if self.ended {
-            return Ok(None);
-        }
-        match self.inner.next() {
-            Ok(Some(entry)) => Ok(Some(entry)),
-            Ok(None) => {
-                self.ended = true;
-                Ok(None)
-            }
-            Err(error) => {
-                self.ended = true;
-                self.outcome.failed(self.at, error)?;
-                Ok(None)
-            }
-        }
-    }
-
-    fn notes(&mut self) -> Notes {
-        self.inner.notes()
-    }
-}
-
-/// The merged answer, with what is missing in it.
-struct Judged {
-    merged: Merge,
-    outcome: Arc<Outcome>,
-    notes: Notes,
-}
-
-impl SeriesSet for Judged {
-    fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
-        let next = self.merged.next()?;
-        if next.is_none() {
-            self.outcome.finish(&mut self.notes)?;
-        }
-        Ok(next)
-    }
-
-    fn notes(&mut self) -> Notes {
-        let mut notes = std::mem::take(&mut self.notes);
-        notes.absorb(self.merged.notes());
-        notes
     }
 }

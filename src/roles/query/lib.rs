@@ -12,10 +12,15 @@ mod complete;
 mod dedup;
 mod endpoints;
 mod error;
+mod facts;
 mod fanout;
+mod figures;
+mod outcome;
 mod penalty;
 mod prune;
 mod resolve;
+mod rules;
+mod scraped;
 mod settings;
 mod sources;
 mod stores;
@@ -26,19 +31,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use api::{
-    ApiSettings, ApiState, Cors, Door, MetricsPage, Problem, QueryPool, Queryable, ReadParams, Readiness,
-    Server, ServerSettings,
+    ApiSettings, ApiState, Cors, Door, HeadPage, MetricsPage, Problem, QueryPool, Queryable, ReadParams,
+    Readiness, Server, ServerSettings,
 };
-use model::{Kind, Matcher, TenantId};
+use model::{Kind, Matcher};
 use promql::{Engine, EngineSettings};
-use rpc::{Health, ServeOptions, Services, StoreOptions, StoreServer};
+use rpc::{FactServer, Health, ServeOptions, Services, StoreOptions, StoreServer};
 use runtime::{Shutdown, World};
-use storage::Select;
+use storage::{Budget, Select};
 use tokio::net::TcpListener;
 
 pub use complete::{Judgement, Needed, Seat, Tolerance, judge};
 pub use endpoints::{Endpoint, EndpointOptions, Endpoints, State};
 pub use error::Error;
+use facts::Everyone;
 pub use fanout::{Fanout, Reading};
 pub use resolve::{Dns, Resolve, Resolved};
 pub use settings::{Discovery, Queries, Settings};
@@ -92,6 +98,7 @@ impl Query {
             info_timeout: discovery.info_timeout.as_duration(),
             dns_interval: discovery.dns_interval.as_duration(),
             files_interval: discovery.sd_interval.as_duration(),
+            straggler_delay: settings.queries.straggler_delay.as_duration(),
             unhealthy_timeout: discovery.unhealthy_timeout.as_duration(),
             response_timeout: Some(discovery.response_timeout.as_duration()).filter(|limit| !limit.is_zero()),
         };
@@ -99,7 +106,7 @@ impl Query {
         let readiness = Readiness::starting("asking the endpoints for the first time");
         let door = Door::new("tributary query", readiness.clone(), metrics)
             .with_paths(&api::v1::PATHS)
-            .with_paths(&["/api/v1/stores"]);
+            .with_paths(&["/api/v1/stores", api::TSDB_PATH]);
         Ok(Query {
             settings,
             world: world.clone(),
@@ -141,7 +148,12 @@ impl Query {
             flags,
         } = self;
         tracing::info!(address = %grpc_address, "listening for grpc");
-        let routes = routes(&settings, &endpoints, &readiness, &world, flags);
+        let everyone = Everyone {
+            endpoints: endpoints.clone(),
+            queries: settings.queries.clone(),
+            world: world.clone(),
+        };
+        let routes = routes(&settings, &everyone, &readiness, &world, flags);
         // Probes and metrics stay at the root, whatever the prefix of the API.
         let routes = door.open(prefixed(routes, &settings.route_prefix));
         let backend = backend::Backend {
@@ -156,7 +168,12 @@ impl Query {
         };
         let store = StoreServer::new(Arc::new(backend), options, world.clone());
         let probe = readiness.clone();
-        let services = Services::new(Health::new(move || probe.is_ready())).store(store);
+        let services = Services::new(Health::new(move || probe.is_ready()))
+            .store(store)
+            .rules(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
+            .targets(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
+            .exemplars(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
+            .statistics(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()));
         let serve_options =
             ServeOptions { grace: settings.grpc.grpc_grace_period.as_duration(), ..ServeOptions::default() };
 
@@ -195,7 +212,7 @@ impl Query {
 
 fn routes(
     settings: &Settings,
-    endpoints: &Arc<Endpoints>,
+    everyone: &Everyone,
     readiness: &Readiness,
     world: &World,
     flags: BTreeMap<String, String>,
@@ -213,6 +230,17 @@ fn routes(
     );
     let mut tenant_headers = vec![queries.tenant_header.clone()];
     tenant_headers.extend(["THANOS-TENANT", "X-Scope-OrgID"].map(str::to_owned));
+    let stores_headers = tenant_headers.clone();
+    let cors = if settings.disable_cors { Cors::Off } else { Cors::Any };
+    let heads = HeadPage {
+        heads: Arc::new(everyone.clone()),
+        tenant_headers: tenant_headers.clone(),
+        // Nobody named means all tenants, or the default one where tenancy is enforced.
+        default_tenant: String::new(),
+        listed: false,
+        cors: cors.clone(),
+        world: world.clone(),
+    };
     let api_settings = ApiSettings {
         timeout: queries.timeout.as_duration(),
         max_memory: queries.max_memory.bytes(),
@@ -223,16 +251,15 @@ fn routes(
         default_step: Some(queries.default_step.as_duration()),
         metadata_default_range: queries.metadata_default_time_range.as_duration(),
         tenant_headers,
-        cors: if settings.disable_cors { Cors::Off } else { Cors::Any },
+        cors,
         flags,
         config_yaml: String::new(),
     };
-    let queryable =
-        Everybody { endpoints: endpoints.clone(), queries: queries.clone(), world: world.clone() };
+    let queryable = Everybody(everyone.clone());
     let pool = QueryPool::new(queries.max_concurrent as usize, world.clone());
     let state =
         ApiState::new(Arc::new(queryable), engine, pool, readiness.clone(), world.clone(), api_settings);
-    api::router(state).merge(stores::router(endpoints.clone(), world.clone()))
+    api::router(state).merge(api::tsdb_router(heads)).merge(stores::router(everyone.clone(), stores_headers))
 }
 
 fn prefixed(routes: axum::Router, prefix: &str) -> axum::Router {
@@ -243,42 +270,34 @@ fn prefixed(routes: axum::Router, prefix: &str) -> axum::Router {
 }
 
 /// Every endpoint, as a request's parameters choose.
-struct Everybody {
-    endpoints: Arc<Endpoints>,
-    queries: Queries,
-    world: World,
-}
+struct Everybody(Everyone);
 
 impl Queryable for Everybody {
     fn select_for(&self, params: &ReadParams) -> Result<Arc<dyn Select>, Problem> {
-        let mut also = Vec::new();
-        if self.queries.enforce_tenancy {
-            let tenant = params.tenant.as_deref().unwrap_or(&self.queries.default_tenant);
-            let tenant = TenantId::new(tenant).map_err(|e| Problem::bad_data(e.to_string()))?;
-            also.push(Matcher::equal(&self.queries.tenant_label, tenant.as_str()));
-        }
-        // Thanos takes lists with commas as well.
-        let split = |labels: &[String]| -> Vec<String> {
-            let all = labels.iter().flat_map(|l| l.split(',')).map(str::trim).filter(|l| !l.is_empty());
-            all.map(str::to_owned).collect()
-        };
+        let Everyone { endpoints, queries, world } = &self.0;
+        let tenant = self.0.enforced(params.tenant.as_deref())?;
+        let also = tenant.iter().map(|t| Matcher::equal(&queries.tenant_label, t.as_str())).collect();
         let pair_labels = match (params.dedup, &params.replica_labels) {
             (false, _) => Vec::new(),
-            (true, Some(asked)) => split(asked),
-            (true, None) => split(&self.queries.replica_labels),
+            (true, Some(asked)) => settings::split(asked),
+            (true, None) => queries.replica_labels(),
         };
         let reading = Reading {
             pair_labels,
-            drop_labels: split(&self.queries.drop_labels),
+            drop_labels: queries.drop_labels(),
             store_matchers: params.store_matchers.clone(),
             also,
             partial: params.partial_response,
             partial_by_context: false,
         };
-        Ok(Arc::new(Fanout::new(self.endpoints.clone(), reading, self.world.clone())))
+        Ok(Arc::new(Fanout::new(endpoints.clone(), reading, world.clone())))
+    }
+
+    fn facts(&self) -> Arc<dyn api::Facts> {
+        Arc::new(self.0.clone())
     }
 
     fn partial_response_default(&self) -> bool {
-        self.queries.partial_response
+        self.0.queries.partial_response
     }
 }

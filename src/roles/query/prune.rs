@@ -45,6 +45,7 @@ mod tests {
         let store =
             |range| PeerStore { range, strips_replica_labels: true, shards: true, tsdb_infos: vec![] };
         PeerInfo {
+            apis: Default::default(),
             component: "store".into(),
             label_sets: sets.iter().map(|s| Labels::from_pairs(s.iter().copied()).unwrap()).collect(),
             store: range.map(store),

@@ -64,6 +64,9 @@ settings! {
         ["query.max-memory"] max_memory: ByteSize = ByteSize::from_gib(1);
         /// Bytes that all queries together may hold; 0 is no limit.
         ["query.max-memory-total"] max_memory_total: ByteSize = ByteSize::from_bytes(0);
+        /// How long a silent receiver is waited for while the others have everything that it has; then the answer
+        /// goes out without it. 0 waits for as long as the connection lives.
+        ["query.straggler-delay"] straggler_delay: Span = Span::from_ms(500);
         /// Header that names the tenant.
         ["query.tenant-header"] tenant_header: String = "THANOS-TENANT".to_owned();
         /// Tenant of requests that name none.
@@ -109,5 +112,23 @@ impl Settings {
             prefix if prefix.starts_with('/') => Ok(()),
             prefix => Err(format!("--web.route-prefix {prefix:?} must start with a slash")),
         }
+    }
+}
+
+/// Thanos takes lists of labels with commas as well.
+pub(crate) fn split(labels: &[String]) -> Vec<String> {
+    let all = labels.iter().flat_map(|l| l.split(',')).map(str::trim).filter(|l| !l.is_empty());
+    all.map(str::to_owned).collect()
+}
+
+impl Queries {
+    /// Labels of highly available pairs, one by one.
+    pub fn replica_labels(&self) -> Vec<String> {
+        split(&self.replica_labels)
+    }
+
+    /// Labels that no result shows, one by one.
+    pub fn drop_labels(&self) -> Vec<String> {
+        split(&self.drop_labels)
     }
 }

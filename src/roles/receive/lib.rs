@@ -10,6 +10,7 @@
 mod admit;
 mod decode;
 mod error;
+mod figures;
 mod grpc;
 mod heads;
 mod http;
@@ -48,9 +49,10 @@ use bucket::Bucket;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::{Kind, Labels};
-use rpc::{StoreBackend, WriteBackend, WriteCall, WriteClient, WriteClientOptions};
+use rpc::facts::Statistics;
+use rpc::{FactServer, StoreBackend, WriteBackend, WriteCall, WriteClient, WriteClientOptions};
 use runtime::{Pool, Shutdown, TaskGroup, World};
-use storage::Verdict;
+use storage::{Budget, Verdict};
 use tsdb::Tsdb;
 
 use crate::admit::Admission as Admit;
@@ -172,6 +174,12 @@ impl Receive {
     /// Figures about the head, for the status page.
     pub fn heads(&self) -> Arc<dyn Heads> {
         Arc::new(OwnHead(Arc::clone(&self.writer)))
+    }
+
+    /// Figures of the head for queriers; a router has none.
+    pub fn statistics(&self) -> FactServer<Statistics> {
+        let head = Arc::new(OwnHead(Arc::clone(&self.writer)));
+        FactServer::new(head, Budget::unlimited(), self.world.clone())
     }
 
     /// The engine, once its log has been replayed; never for a router.

@@ -96,6 +96,7 @@ impl Bound {
         };
         let services = Services::new(Health::new(move || probe.is_ready()))
             .store(StoreServer::new(receive.store_backend(), store_options, receive.world.clone()))
+            .statistics(receive.statistics())
             .write(WriteServer::new(receive.write_backend(), limits));
         let age = settings.max_connection_age;
         let options = ServeOptions {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use model::{Labels, Matcher, TenantId, TimeRange};
-use rpc::{Advertised, NodeInfo, StoreBackend, StoreView, TsdbInfo, component};
+use rpc::{Advertised, Apis, NodeInfo, StoreBackend, StoreView, TsdbInfo, component};
 use storage::{Error, Select};
 use tsdb::{TenantView, Tsdb};
 
@@ -91,7 +91,16 @@ impl StoreBackend for StoreDoor {
                 .map(|e| e.address.clone())
                 .collect(),
         };
-        Advertised { component: component::RECEIVE, label_sets, range, tsdb_infos, node: Some(node), ready }
+        let apis = Apis { status: stores, ..Apis::default() };
+        Advertised {
+            component: component::RECEIVE,
+            label_sets,
+            range,
+            tsdb_infos,
+            node: Some(node),
+            apis,
+            ready,
+        }
     }
 
     fn views(&self, range: TimeRange, _: &[Matcher]) -> Result<Vec<StoreView>, Error> {

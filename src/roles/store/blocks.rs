@@ -222,6 +222,7 @@ impl Blocks {
                 .map(|group| TsdbInfo { labels: group.labels.clone(), range: group.range })
                 .collect(),
             node: None,
+            apis: Default::default(),
             ready: self.is_ready(),
         }
     }

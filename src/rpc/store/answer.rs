@@ -1,8 +1,13 @@
 //! A peer's answer on the caller's side: frames out of the channel into sorted series, each of them once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
 use model::{Kind, Labels};
 use runtime::World;
 use storage::{Context, Error, Notes, Reservation, SeriesEntry, SeriesSet};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// What one frame held.
@@ -15,8 +20,11 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn bytes(&self) -> u64 {
+        let of_chunk = |c: &storage::ChunkData| c.bytes.len() + size_of::<storage::ChunkData>();
         let of = |e: &SeriesEntry| {
-            e.labels.as_bytes().len() + e.chunks.iter().map(|c| c.bytes.len()).sum::<usize>()
+            size_of::<SeriesEntry>()
+                + e.labels.as_bytes().len()
+                + e.chunks.iter().map(of_chunk).sum::<usize>()
         };
         self.entries.iter().map(of).sum::<usize>() as u64
     }
@@ -24,15 +32,89 @@ impl Part {
 
 pub(super) type Item = Result<Part, Error>;
 
+/// How far a peer's answer has come, for those who wait for several.
+#[derive(Clone, Default)]
+pub struct Watch {
+    arrived: Arc<AtomicU64>,
+    taken: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Whether something is there to be read, be it the end.
+    pub fn has_something(&self) -> bool {
+        self.ended.load(SeqCst) || self.arrived.load(SeqCst) > self.taken.load(SeqCst)
+    }
+
+    pub(super) fn arrived(&self) {
+        self.arrived.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn ended(&self) {
+        self.ended.store(true, SeqCst);
+    }
+}
+
+/// What came within a time.
+pub enum Waited {
+    /// The next series, or the end.
+    Came(Option<SeriesEntry>),
+    NotYet,
+}
+
+/// A peer's series.
+pub enum PeerSeries {
+    Streamed(PeerSet),
+    /// Read to the end already.
+    Sorted(Box<dyn SeriesSet>),
+}
+
+impl PeerSeries {
+    /// How far it has come; none where all is there.
+    pub fn watch(&self) -> Option<Watch> {
+        match self {
+            PeerSeries::Streamed(set) => Some(set.watch.clone()),
+            PeerSeries::Sorted(_) => None,
+        }
+    }
+
+    /// As [`SeriesSet::next`], for at most `limit`; what had come by then is kept for the next call.
+    pub fn next_within(&mut self, limit: Duration) -> Result<Waited, Error> {
+        match self {
+            PeerSeries::Streamed(set) => set.advance(Some(limit)),
+            PeerSeries::Sorted(set) => set.next().map(Waited::Came),
+        }
+    }
+}
+
+impl SeriesSet for PeerSeries {
+    fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
+        match self {
+            PeerSeries::Streamed(set) => set.next(),
+            PeerSeries::Sorted(set) => set.next(),
+        }
+    }
+
+    fn notes(&mut self) -> Notes {
+        match self {
+            PeerSeries::Streamed(set) => set.notes(),
+            PeerSeries::Sorted(set) => set.notes(),
+        }
+    }
+}
+
 /// A peer's answer as it comes in.
-pub(super) struct PeerSet {
+pub struct PeerSet {
     address: String,
     world: World,
+    handle: Handle,
     context: Context,
     parts: mpsc::Receiver<Item>,
+    watch: Watch,
     part: std::vec::IntoIter<SeriesEntry>,
     held: Option<Reservation>,
-    next: Option<SeriesEntry>,
+    /// The series whose frames are being gathered.
+    building: Option<SeriesEntry>,
     last: Option<Labels>,
     notes: Notes,
 }
@@ -41,57 +123,88 @@ impl PeerSet {
     pub(super) fn new(
         address: String,
         world: World,
+        handle: Handle,
         context: Context,
         parts: mpsc::Receiver<Item>,
+        watch: Watch,
     ) -> PeerSet {
-        let part = Vec::new().into_iter();
-        let notes = Notes::default();
-        PeerSet { address, world, context, parts, part, held: None, next: None, last: None, notes }
+        PeerSet {
+            address,
+            world,
+            handle,
+            context,
+            parts,
+            watch,
+            part: Vec::new().into_iter(),
+            held: None,
+            building: None,
+            last: None,
+            notes: Notes::default(),
+        }
     }
 
-    fn pull(&mut self) -> Result<Option<SeriesEntry>, Error> {
+    fn pull(&mut self, limit: Option<Duration>) -> Result<Waited, Error> {
         loop {
             if let Some(entry) = self.part.next() {
-                return Ok(Some(entry));
+                return Ok(Waited::Came(Some(entry)));
             }
             self.held = None;
             self.context.cancel.check(self.world.clock.monotonic())?;
-            match self.parts.blocking_recv() {
-                None => return Ok(None),
-                Some(part) => {
-                    let part = part?;
-                    self.notes.warnings.extend(part.warning);
-                    self.part = part.entries.into_iter();
-                    self.held = part.held;
+            let part = match limit {
+                None => self.parts.blocking_recv(),
+                Some(limit) => {
+                    let parts = &mut self.parts;
+                    let waited =
+                        self.handle.block_on(async { tokio::time::timeout(limit, parts.recv()).await });
+                    match waited {
+                        Ok(part) => part,
+                        Err(_) => return Ok(Waited::NotYet),
+                    }
                 }
+            };
+            let Some(part) = part else { return Ok(Waited::Came(None)) };
+            self.watch.taken.fetch_add(1, SeqCst);
+            let part = part?;
+            self.notes.warnings.extend(part.warning);
+            self.part = part.entries.into_iter();
+            self.held = part.held;
+        }
+    }
+
+    fn advance(&mut self, limit: Option<Duration>) -> Result<Waited, Error> {
+        loop {
+            let next = match self.pull(limit)? {
+                Waited::NotYet => return Ok(Waited::NotYet),
+                Waited::Came(next) => next,
+            };
+            let whole = match (&mut self.building, next) {
+                (None, None) => return Ok(Waited::Came(None)),
+                // A large series comes in several frames.
+                (Some(building), Some(mut next)) if building.labels == next.labels => {
+                    building.chunks.append(&mut next.chunks);
+                    continue;
+                }
+                (building, next) => std::mem::replace(building, next),
+            };
+            let Some(mut entry) = whole else { continue };
+            // A merge of unsorted streams would show a series twice.
+            if self.last.as_ref().is_some_and(|last| *last > entry.labels) {
+                let message = format!("{}: sent series {} out of order", self.address, entry.labels);
+                return Err(Error::new(Kind::Corrupt, message));
             }
+            entry.chunks.sort_by_key(|c| (c.range.start, c.range.end));
+            self.last = Some(entry.labels.clone());
+            return Ok(Waited::Came(Some(entry)));
         }
     }
 }
 
 impl SeriesSet for PeerSet {
     fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
-        let first = match self.next.take() {
-            Some(entry) => Some(entry),
-            None => self.pull()?,
-        };
-        let Some(mut entry) = first else { return Ok(None) };
-        // A merge of unsorted streams would show a series twice.
-        if self.last.as_ref().is_some_and(|last| *last > entry.labels) {
-            let message = format!("{}: sent series {} out of order", self.address, entry.labels);
-            return Err(Error::new(Kind::Corrupt, message));
+        match self.advance(None)? {
+            Waited::Came(entry) => Ok(entry),
+            Waited::NotYet => Ok(None),
         }
-        // A large series comes in several frames.
-        while let Some(mut next) = self.pull()? {
-            if next.labels != entry.labels {
-                self.next = Some(next);
-                break;
-            }
-            entry.chunks.append(&mut next.chunks);
-        }
-        entry.chunks.sort_by_key(|c| (c.range.start, c.range.end));
-        self.last = Some(entry.labels.clone());
-        Ok(Some(entry))
     }
 
     fn notes(&mut self) -> Notes {

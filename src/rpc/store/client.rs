@@ -19,12 +19,13 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
+use wire::pb::thanos as pb;
 use wire::pb::thanos::info::{InfoRequest, info_client::InfoClient};
 use wire::pb::thanos::series_response::Result as Frame;
 use wire::pb::thanos::store_client::StoreClient as PbStoreClient;
-use wire::pb::thanos::{self as pb, PartialResponseStrategy};
 
-use super::answer::{self, Item, Part, PeerSet};
+use super::answer::{self, Item, Part, PeerSeries, PeerSet, Watch};
+use crate::call::strategy;
 use crate::channel::{self, ClientOptions, MAX_MESSAGE};
 use crate::metrics::{self, Method};
 use crate::{PeerInfo, TENANT_METADATA, convert, error_from_status};
@@ -39,12 +40,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A peer that answers for series. Cheap to clone.
 #[derive(Clone)]
 pub struct StoreClient {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    address: String,
-    channel: Channel,
+pub(crate) struct Inner {
+    pub(crate) address: String,
+    pub(crate) channel: Channel,
     handle: Handle,
     world: World,
     options: ClientOptions,
@@ -100,7 +101,7 @@ impl Inner {
             .max_encoding_message_size(MAX_MESSAGE)
     }
 
-    fn request<T>(&self, body: T) -> Request<T> {
+    pub(crate) fn request<T>(&self, body: T) -> Request<T> {
         let mut request = Request::new(body);
         if let Some(tenant) = &self.tenant {
             request.metadata_mut().insert(TENANT_METADATA, tenant.clone());
@@ -117,7 +118,7 @@ impl Inner {
         Error::new(Kind::Unavailable, message)
     }
 
-    async fn within<T>(
+    pub(crate) async fn within<T>(
         &self,
         method: Method,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
@@ -132,7 +133,7 @@ impl Inner {
             Err(_) => Code::DeadlineExceeded,
         };
         // A stream that begins well is counted when it ends.
-        if method != metrics::SERIES || code != Code::Ok {
+        if !method.streams() || code != Code::Ok {
             metrics::client_handled(method, code);
         }
         let answer = answer.map_err(|limit| self.too_slow(limit))?;
@@ -155,7 +156,7 @@ impl Inner {
     }
 
     /// Runs `work` on the runtime and waits for it on this thread.
-    fn wait<T: Send + 'static>(
+    pub(crate) fn wait<T: Send + 'static>(
         self: &Arc<Self>,
         context: &Context,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -172,11 +173,18 @@ impl Inner {
         }
     }
 
-    async fn read(self: Arc<Self>, request: pb::SeriesRequest, context: Context, out: mpsc::Sender<Item>) {
-        if let Err(error) = self.read_frames(request, &context, &out).await {
+    async fn read(
+        self: Arc<Self>,
+        request: pb::SeriesRequest,
+        context: Context,
+        out: mpsc::Sender<Item>,
+        watch: Watch,
+    ) {
+        if let Err(error) = self.read_frames(request, &context, &out, &watch).await {
             // Nobody listens where the set was dropped.
             let _ = out.send(Err(error)).await;
         }
+        watch.ended();
     }
 
     async fn read_frames(
@@ -184,6 +192,7 @@ impl Inner {
         request: pb::SeriesRequest,
         context: &Context,
         out: &mpsc::Sender<Item>,
+        watch: &Watch,
     ) -> Result<(), Error> {
         let mut client = self.client();
         let call = self.within(metrics::SERIES, client.series(self.request(request)));
@@ -194,7 +203,7 @@ impl Inner {
         loop {
             let frame = tokio::select! {
                 () = out.closed() => return Ok(()),
-                frame = self.while_wanted(context, self.frame(&mut stream)) => frame?,
+                frame = self.while_wanted(context, self.frame(metrics::SERIES, &mut stream)) => frame?,
             };
             let Some(frame) = frame else {
                 metrics::client_handled(metrics::SERIES, Code::Ok);
@@ -216,13 +225,16 @@ impl Inner {
             if out.send(Ok(part)).await.is_err() {
                 return Ok(());
             }
+            watch.arrived();
         }
     }
 
-    async fn frame(
+    /// The next frame of a stream; none at its end.
+    pub(crate) async fn frame<T>(
         &self,
-        stream: &mut Streaming<pb::SeriesResponse>,
-    ) -> Result<Option<pb::SeriesResponse>, Error> {
+        method: Method,
+        stream: &mut Streaming<T>,
+    ) -> Result<Option<T>, Error> {
         let next = match self.options.response_timeout {
             None => Ok(stream.message().await),
             Some(limit) => tokio::time::timeout(limit, stream.message()).await.map_err(|_| limit),
@@ -230,11 +242,11 @@ impl Inner {
         match next {
             Ok(Ok(frame)) => Ok(frame),
             Ok(Err(status)) => {
-                metrics::client_handled(metrics::SERIES, status.code());
+                metrics::client_handled(method, status.code());
                 Err(self.failed(&status))
             }
             Err(limit) => {
-                metrics::client_handled(metrics::SERIES, Code::DeadlineExceeded);
+                metrics::client_handled(method, Code::DeadlineExceeded);
                 Err(self.too_slow(limit))
             }
         }
@@ -248,19 +260,28 @@ impl Inner {
     }
 }
 
-impl Select for StoreClient {
-    fn select(&self, request: &SelectRequest, context: &Context) -> Result<Box<dyn SeriesSet>, Error> {
+impl StoreClient {
+    /// As [`Select::select`]; the answer can be waited for with a limit.
+    pub fn open(&self, request: &SelectRequest, context: &Context) -> Result<PeerSeries, Error> {
         let without = &request.hints.without_labels;
         let strips = without.is_empty() || self.inner.strips.load(Relaxed);
         let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
-        let reader = self.inner.clone().read(series_request(request, context), context.clone(), sender);
-        self.inner.handle.spawn(reader);
-        let (address, world) = (self.inner.address.clone(), self.inner.world.clone());
-        let set = Box::new(PeerSet::new(address, world, context.clone(), receiver));
+        let (inner, watch) = (self.inner.clone(), Watch::default());
+        let reader =
+            inner.clone().read(series_request(request, context), context.clone(), sender, watch.clone());
+        inner.handle.spawn(reader);
+        let (address, world) = (inner.address.clone(), inner.world.clone());
+        let set = PeerSet::new(address, world, inner.handle.clone(), context.clone(), receiver, watch);
         if strips {
-            return Ok(set);
+            return Ok(PeerSeries::Streamed(set));
         }
-        answer::resort(set, without, context)
+        answer::resort(Box::new(set), without, context).map(PeerSeries::Sorted)
+    }
+}
+
+impl Select for StoreClient {
+    fn select(&self, request: &SelectRequest, context: &Context) -> Result<Box<dyn SeriesSet>, Error> {
+        Ok(Box::new(self.open(request, context)?))
     }
 
     fn label_names(&self, request: &LabelRequest, context: &Context) -> Result<Listed, Error> {
@@ -305,13 +326,6 @@ fn listed(address: &str, mut values: Vec<String>, warnings: Vec<String>) -> List
     values.dedup();
     let warnings = warnings.into_iter().map(|text| format!("{address}: {text}")).collect();
     Listed { values, notes: Notes { warnings, infos: Vec::new() } }
-}
-
-fn strategy(context: &Context) -> i32 {
-    match context.partial {
-        PartialResponse::Warn => PartialResponseStrategy::Warn as i32,
-        PartialResponse::Abort => PartialResponseStrategy::Abort as i32,
-    }
 }
 
 fn series_request(request: &SelectRequest, context: &Context) -> pb::SeriesRequest {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use model::{Labels, Matcher, TimeRange};
 use storage::{Error, Select};
 
+pub use answer::{PeerSeries, PeerSet, Waited, Watch};
 pub use client::StoreClient;
 pub use server::{StoreOptions, StoreServer};
 

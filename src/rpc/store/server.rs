@@ -6,23 +6,21 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
 
 use futures::Stream;
 use model::{Kind, TimeRange};
 use runtime::World;
-use storage::{
-    Budget, Cancel, Context, Error, LabelRequest, Merge, PartialResponse, SelectRequest, SeriesSet,
-};
+use storage::{Budget, Context, Error, LabelRequest, Merge, PartialResponse, SelectRequest, SeriesSet};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
-use wire::pb::thanos::{self as pb, PartialResponseStrategy, info};
+use wire::pb::thanos::{self as pb, info};
 
 use super::frames::{self, Frames};
 use super::labels::Listing;
 use super::shape::{self, Shape, Streamed};
 use super::{StoreBackend, StoreView};
+use crate::call::{self, RaiseOnDrop, partial_of};
 use crate::{convert, status_from_error};
 
 /// How much a store gives, and to how many at once.
@@ -84,9 +82,8 @@ impl StoreServer {
     }
 
     fn context(&self, metadata: &MetadataMap, partial: PartialResponse) -> Context {
-        let now = self.inner.world.clock.monotonic();
-        let deadline = deadline_of(metadata).and_then(|left| now.checked_add(left));
-        Context { cancel: Cancel::new(deadline), budget: self.inner.options.budget.clone(), partial }
+        let inner = &self.inner;
+        call::context(metadata, inner.world.clock.monotonic(), inner.options.budget.clone(), partial)
     }
 
     /// Runs `work` on a blocking thread, raising its cancel flag when the caller leaves.
@@ -105,38 +102,6 @@ impl StoreServer {
         let result = done.await.map_err(|error| Status::internal(format!("listing labels: {error}")))?;
         drop(guard);
         result.map_err(|error| status_from_error(&error))
-    }
-}
-
-struct RaiseOnDrop(Cancel);
-
-impl Drop for RaiseOnDrop {
-    fn drop(&mut self) {
-        self.0.raise();
-    }
-}
-
-/// The time left that a caller states, as gRPC writes it: up to eight digits and a unit.
-fn deadline_of(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let unit = text.chars().last()?;
-    let digits = &text[..text.len() - unit.len_utf8()];
-    let amount: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    match unit {
-        'H' => Some(Duration::from_secs(amount * 3600)),
-        'M' => Some(Duration::from_secs(amount * 60)),
-        'S' => Some(Duration::from_secs(amount)),
-        'm' => Some(Duration::from_millis(amount)),
-        'u' => Some(Duration::from_micros(amount)),
-        'n' => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
-}
-
-fn partial_of(disabled: bool, strategy: i32) -> PartialResponse {
-    match PartialResponseStrategy::try_from(strategy) {
-        Ok(PartialResponseStrategy::Warn) if !disabled => PartialResponse::Warn,
-        _ => PartialResponse::Abort,
     }
 }
 
@@ -350,25 +315,5 @@ fn listing(
 impl info::info_server::Info for StoreServer {
     async fn info(&self, _: Request<info::InfoRequest>) -> Result<Response<info::InfoResponse>, Status> {
         Ok(Response::new(self.inner.backend.advertised().to_pb()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_as_grpc_writes_them() {
-        let of = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().unwrap());
-            deadline_of(&metadata)
-        };
-        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(of("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(of("1H"), Some(Duration::from_secs(3600)));
-        for bad in ["", "5", "S", "123456789S", "-1S", "1x"] {
-            assert_eq!(of(bad), None, "{bad}");
-        }
     }
 }

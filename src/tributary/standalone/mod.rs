@@ -190,7 +190,9 @@ impl Node {
         let store = StoreServer::new(Arc::new(backend), StoreOptions::default(), self.world.clone());
         let probe = self.readiness.clone();
         tracing::info!(listener = "grpc", address = %self.grpc_address, "listening");
-        Services::new(Health::new(move || probe.is_ready())).store(store)
+        Services::new(Health::new(move || probe.is_ready()))
+            .store(store)
+            .statistics(self.receive.statistics())
     }
 }
 

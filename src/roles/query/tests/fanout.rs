@@ -25,6 +25,7 @@ async fn endpoints(nodes: &[&Running]) -> Arc<Endpoints> {
         files_interval: Duration::from_secs(5),
         response_timeout: None,
         unhealthy_timeout: Duration::from_secs(300),
+        straggler_delay: Duration::from_millis(100),
     };
     let endpoints = Endpoints::new(options, Arc::new(Dns::new()), World::real());
     let wanted = nodes.iter().map(|n| Wanted { target: Target::Fixed(n.address.to_string()), strict: false });
@@ -336,6 +337,7 @@ async fn a_receiver_that_leaves_its_name_stays_needed() {
             files_interval: Duration::from_secs(5),
             response_timeout: None,
             unhealthy_timeout: Duration::from_secs(300),
+            straggler_delay: Duration::ZERO,
         },
         names.clone(),
         World::real(),
@@ -367,4 +369,54 @@ async fn a_receiver_that_leaves_its_name_stays_needed() {
     fixed.configure(wanted(&[&address]));
     fixed.discover().await;
     assert_eq!(fixed.list().len(), 1);
+}
+
+/// A stopped receiver neither delays an answer that the others have whole, nor is it noticed by the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_stands_still_is_not_waited_for() {
+    let nodes = three().await;
+    let all = [&nodes[0], &nodes[1], &nodes[2]];
+    let endpoints = endpoints(&all).await;
+    for silent in &nodes {
+        // Before its first series, after some frames, and shortly before its end.
+        for stalls_after in [0, 70, SERIES - 1] {
+            silent.node.stalls_after.store(stalls_after, SeqCst);
+            let (entries, notes) = by_default(&endpoints).await.unwrap();
+            assert_exact(&entries);
+            assert!(notes.is_empty(), "{notes:?}");
+        }
+        silent.node.stalls_after.store(0, SeqCst);
+        let fanout = Fanout::new(endpoints.clone(), Reading::default(), World::real());
+        let asked = tokio::task::spawn_blocking(move || {
+            let request = LabelRequest { range: TimeRange::ALL, matchers: Vec::new(), limit: 0 };
+            fanout.label_names(&request, &context(PartialResponse::Warn))
+        });
+        let listed = tokio::time::timeout(Duration::from_secs(20), asked).await.unwrap().unwrap().unwrap();
+        assert_eq!(listed.values, ["__name__", "i", "tenant_id"]);
+        silent.node.stalls_after.store(usize::MAX, SeqCst);
+    }
+    for node in &nodes {
+        node.stop();
+    }
+}
+
+/// Two of three: nobody may be spared, and the query ends by its deadline, not by a short answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn stragglers_that_are_needed_are_waited_for() {
+    let nodes = three().await;
+    let endpoints = endpoints(&[&nodes[0], &nodes[1], &nodes[2]]).await;
+    nodes[0].node.stalls_after.store(50, SeqCst);
+    nodes[1].node.stalls_after.store(50, SeqCst);
+    let fanout = Fanout::new(endpoints.clone(), Reading::default(), World::real());
+    let asked = tokio::task::spawn_blocking(move || {
+        let deadline = World::real().clock.monotonic() + Duration::from_secs(2);
+        let context = Context { cancel: storage::Cancel::new(Some(deadline)), ..Context::background() };
+        let request = SelectRequest::new(TimeRange::ALL, vec![Matcher::equal("__name__", "m")]);
+        fanout.select(&request, &context).and_then(storage::collect)
+    });
+    let error = asked.await.unwrap().err().expect("two copies cannot be missing");
+    assert_eq!(error.message, "query timed out");
+    for node in &nodes {
+        node.stop();
+    }
 }

@@ -140,6 +140,7 @@ impl StoreBackend for Backend {
             range: TimeRange::new(0, i64::MAX),
             tsdb_infos: Vec::new(),
             node: self.node.clone(),
+            apis: Default::default(),
             ready: self.ready.load(SeqCst),
         }
     }

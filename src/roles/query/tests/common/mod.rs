@@ -1,6 +1,8 @@
 //! Nodes in this process that serve a StoreAPI on a port of their own, and fail when told to.
 #![allow(dead_code)] // Each test file uses its own part of this.
 
+pub mod querier;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -8,10 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use chunk::{ChunkData, Encoding};
 use model::{Kind, Labels, Matcher, Sample, TimeRange};
 use rpc::{
-    Advertised, Health, NodeInfo, ServeOptions, Services, StoreBackend, StoreOptions, StoreServer, StoreView,
+    Advertised, Apis, FactServer, Health, NodeInfo, ServeOptions, Services, StoreBackend, StoreOptions,
+    StoreServer, StoreView,
 };
 use runtime::World;
-use storage::{Context, Error, LabelRequest, Listed, Notes, Select, SelectRequest, SeriesEntry, SeriesSet};
+use storage::{
+    Budget, Context, Error, LabelRequest, Listed, Notes, Select, SelectRequest, SeriesEntry, SeriesSet,
+};
+use wire::pb::thanos as pb;
 
 /// The first sample's time, in milliseconds; samples are 15 s apart.
 pub const START: i64 = 1_795_220_000_000;
@@ -30,7 +36,59 @@ pub struct Node {
     pub down: AtomicBool,
     /// The answer breaks off after so many series.
     pub breaks_after: AtomicUsize,
+    /// The answer stands still after so many series, as that of a stopped process.
+    pub stalls_after: AtomicUsize,
+    /// What it knows beside series.
+    pub facts: Facts,
 }
+
+/// Answers to what is no question for series; empty where a node is not asked.
+#[derive(Clone, Default)]
+pub struct Facts {
+    pub rules: Option<Vec<pb::RuleGroup>>,
+    pub targets: Option<pb::TargetDiscovery>,
+    pub exemplars: Option<Vec<pb::ExemplarData>>,
+    pub statistics: Option<pb::TsdbStatistics>,
+}
+
+macro_rules! tell {
+    ($subject:ident, $field:ident) => {
+        impl rpc::Tell<rpc::facts::$subject> for Served {
+            fn tell(
+                &self,
+                _: &<rpc::facts::$subject as rpc::Subject>::Request,
+                _: Option<&str>,
+                _: &Context,
+            ) -> Result<rpc::Told<<rpc::facts::$subject as rpc::Subject>::Item>, Error> {
+                if self.0.down.load(SeqCst) {
+                    return Err(Error::new(Kind::Unavailable, "taken down"));
+                }
+                let items = self.0.facts.$field.clone().into_iter().collect::<Items<_>>().0;
+                Ok(rpc::Told { items, ..Default::default() })
+            }
+        }
+    };
+}
+
+/// One item or a list of them.
+struct Items<T>(Vec<T>);
+
+impl<T> FromIterator<T> for Items<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Items<T> {
+        Items(items.into_iter().collect())
+    }
+}
+
+impl<T> FromIterator<Vec<T>> for Items<T> {
+    fn from_iter<I: IntoIterator<Item = Vec<T>>>(items: I) -> Items<T> {
+        Items(items.into_iter().flatten().collect())
+    }
+}
+
+tell!(Rules, rules);
+tell!(Targets, targets);
+tell!(Exemplars, exemplars);
+tell!(Statistics, statistics);
 
 impl Node {
     pub fn new(component: &'static str, external: &[(&str, &str)]) -> Node {
@@ -43,6 +101,8 @@ impl Node {
             ready: AtomicBool::new(true),
             down: AtomicBool::new(false),
             breaks_after: AtomicUsize::new(usize::MAX),
+            stalls_after: AtomicUsize::new(usize::MAX),
+            facts: Facts::default(),
         }
     }
 
@@ -71,8 +131,13 @@ impl Node {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let backend = Arc::new(Served(node.clone()));
-        let store = StoreServer::new(backend, StoreOptions::default(), World::real());
-        let services = Services::new(Health::new(|| true)).store(store);
+        let store = StoreServer::new(backend.clone(), StoreOptions::default(), World::real());
+        let services = Services::new(Health::new(|| true))
+            .store(store)
+            .rules(FactServer::new(backend.clone(), Budget::unlimited(), World::real()))
+            .targets(FactServer::new(backend.clone(), Budget::unlimited(), World::real()))
+            .exemplars(FactServer::new(backend.clone(), Budget::unlimited(), World::real()))
+            .statistics(FactServer::new(backend, Budget::unlimited(), World::real()));
         let task = tokio::spawn(async move {
             rpc::serve(listener, services, ServeOptions::default(), std::future::pending()).await.unwrap();
         });
@@ -137,6 +202,13 @@ impl StoreBackend for Served {
             label_sets: vec![node.external.clone()],
             range: node.range,
             tsdb_infos: Vec::new(),
+            apis: Apis {
+                rules: node.facts.rules.is_some(),
+                targets: node.facts.targets.is_some(),
+                exemplars: node.facts.exemplars.as_ref().map(|_| node.range),
+                status: node.facts.statistics.is_some(),
+                ..Apis::default()
+            },
             node: node.node.clone().map(|info| NodeInfo { ready, ..info }),
             ready,
         }
@@ -159,13 +231,27 @@ impl Shelf {
     }
 }
 
+/// Waits until the node is taken down.
+fn stand_still(node: &Node) -> Error {
+    while !node.down.load(SeqCst) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Error::new(Kind::Unavailable, "was stopped")
+}
+
 struct Breaking {
+    node: Arc<Node>,
     entries: std::vec::IntoIter<SeriesEntry>,
     left: usize,
+    until_stalled: usize,
 }
 
 impl SeriesSet for Breaking {
     fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
+        match self.until_stalled.checked_sub(1) {
+            None => return Err(stand_still(&self.node)),
+            Some(left) => self.until_stalled = left,
+        }
         match self.left.checked_sub(1) {
             None => Err(Error::new(Kind::Unavailable, "the disk is gone")),
             Some(left) => {
@@ -179,10 +265,14 @@ impl SeriesSet for Breaking {
 impl Select for Shelf {
     fn select(&self, request: &SelectRequest, _: &Context) -> Result<Box<dyn SeriesSet>, Error> {
         let entries = self.matching(&request.matchers).into_iter();
-        Ok(Box::new(Breaking { entries, left: self.0.breaks_after.load(SeqCst) }))
+        let (left, until_stalled) = (self.0.breaks_after.load(SeqCst), self.0.stalls_after.load(SeqCst));
+        Ok(Box::new(Breaking { node: self.0.clone(), entries, left, until_stalled }))
     }
 
     fn label_names(&self, request: &LabelRequest, _: &Context) -> Result<Listed, Error> {
+        if self.0.stalls_after.load(SeqCst) == 0 {
+            return Err(stand_still(&self.0));
+        }
         let found = self.matching(&request.matchers);
         let names = found.iter().flat_map(|e| e.labels.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>());
         Ok(listed(names))
