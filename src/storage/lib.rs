@@ -11,6 +11,7 @@ mod context;
 mod error;
 mod exemplars;
 mod histograms;
+mod limits;
 mod merge;
 mod select;
 mod write;
@@ -22,6 +23,7 @@ pub use context::{Budget, Cancel, Context, Reservation};
 pub use error::Error;
 pub use exemplars::{Exemplar, Exemplars, MAX_EXEMPLAR_RUNES, SeriesExemplars};
 pub use histograms::{HistogramColumns, decode_mixed};
+pub use limits::{LimitsOf, TenantLimits};
 pub use merge::{Merge, collect, from_entries};
 pub use select::{
     Hints, LabelRequest, Listed, Notes, PartialResponse, Select, SelectRequest, SeriesEntry, SeriesSet,

@@ -46,11 +46,17 @@ pub enum Refusal {
     InvalidHistogram = 8,
     /// An exemplar that is no exemplar, or whose series is not there. It costs its sample nothing.
     InvalidExemplar = 9,
+    /// The tenant has as many series of this metric as it may have; only new series are refused.
+    MetricSeriesLimit = 10,
+    /// The tenant makes new series faster than it may.
+    NewSeriesRate = 11,
+    /// A new series has more or longer labels than the tenant's may have.
+    LabelLimit = 12,
 }
 
 impl Refusal {
     /// All of them, for metrics and tests.
-    pub const ALL: [Refusal; 9] = [
+    pub const ALL: [Refusal; 12] = [
         Refusal::Conflict,
         Refusal::TooOld,
         Refusal::TooFarInFuture,
@@ -60,6 +66,9 @@ impl Refusal {
         Refusal::OutOfBounds,
         Refusal::InvalidHistogram,
         Refusal::InvalidExemplar,
+        Refusal::MetricSeriesLimit,
+        Refusal::NewSeriesRate,
+        Refusal::LabelLimit,
     ];
 
     pub fn from_code(code: u8) -> Option<Refusal> {
@@ -78,6 +87,9 @@ impl Refusal {
             Refusal::OutOfBounds => "out_of_bounds",
             Refusal::InvalidHistogram => "invalid_native_histogram",
             Refusal::InvalidExemplar => "invalid_exemplar",
+            Refusal::MetricSeriesLimit => "metric_series_limit",
+            Refusal::NewSeriesRate => "new_series_rate",
+            Refusal::LabelLimit => "label_limit",
         }
     }
 
@@ -103,6 +115,13 @@ impl Refusal {
             Refusal::InvalidExemplar => {
                 "exemplar has too long or malformed labels, or there is no such series"
             }
+            Refusal::MetricSeriesLimit => {
+                "the tenant has reached its limit of active series of this metric; existing series are still taken"
+            }
+            Refusal::NewSeriesRate => {
+                "the tenant makes new series faster than it may; existing series are still taken"
+            }
+            Refusal::LabelLimit => "the series has more or longer labels than the tenant's may have",
         }
     }
 }

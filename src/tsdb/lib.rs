@@ -7,6 +7,7 @@
 //! Locks in order: the cut's, then one shard's, then the log's. No lock is held while the disk is waited for,
 //! but for the cut's own.
 
+mod admission;
 mod append;
 mod blocks;
 mod cardinality;
@@ -29,7 +30,7 @@ pub use settings::{Durability, Settings, TenantLabels};
 pub use view::TenantView;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use model::{Kind, TenantId, TimeRange, Timestamp};
@@ -110,7 +111,7 @@ impl Tsdb {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let shards = if settings.shards == 0 { cores } else { settings.shards };
         let claim = dir::claim(&world, &settings.dir, shards.clamp(1, 256).next_power_of_two())?;
-        let tenants = Tenants::default();
+        let tenants = Tenants::new(settings.limits.clone());
         let group_bytes = GROUP_BYTES.min(settings.segment_bytes / 8) as usize;
         let head = Head::new(
             HeadSettings {
@@ -120,7 +121,6 @@ impl Tsdb {
                     max_sample_age: settings.max_sample_age.max(settings.out_of_order_window),
                 },
                 block_range: settings.block_range,
-                max_series_per_tenant: settings.max_series_per_tenant,
                 max_labels_bytes: settings.max_labels_bytes.min(group_bytes / 2),
                 group_bytes,
             },
@@ -218,6 +218,22 @@ impl Tsdb {
     /// Cuts the windows that are due at `now` into blocks, or everything with `force`. Call it once a minute.
     pub fn cut(&self, now: Timestamp, force: bool) -> Result<Vec<CutBlock>, Error> {
         self.engine.cut(now, force)
+    }
+
+    /// Puts the limits in force that [`Settings::limits`] gives from now on.
+    pub fn reload_limits(&self, now: Timestamp) {
+        self.engine.reload_limits(now);
+    }
+
+    /// Counts the active series of tenants that are near a limit, or of all. Call it every few seconds, and for
+    /// all every few minutes.
+    pub fn count_active(&self, now: Timestamp, all: bool) {
+        self.engine.count_active(now, all);
+    }
+
+    /// Active series of a tenant: those that count towards its limit.
+    pub fn active_series(&self, tenant: &TenantId) -> u64 {
+        self.engine.tenants.get(tenant).map_or(0, |tenant| tenant.active.load(Relaxed))
     }
 
     /// Blocks of a tenant on the local disk, oldest first.

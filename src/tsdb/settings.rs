@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Labels, TenantId};
+use storage::LimitsOf;
 
 /// When an append may be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +55,10 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Bytes that may wait for the log's writer; beyond it appends answer Unavailable.
     pub log_queue_bytes: u64,
-    /// Most active series of one tenant; 0 means no limit. Only new series are refused.
-    pub max_series_per_tenant: u64,
+    /// Limits by tenant; without, there are none.
+    pub limits: Option<LimitsOf>,
+    /// A series that got no sample for this long is not active.
+    pub active_window: i64,
     /// Longest label set of a series, in encoded bytes.
     pub max_labels_bytes: usize,
     /// How long a read waits for the log to become durable up to what it has seen.
@@ -79,7 +82,8 @@ impl Default for Settings {
             durability: Durability::Durable,
             segment_bytes: 128 << 20,
             log_queue_bytes: 256 << 20,
-            max_series_per_tenant: 0,
+            limits: None,
+            active_window: 10 * 60_000,
             max_labels_bytes: 64 << 10,
             read_wait: Duration::from_secs(10),
         }

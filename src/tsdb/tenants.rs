@@ -5,16 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use model::TenantId;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use storage::LimitsOf;
 
+use crate::admission::Admission;
 use crate::blocks::OpenBlock;
 
 /// One tenant. The entry stays for the life of the process; it is small.
 pub(crate) struct Tenant {
     pub id: TenantId,
     pub index: u32,
-    /// Active series, over all shards.
+    /// Series in the head, over all shards.
     pub series: AtomicU64,
+    /// Those of them that count towards limits: active when they were last counted, or made since.
+    pub active: AtomicU64,
+    /// Series ever made in this process.
+    pub made: AtomicU64,
+    /// In milliseconds; beyond the engine's own it has no effect.
+    pub out_of_order_window: AtomicI64,
+    pub admission: Mutex<Admission>,
     /// End of the newest window that was ever cut; samples before it go into supplementary blocks.
     pub cut_through: AtomicI64,
     /// Blocks open for reading, oldest first. Readers look here after the head, the cut writes here before it
@@ -26,6 +35,7 @@ pub(crate) struct Tenant {
 #[derive(Default)]
 pub(crate) struct Tenants {
     state: RwLock<State>,
+    limits: Option<LimitsOf>,
 }
 
 #[derive(Default)]
@@ -35,6 +45,10 @@ struct State {
 }
 
 impl Tenants {
+    pub(crate) fn new(limits: Option<LimitsOf>) -> Tenants {
+        Tenants { state: RwLock::default(), limits }
+    }
+
     pub(crate) fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         self.state.read().by_id.get(id).cloned()
     }
@@ -47,6 +61,8 @@ impl Tenants {
         if let Some(tenant) = self.get(id) {
             return tenant;
         }
+        // Asked before the lock, since whoever knows the limits may take locks of its own.
+        let limits = self.limits.as_ref().map(|of| (of.0)(id));
         let mut state = self.state.write();
         if let Some(tenant) = state.by_id.get(id) {
             return tenant.clone();
@@ -55,12 +71,25 @@ impl Tenants {
             id: id.clone(),
             index: state.by_index.len() as u32,
             series: AtomicU64::new(0),
+            active: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+            out_of_order_window: AtomicI64::new(i64::MAX),
+            admission: Mutex::default(),
             cut_through: AtomicI64::new(i64::MIN),
             blocks: RwLock::default(),
         });
+        if let Some(limits) = limits {
+            tenant.set_limits(limits);
+        }
         state.by_index.push(tenant.clone());
         state.by_id.insert(id.clone(), tenant.clone());
         tenant
+    }
+
+    /// Asks for the limits of all tenants again; gives those whose series have to be counted for that.
+    pub(crate) fn renew_limits(&self) -> Vec<Arc<Tenant>> {
+        let Some(of) = &self.limits else { return Vec::new() };
+        self.all().into_iter().filter(|tenant| tenant.set_limits((of.0)(&tenant.id))).collect()
     }
 
     /// All tenants, by id.
@@ -72,10 +101,11 @@ impl Tenants {
 }
 
 impl Tenant {
-    /// Counts one more series unless that would exceed `limit` (0: none).
-    pub(crate) fn admit_series(&self, limit: u64) -> bool {
-        let admitted = |n: u64| (limit == 0 || n < limit).then_some(n + 1);
-        self.series.fetch_update(Relaxed, Relaxed, admitted).is_ok()
+    /// Counts one more series, whatever the limits.
+    pub(crate) fn count_series(&self) {
+        self.series.fetch_add(1, Relaxed);
+        self.active.fetch_add(1, Relaxed);
+        self.made.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn forget_series(&self, n: u64) {
@@ -85,5 +115,10 @@ impl Tenant {
     pub(crate) fn report_series(&self) {
         metrics::gauge!("prometheus_tsdb_head_series", "tenant" => self.id.as_str().to_owned())
             .set(self.series.load(Relaxed) as f64);
+    }
+
+    pub(crate) fn report_active(&self) {
+        metrics::gauge!("tributary_tsdb_active_series", "tenant" => self.id.as_str().to_owned())
+            .set(self.active.load(Relaxed) as f64);
     }
 }

@@ -127,6 +127,7 @@ impl Head {
         notes: &mut Notes,
     ) {
         let settings = &self.settings;
+        let bounds = &tenant.bounds(settings.bounds);
         let row = &batch.series()[rows.row as usize];
         // Of one series all samples keep their order, also where one row has a handle and another has not.
         if !notes.missed.is_empty() && notes.missed.iter().any(|(_, hash)| *hash == row.hash) {
@@ -152,10 +153,9 @@ impl Head {
         let slot = match found {
             Some(slot) => slot,
             None => {
-                let accepted =
-                    samples.iter().any(|s| settings.bounds.judge(s.timestamp, judged_at, None).is_ok());
+                let accepted = samples.iter().any(|s| bounds.judge(s.timestamp, judged_at, None).is_ok());
                 let created = match accepted {
-                    true => self.create(state, shard, tenant, labels, row.hash),
+                    true => self.create(state, shard, tenant, labels, row.hash, judged_at),
                     false => Err(Refusal::TooOld),
                 };
                 match created {
@@ -165,7 +165,7 @@ impl Head {
                     }
                     Err(refusal) => {
                         for (sample, verdict) in samples.iter().zip(verdicts) {
-                            let judged = settings.bounds.judge(sample.timestamp, judged_at, None);
+                            let judged = bounds.judge(sample.timestamp, judged_at, None);
                             *verdict = Verdict::Refused(judged.err().unwrap_or(refusal));
                         }
                         return;
@@ -179,7 +179,7 @@ impl Head {
         }
         for (sample, verdict) in samples.iter().zip(verdicts) {
             let Some(mut series) = state.get_mut(slot) else { return };
-            *verdict = series.offer(*sample, judged_at, &settings.bounds, settings.block_range);
+            *verdict = series.offer(*sample, judged_at, bounds, settings.block_range);
             if *verdict == Verdict::Stored {
                 let id = series.hot.id;
                 state.floats.push(id, *sample);
@@ -200,14 +200,13 @@ impl Head {
         tenant: &Tenant,
         bytes: &[u8],
         hash: u64,
+        judged_at: Timestamp,
     ) -> Result<u32, Refusal> {
         if bytes.is_empty() || bytes.len() > self.settings.max_labels_bytes {
             return Err(Refusal::InvalidLabels);
         }
         Labels::check(bytes).map_err(|_| Refusal::InvalidLabels)?;
-        if !tenant.admit_series(self.settings.max_series_per_tenant) {
-            return Err(Refusal::SeriesLimit);
-        }
+        tenant.admit(bytes, judged_at)?;
         let id = state.next_id;
         state.next_id += 1;
         if state.new_series.is_empty() {

@@ -15,6 +15,11 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// With a window that is at most `window` long.
+    pub(crate) fn narrowed(self, window: i64) -> Bounds {
+        Bounds { out_of_order_window: self.out_of_order_window.min(window), ..self }
+    }
+
     /// Whether a sample that is not there yet is taken. `newest` is the series' newest time, if it has one.
     ///
     /// ```text

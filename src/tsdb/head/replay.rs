@@ -179,7 +179,7 @@ impl Replay<'_> {
                     slot
                 }
                 None => {
-                    tenant.admit_series(0);
+                    tenant.count_series();
                     self.state.insert(tenant.index, labels, hash, id)
                 }
             };

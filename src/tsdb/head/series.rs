@@ -308,6 +308,12 @@ impl<'a> Series<'a> {
         chunks
     }
 
+    /// Whether anything came since `since` that was not its end.
+    pub(crate) fn is_active(&self, since: Timestamp) -> bool {
+        let ended = self.open_range().is_some() && model::is_stale(self.hot.appender.last_value());
+        self.hot.newest >= since && !ended
+    }
+
     /// Whether it holds no samples, nor remembers any of a cut.
     pub(crate) fn is_empty(&self) -> bool {
         self.hot.appender.count() == 0 && self.cold.sealed == NO_CHUNK && self.cold.rare.is_none()

@@ -21,7 +21,6 @@ pub(crate) const BITE: usize = 512;
 pub(crate) struct HeadSettings {
     pub bounds: Bounds,
     pub block_range: i64,
-    pub max_series_per_tenant: u64,
     pub max_labels_bytes: usize,
     /// Most payload bytes per log record.
     pub group_bytes: usize,

@@ -64,7 +64,7 @@ fn a_backlog_in_order_is_taken_however_late_up_to_two_days() {
 
 #[test]
 fn tenants_do_not_meet_and_limits_spare_what_exists() {
-    let rig = Rig::with(Settings { max_series_per_tenant: 2, ..settings() });
+    let rig = Rig::with(Settings { limits: Some(rig::limits(|l| l.series = 2)), ..settings() });
     for (of, value) in [("a", 1.0), ("b", 2.0)] {
         for series in ["x", "y"] {
             assert_eq!(rig.push(of, series, &[(NOON, value)]), [Stored]);

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use model::{Labels, Matcher, Sample, TenantId, TimeRange};
 use runtime::{ManualClock, World};
-use storage::{Append, Columns, Context, Select, SelectRequest, Verdict, WriteBatch, collect, decode_series};
+use storage::{
+    Append, Columns, Context, LimitsOf, Select, SelectRequest, TenantLimits, Verdict, WriteBatch, collect,
+    decode_series,
+};
 use testkit::MemDisk;
 use tsdb::{Error, Settings, Tsdb};
 
@@ -37,6 +40,13 @@ pub fn settings() -> Settings {
         read_wait: Duration::from_secs(5),
         ..Settings::default()
     }
+}
+
+/// The same limits for every tenant.
+pub fn limits(set: impl FnOnce(&mut TenantLimits)) -> LimitsOf {
+    let mut limits = TenantLimits::default();
+    set(&mut limits);
+    LimitsOf(Arc::new(move |_| limits.clone()))
 }
 
 pub fn tenant(name: &str) -> TenantId {
