@@ -87,8 +87,26 @@ pub const HELP: &[(&str, &str)] = &[
     ("thanos_receive_hashrings_file_changes_total", "Changes of the ring file that were seen."),
     ("thanos_receive_hashrings_file_errors_total", "Times the ring file could not be read or made no ring."),
     ("thanos_receive_hashrings_file_refreshes_total", "Times the ring file was looked at."),
+    (
+        "thanos_receive_head_series_limit",
+        "Active series that a tenant (empty: all others) may have in the ring; 0 is no limit.",
+    ),
+    (
+        "thanos_receive_head_series_limited_requests_total",
+        "Requests of which new series were refused because of the limit of active series.",
+    ),
+    (
+        "thanos_receive_limits_config_reload_err_total",
+        "Reloads of the limits that failed; the limits before them stay in force.",
+    ),
+    ("thanos_receive_limits_config_reload_total", "Reloads of the limits that found a change."),
     ("thanos_receive_replication_factor", "Copies of every sample."),
     ("thanos_receive_replications_total", "Replications of writes, by outcome."),
+    (
+        "thanos_receive_write_limits",
+        "Limits of a request, by tenant (empty: all others) and kind; 0 is none.",
+    ),
+    ("thanos_receive_write_limits_hit", "By how much requests passed a limit, by tenant and kind."),
     ("thanos_receive_write_samples", "Samples of one write."),
     ("thanos_receive_write_timeseries", "Series of one write."),
     ("thanos_shipper_dir_sync_failures_total", "Rounds of uploads that ended early."),
@@ -122,6 +140,10 @@ pub const HELP: &[(&str, &str)] = &[
     ),
     ("tributary_receive_inflight_bytes", "Bytes that writes in flight hold."),
     (
+        "tributary_receive_limits_config_last_reload_successful",
+        "Whether the limits could be read when they were last looked at.",
+    ),
+    (
         "tributary_receive_peer_labels_verified",
         "1 if the peer's external labels are known and differ from ours, else 0: uploads wait for it.",
     ),
@@ -133,6 +155,10 @@ pub const HELP: &[(&str, &str)] = &[
     ),
     ("tributary_store_cache_bytes", "Bytes that pieces of blocks hold in memory."),
     ("tributary_store_index_header_bytes", "Bytes that index headers hold in memory."),
+    (
+        "tributary_tsdb_active_series",
+        "Series that count towards a tenant's limit: those that got samples of late and have not ended.",
+    ),
     ("tributary_tsdb_blocks_skipped_total", "Local blocks left out because they are damaged."),
     ("tributary_tsdb_replay_seconds", "Time that the replay of the log took at the start."),
     (

@@ -67,16 +67,7 @@ impl Admission {
 
     /// Reads a body.
     pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Admitted, Denial> {
-        let declared = match headers.get(header::CONTENT_LENGTH) {
-            None => None,
-            Some(value) => Some(
-                value
-                    .to_str()
-                    .ok()
-                    .and_then(|text| text.trim().parse::<u64>().ok())
-                    .ok_or_else(|| Denial::Invalid("content-length is not a number".to_owned()))?,
-            ),
-        };
+        let declared = declared(headers)?;
         if let Some(declared) = declared
             && declared > self.max_body
         {
@@ -178,6 +169,13 @@ fn unreadable(error: &axum::Error) -> Denial {
 
 /// Reads on and keeps nothing. A connection that is closed on a sender that still writes shows it a broken pipe,
 /// never the answer.
+/// How many bytes a request says that its body has.
+fn declared(headers: &HeaderMap) -> Result<Option<u64>, Denial> {
+    let Some(value) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+    number.map(Some).ok_or_else(|| Denial::Invalid("content-length is not a number".to_owned()))
+}
+
 async fn drain(body: &mut Body) {
     let rest = async {
         let mut left = DRAIN;

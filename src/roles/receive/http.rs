@@ -15,6 +15,7 @@ use tsdb::Health;
 
 use crate::admit::{self, Admission, Version};
 use crate::decode::{self, Aside, Decoded, Recognise, Ways};
+use crate::limits::{Limits, Profile};
 use crate::pending::Collected;
 use crate::quorum::Outcome;
 use crate::rate::Rates;
@@ -33,6 +34,7 @@ pub struct WriteDoor {
     pub writer: Arc<Writer>,
     pub admission: Admission,
     pub rates: Arc<Rates>,
+    pub limits: Arc<Limits>,
     pub identities: Arc<Identities>,
     pub pool: Pool,
     pub world: World,
@@ -48,12 +50,14 @@ impl WriteDoor {
         writer: Arc<Writer>,
         admission: Admission,
         pool: Pool,
+        limits: &Arc<Limits>,
     ) -> WriteDoor {
         WriteDoor {
             writer,
             admission,
             identities: Arc::new(Identities::new(identity::Settings::default(), &*world.chance)),
-            rates: Arc::new(Rates::new(settings.admission.samples_per_second)),
+            rates: Arc::new(Rates::default()),
+            limits: Arc::clone(limits),
             pool,
             world: world.clone(),
             tenancy: settings.tenancy.clone(),
@@ -148,9 +152,13 @@ impl WriteDoor {
                 self.replica_header, self.replication_factor
             )));
         }
+        let _place = self.limits.enter(self.writer.timeout()).await?;
+        let profile = self.limits.of(&tenant);
         let admitted = self.admission.read(&head.headers, body).await?;
+        let plain = snap::raw::decompress_len(&admitted.body).unwrap_or(0);
+        self.limits.check_size(&tenant, &profile, plain.max(admitted.body.len()) as u64)?;
         let here = self.writer.stores_here(replica);
-        let stage = self.stage(tenant.clone(), version, admitted.body, here, judged_at).await?;
+        let stage = self.stage(tenant.clone(), profile, version, admitted.body, here, judged_at).await?;
         let mut summary = stage.summary;
         match stage.next {
             Next::Nothing => {}
@@ -173,6 +181,7 @@ impl WriteDoor {
     async fn stage(
         &self,
         tenant: TenantId,
+        profile: Profile,
         version: Version,
         body: Vec<u8>,
         here: bool,
@@ -181,13 +190,15 @@ impl WriteDoor {
         let (writer, limits) = (Arc::clone(&self.writer), *self.admission.limits());
         let (rates, now) = (Arc::clone(&self.rates), self.world.clock.monotonic());
         let identities = Arc::clone(&self.identities);
+        let tenant_limits = Arc::clone(&self.limits);
         let staged = self.pool.run(move || {
             let then = |decoded: &mut Decoded, plain: &[u8]| {
                 let Decoded { batch, aside, met, regions, ways } = decoded;
                 count_ways(*ways);
-                // Exemplars come with samples, and are not counted against rates.
+                // Exemplars come with samples, and are not counted against limits.
                 let (samples, series) = (batch.first_exemplar(), batch.series().len());
-                rates.take(&tenant, samples as u64, now)?;
+                tenant_limits.check(&tenant, &profile, series as u64, samples as u64)?;
+                rates.take(&tenant, profile.samples_per_second, samples as u64, now)?;
                 let mut summary = Summary::default();
                 set_aside(&mut summary, std::mem::take(aside));
                 let next = if batch.is_empty() {
@@ -241,6 +252,11 @@ impl WriteDoor {
         let labels = [("code", code), ("tenant", tenant.to_string())];
         metrics::histogram!("thanos_receive_write_samples", &labels[..]).record(samples as f64);
         metrics::histogram!("thanos_receive_write_timeseries", &labels[..]).record(series as f64);
+        let refused = |reason| Refusal::ALL.iter().zip(summary.refused).any(|(r, n)| *r == reason && n > 0);
+        if refused(Refusal::SeriesLimit) {
+            metrics::counter!("thanos_receive_head_series_limited_requests_total", "tenant" => tenant.to_string())
+                .increment(1);
+        }
         let count = |outcome: &'static str, samples: u64| {
             if samples > 0 {
                 metrics::counter!("tributary_receive_samples_total", "outcome" => outcome).increment(samples);

@@ -15,6 +15,7 @@ mod grpc;
 mod heads;
 mod http;
 mod lifecycle;
+mod limits;
 mod listen;
 mod local;
 mod peers;
@@ -60,6 +61,7 @@ use crate::grpc::PeerDoor;
 use crate::heads::OwnHead;
 use crate::http::WriteDoor;
 use crate::lifecycle::Lifecycle;
+use crate::limits::Limits;
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::replicate::{Peer, PeerLimits, Remote};
@@ -93,6 +95,7 @@ pub struct Receive {
     lifecycle: Arc<Lifecycle>,
     ship: Arc<Ship>,
     peers: Arc<Peers>,
+    limits: Arc<Limits>,
 }
 
 impl Receive {
@@ -111,17 +114,30 @@ impl Receive {
         };
         let bucket = bucket(&settings, &world)?;
         let ring = RingHolder::open(&settings, &world, connect(&settings, &world))?;
+        let limits = Arc::new(Limits::open(&settings, &world)?);
         let local = Arc::new(Local::new(pool("append")?));
         let writer = Arc::new(Writer::new(&settings, ring, local));
         let admission = Admit::new(&settings.admission);
-        let write_door =
-            WriteDoor::new(&settings, &world, Arc::clone(&writer), admission.clone(), pool("decode")?);
+        let write_door = WriteDoor::new(
+            &settings,
+            &world,
+            Arc::clone(&writer),
+            admission.clone(),
+            pool("decode")?,
+            &limits,
+        );
         let peer_door = PeerDoor { writer: Arc::clone(&writer), admission, world: world.clone() };
         let store_door = StoreDoor::new(&settings, labels.clone(), Arc::clone(&writer));
         let peers = Arc::new(Peers::new(&settings, &world, labels.clone()));
         let ship = Arc::new(Ship::new(&world, bucket, Arc::clone(&peers))?);
         let allowed = settings.common.enable_lifecycle || settings.common.http_address.is_loopback();
-        let lifecycle = Lifecycle { writer: Arc::clone(&writer), ship: Arc::clone(&ship), allowed };
+        let lifecycle = Lifecycle {
+            writer: Arc::clone(&writer),
+            ship: Arc::clone(&ship),
+            limits: Arc::clone(&limits),
+            world: world.clone(),
+            allowed,
+        };
         tracing::info!(
             mode = settings.mode().as_str(),
             replication_factor = settings.replication.replication_factor,
@@ -142,6 +158,7 @@ impl Receive {
             lifecycle: Arc::new(lifecycle),
             ship,
             peers,
+            limits,
         })
     }
 
@@ -260,20 +277,56 @@ impl Receive {
                 DurabilityName::Durable => tsdb::Durability::Durable,
                 DurabilityName::Fast => tsdb::Durability::Fast,
             },
-            max_series_per_tenant: storage.max_series_per_tenant,
+            limits: Some(self.limits_of()),
+            active_window: storage.active_window.ms(),
             segment_bytes: storage.segment_bytes.bytes(),
             ..tsdb::Settings::default()
         }
+    }
+
+    /// The limits of a tenant in the engine here: its share of what the ring may have.
+    fn limits_of(&self) -> storage::LimitsOf {
+        let (limits, writer) = (Arc::clone(&self.limits), Arc::clone(&self.writer));
+        storage::LimitsOf(Arc::new(move |tenant| {
+            let current = writer.ring().current();
+            let nodes = current.rings.resolve(tenant.as_str()).map_or(1, |ring| ring.len());
+            limits.of_engine(tenant, nodes)
+        }))
     }
 
     /// Everything that goes on behind the doors; ends with `stop`, or with the first failure.
     async fn work(&self, engine: Option<Arc<Tsdb>>, stop: Shutdown) -> Result<(), Error> {
         let inner = Shutdown::new();
         let tasks = TaskGroup::new(inner.clone());
-        tasks.spawn(
-            "ring",
-            watch::run(Arc::clone(&self.writer), self.settings.replication.clone(), inner.clone()),
-        );
+        let replication = &self.settings.replication;
+        let (writer, world) = (Arc::clone(&self.writer), self.world.clone());
+        let reload = move || {
+            // Success and failure are told by the holder itself.
+            if writer.ring().reload().is_ok_and(|changed| changed) {
+                apply_limits(&writer, &world);
+            }
+        };
+        let ring = watch::Watched {
+            what: "ring file",
+            path: replication.hashrings_file.clone(),
+            every: replication.refresh.as_duration(),
+            reload: Arc::new(reload),
+        };
+        tasks.spawn("ring", watch::run(ring, inner.clone()));
+        let (limits, writer, world) =
+            (Arc::clone(&self.limits), Arc::clone(&self.writer), self.world.clone());
+        let reload = move || {
+            if limits.reload().is_ok_and(|changed| changed) {
+                apply_limits(&writer, &world);
+            }
+        };
+        let limits = watch::Watched {
+            what: "limits file",
+            path: self.limits.path().map(std::path::Path::to_owned),
+            every: self.settings.admission.limits_refresh.as_duration(),
+            reload: Arc::new(reload),
+        };
+        tasks.spawn("limits", watch::run(limits, inner.clone()));
         let (peers, writer, until) = (Arc::clone(&self.peers), Arc::clone(&self.writer), inner.clone());
         tasks.spawn("peers", async move { peers.run(writer, until).await });
         let (door, until) = (Arc::clone(&self.write_door), inner.clone());
@@ -285,6 +338,8 @@ impl Receive {
                 ship.run(cutter, until).await;
                 Ok::<(), Error>(())
             });
+            let (counter, world, until) = (Arc::clone(&engine), self.world.clone(), inner.clone());
+            tasks.spawn("active series", async move { count_active(counter, world, until).await });
             let until = inner.clone();
             tasks.spawn("log", async move {
                 tokio::select! {
@@ -318,6 +373,13 @@ impl Receive {
                 Error::with_source(Kind::Internal, format!("closing the engine: {error}"), error)
             })?
             .map_err(Error::from)
+    }
+}
+
+/// Tells the engine, if it is open, that limits have changed.
+pub(crate) fn apply_limits(writer: &Writer, world: &World) {
+    if let Some(engine) = writer.local().engine() {
+        engine.reload_limits(world.clock.now_ms());
     }
 }
 
@@ -385,6 +447,25 @@ fn incarnation(world: &World, dir: &std::path::Path) -> Result<String, Error> {
     let name = format!("{:016x}{:016x}", world.chance.next_u64(), world.chance.next_u64());
     world.disk.write_atomic(&path, name.as_bytes()).map_err(failed)?;
     Ok(name)
+}
+
+/// How often the active series of tenants near a limit are counted, and how many times later those of all.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+const COUNT_ALL_AFTER: u32 = 20;
+
+async fn count_active(engine: Arc<Tsdb>, world: World, until: Shutdown) -> Result<(), Error> {
+    for round in 0u32.. {
+        tokio::select! {
+            () = until.wait() => return Ok(()),
+            () = tokio::time::sleep(COUNT_EVERY) => {}
+        }
+        let (engine, now) = (Arc::clone(&engine), world.clock.now_ms());
+        let all = round.is_multiple_of(COUNT_ALL_AFTER);
+        if let Err(error) = tokio::task::spawn_blocking(move || engine.count_active(now, all)).await {
+            tracing::error!(%error, "counting of active series broke off");
+        }
+    }
+    Ok(())
 }
 
 /// How often series that did not come for long are looked for.

@@ -7,7 +7,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
+use runtime::World;
 
+use crate::limits::Limits;
 use crate::ship::Ship;
 use crate::write::Writer;
 
@@ -15,6 +17,8 @@ use crate::write::Writer;
 pub struct Lifecycle {
     pub writer: Arc<Writer>,
     pub ship: Arc<Ship>,
+    pub limits: Arc<Limits>,
+    pub world: World,
     /// A loopback listener, or the operator said so.
     pub allowed: bool,
 }
@@ -65,16 +69,35 @@ async fn reload(State(lifecycle): State<Arc<Lifecycle>>) -> Response {
     if !lifecycle.allowed {
         return forbidden();
     }
-    let writer = Arc::clone(&lifecycle.writer);
-    match tokio::task::spawn_blocking(move || writer.ring().reload()).await {
-        Ok(Ok(true)) => "ring reloaded\n".into_response(),
-        Ok(Ok(false)) => "nothing has changed\n".into_response(),
-        Ok(Err(error)) => {
-            let text = format!("{error}; the ring before it stays in use\n");
-            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+    let seen = Arc::clone(&lifecycle);
+    let work = tokio::task::spawn_blocking(move || {
+        // Each by itself: what is wrong with one must not keep the other.
+        let outcomes = [("ring", seen.writer.ring().reload()), ("limits", seen.limits.reload())];
+        if outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(true))) {
+            crate::apply_limits(&seen.writer, &seen.world);
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        outcomes
+    });
+    let outcomes = match work.await {
+        Ok(outcomes) => outcomes,
+        Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    };
+    let mut text = String::new();
+    let mut status = StatusCode::OK;
+    for (what, outcome) in outcomes {
+        match outcome {
+            Ok(false) => {}
+            Ok(true) => text.push_str(&format!("{what} reloaded\n")),
+            Err(error) => {
+                status = StatusCode::INTERNAL_SERVER_ERROR;
+                text.push_str(&format!("{error}; the {what} before it stays in use\n"));
+            }
+        }
     }
+    if text.is_empty() {
+        text.push_str("nothing has changed\n");
+    }
+    (status, text).into_response()
 }
 
 async fn drained(State(lifecycle): State<Arc<Lifecycle>>) -> Response {

@@ -14,9 +14,8 @@ const BURST_SECONDS: f64 = 10.0;
 const REMEMBERED: usize = 10_000;
 
 /// One bucket per tenant.
+#[derive(Default)]
 pub struct Rates {
-    /// Samples per second; 0 is no limit.
-    rate: u64,
     buckets: Mutex<HashMap<TenantId, Bucket>>,
 }
 
@@ -24,6 +23,7 @@ pub struct Rates {
 struct Bucket {
     samples: f64,
     at: Instant,
+    rate: f64,
 }
 
 impl Bucket {
@@ -34,32 +34,28 @@ impl Bucket {
 }
 
 impl Rates {
-    pub fn new(rate: u64) -> Rates {
-        Rates { rate, buckets: Mutex::default() }
-    }
-
-    /// Takes `samples` out of the tenant's bucket, or says that it is empty. A request larger than the bucket
+    /// Takes `samples` out of the bucket of a tenant with `rate` samples per second (0: no limit), or says that it is empty. A request larger than the bucket
     /// passes when the bucket is full, and is paid off afterwards.
-    pub fn take(&self, tenant: &TenantId, samples: u64, now: Instant) -> Result<(), Denial> {
-        if self.rate == 0 || samples == 0 {
+    pub fn take(&self, tenant: &TenantId, rate: u64, samples: u64, now: Instant) -> Result<(), Denial> {
+        if rate == 0 || samples == 0 {
             return Ok(());
         }
-        let rate = self.rate as f64;
+        let limit = rate;
+        let rate = rate as f64;
         let mut buckets = self.buckets.lock();
         if buckets.len() >= REMEMBERED && !buckets.contains_key(tenant) {
-            buckets.retain(|_, bucket| bucket.filled(rate, now) < rate * BURST_SECONDS);
+            buckets.retain(|_, bucket| bucket.filled(bucket.rate, now) < bucket.rate * BURST_SECONDS);
         }
-        let full = Bucket { samples: rate * BURST_SECONDS, at: now };
+        let full = Bucket { samples: rate * BURST_SECONDS, at: now, rate };
         let bucket = buckets.entry(tenant.clone()).or_insert(full);
         let held = bucket.filled(rate, now);
         if held < (samples as f64).min(rate * BURST_SECONDS) {
             return Err(Denial::RateLimited(format!(
-                "tenant {tenant} writes more than {} samples per second (--receive.tenant-samples-per-second); \
-                 nothing of this request was taken",
-                self.rate
+                "tenant {tenant} writes more than {limit} samples per second (--receive.tenant-samples-per-second, or \
+                 samples_per_second_limit of the limits); nothing of this request was taken"
             )));
         }
-        *bucket = Bucket { samples: held - samples as f64, at: now };
+        *bucket = Bucket { samples: held - samples as f64, at: now, rate };
         Ok(())
     }
 }
@@ -74,16 +70,18 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_the_average_holds() {
-        let (rates, now) = (Rates::new(100), SystemClock.monotonic());
+        let (rates, now) = (Rates::default(), SystemClock.monotonic());
         let (a, b) = (TenantId::new("a").unwrap(), TenantId::new("b").unwrap());
-        assert!(rates.take(&a, 1000, now).is_ok());
-        assert!(matches!(rates.take(&a, 1, now), Err(Denial::RateLimited(text)) if text.contains("100")));
-        assert!(rates.take(&b, 1, now).is_ok(), "tenants do not share");
-        assert!(rates.take(&a, 100, now + Duration::from_secs(1)).is_ok());
-        assert!(rates.take(&a, 1, now + Duration::from_secs(1)).is_err());
+        assert!(rates.take(&a, 100, 1000, now).is_ok());
+        assert!(
+            matches!(rates.take(&a, 100, 1, now), Err(Denial::RateLimited(text)) if text.contains("100"))
+        );
+        assert!(rates.take(&b, 100, 1, now).is_ok(), "tenants do not share");
+        assert!(rates.take(&a, 100, 100, now + Duration::from_secs(1)).is_ok());
+        assert!(rates.take(&a, 100, 1, now + Duration::from_secs(1)).is_err());
         // More than a bucket holds passes once it is full.
-        assert!(rates.take(&a, 5000, now + Duration::from_secs(60)).is_ok());
-        assert!(rates.take(&a, 1, now + Duration::from_secs(90)).is_err());
-        assert!(Rates::new(0).take(&a, u64::MAX, now).is_ok());
+        assert!(rates.take(&a, 100, 5000, now + Duration::from_secs(60)).is_ok());
+        assert!(rates.take(&a, 100, 1, now + Duration::from_secs(90)).is_err());
+        assert!(rates.take(&a, 0, u64::MAX, now).is_ok());
     }
 }

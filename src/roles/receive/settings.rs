@@ -26,8 +26,11 @@ settings! {
         /// them for good.
         ["tsdb.retention"] retention: Span = Span::from_days(15);
         /// Most active series of one tenant on this node; 0 is no limit. At the limit only new series are
-        /// refused, existing ones go on.
+        /// refused, existing ones go on. head_series_limit of the limits file goes before it.
         ["receive.max-series-per-tenant"] max_series_per_tenant: u64 = 0;
+        /// A series that got no sample for this long does not count towards a limit of active series; one that
+        /// ended with a stale marker never does. Shorter than a scrape interval counts too few.
+        ["receive.active-series-window"] active_window: Span = Span::from_mins(10);
         /// When a write is answered: durable, after fdatasync of its log, or fast, from the page cache, as
         /// Thanos does it. With fast, a crash of the machine loses up to a second of acknowledged samples.
         ["receive.durability"] durability: DurabilityName = DurabilityName::Durable;
@@ -77,6 +80,13 @@ settings! {
         /// limit. Beyond it a write is answered 429 with Retry-After, and nothing of it is taken. Prometheus drops
         /// what gets a 429 unless retry_on_http_429 is set.
         ["receive.tenant-samples-per-second"] samples_per_second: u64 = 0;
+        /// File with limits by tenant, as YAML in the format of Thanos with keys of ours; see
+        /// config/limits.yaml. It is watched; a file with a fault leaves the limits before it in force.
+        ["receive.limits-config-file"] limits_config_file: Option<PathBuf> = None;
+        /// The limits as YAML text. Excludes receive.limits-config-file.
+        ["receive.limits-config"] limits_config: Option<String> = None;
+        /// How often the limits file is looked at where the system does not tell of a change.
+        [hidden "receive.limits-config-reload-timer"] limits_refresh: Span = Span::from_secs(1);
         /// Series in one write.
         [hidden "receive.max-series-per-request"] max_series: u64 = 100_000;
         /// Labels of one series.

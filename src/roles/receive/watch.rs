@@ -1,6 +1,6 @@
-//! Looks at the ring file: when the system says that it changed, and every so often in any case.
+//! Looks at a file that may change: when the system says that it changed, and every so often in any case.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +9,26 @@ use runtime::Shutdown;
 use tokio::sync::mpsc;
 
 use crate::Error;
-use crate::settings::Replication;
-use crate::write::Writer;
 
 /// Editors and mounts change a file in several steps: the last one counts.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// Reloads until the shutdown; a node without a ring file has nothing to watch.
-pub async fn run(writer: Arc<Writer>, settings: Replication, shutdown: Shutdown) -> Result<(), Error> {
-    let Some(path) = settings.hashrings_file else {
+/// A file, and what is done when it may have changed.
+pub struct Watched {
+    /// For the log.
+    pub what: &'static str,
+    /// None: there is nothing to watch.
+    pub path: Option<PathBuf>,
+    /// How often it is looked at in any case.
+    pub every: Duration,
+    /// Reads the file again and tells by itself what came of it. Blocks.
+    pub reload: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Reloads until the shutdown.
+pub async fn run(watched: Watched, shutdown: Shutdown) -> Result<(), Error> {
+    let Watched { what, path, every, reload } = watched;
+    let Some(path) = path else {
         shutdown.wait().await;
         return Ok(());
     };
@@ -26,23 +37,22 @@ pub async fn run(writer: Arc<Writer>, settings: Replication, shutdown: Shutdown)
     let _watcher = match watch(&path, told) {
         Ok(watcher) => Some(watcher),
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "ring file cannot be watched, it is only polled");
+            tracing::warn!(path = %path.display(), %error, "{what} cannot be watched, it is only polled");
             None
         }
     };
     loop {
         tokio::select! {
             () = shutdown.wait() => return Ok(()),
-            () = tokio::time::sleep(settings.refresh.as_duration().max(Duration::from_secs(1))) => {}
+            () = tokio::time::sleep(every.max(Duration::from_secs(1))) => {}
             Some(()) = hints.recv() => {
                 tokio::time::sleep(SETTLE).await;
                 let _ = hints.try_recv();
             }
         }
-        let writer = Arc::clone(&writer);
-        // Success and failure are told by the holder itself.
-        if let Err(error) = tokio::task::spawn_blocking(move || writer.ring().reload().is_ok()).await {
-            tracing::error!(%error, "ring reload broke off");
+        let reload = Arc::clone(&reload);
+        if let Err(error) = tokio::task::spawn_blocking(move || reload()).await {
+            tracing::error!(%error, "reload of the {what} broke off");
         }
     }
 }
