@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::Kind;
-use runtime::{Disk, File};
+use runtime::{Disk, File, World};
 
 use crate::Error;
 use crate::log::{Log, Settings};
@@ -17,7 +17,7 @@ use crate::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 
 pub(crate) const PREFIX: &str = "checkpoint-";
 /// Kind of the last record.
-const END: u8 = 0;
+pub(crate) const END: u8 = 0;
 const BUFFER: usize = 4 << 20;
 
 fn checkpoint_path(dir: &Path, index: u64) -> PathBuf {
@@ -34,6 +34,33 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
+    /// Begins the checkpoint before segment `index`, under a temporary name.
+    pub(crate) fn create(world: &World, dir: &Path, index: u64) -> Result<CheckpointWriter, Error> {
+        let disk = &*world.disk;
+        let path = checkpoint_path(dir, index).with_extension("tmp");
+        if disk.exists(&path) {
+            disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+        }
+        let file = disk.create(&path).map_err(|e| Error::io("create log checkpoint", &path, e))?;
+        file.write_all_at(&segment::encode_header(index), 0)
+            .map_err(|e| Error::io("write log checkpoint", &path, e))?;
+        Ok(CheckpointWriter { file, path, buf: Vec::new(), offset: SEGMENT_HEADER_BYTES, seq: 1 })
+    }
+
+    /// Ends the checkpoint and gives it its name, durable. `first_seq`: the first record of the segments.
+    pub(crate) fn finish(mut self, world: &World, first_seq: u64) -> Result<(), Error> {
+        self.put(END, &[&first_seq.to_le_bytes()])?;
+        self.flush()?;
+        self.file.sync_data().map_err(|e| Error::io("sync log checkpoint", &self.path, e))?;
+        let named = self.path.with_extension("");
+        world
+            .disk
+            .rename(&self.path, &named)
+            .map_err(|e| Error::io("rename log checkpoint", &self.path, e))?;
+        let dir = named.parent().unwrap_or(Path::new("."));
+        world.disk.sync_dir(dir).map_err(|e| Error::io("sync log folder", dir, e))
+    }
+
     /// Adds one record.
     pub fn put(&mut self, kind: u8, parts: &[&[u8]]) -> Result<(), Error> {
         record::put(&mut self.buf, kind, self.seq, parts);
@@ -83,27 +110,9 @@ impl Log {
         if freed == 0 || freed < size(PREFIX)? {
             return Ok(0);
         }
-        let path = checkpoint_path(dir, keep_from);
-        let temporary = path.with_extension("tmp");
-        if disk.exists(&temporary) {
-            disk.remove_file(&temporary).map_err(|e| Error::io("remove", &temporary, e))?;
-        }
-        let file = disk.create(&temporary).map_err(|e| Error::io("create log checkpoint", &temporary, e))?;
-        file.write_all_at(&segment::encode_header(keep_from), 0)
-            .map_err(|e| Error::io("write log checkpoint", &temporary, e))?;
-        let mut writer = CheckpointWriter {
-            file,
-            path: temporary.clone(),
-            buf: Vec::new(),
-            offset: SEGMENT_HEADER_BYTES,
-            seq: 1,
-        };
+        let mut writer = CheckpointWriter::create(&shared.world, dir, keep_from)?;
         fill(&mut writer)?;
-        writer.put(END, &[&first_seq.to_le_bytes()])?;
-        writer.flush()?;
-        writer.file.sync_data().map_err(|e| Error::io("sync log checkpoint", &temporary, e))?;
-        disk.rename(&temporary, &path).map_err(|e| Error::io("rename log checkpoint", &temporary, e))?;
-        disk.sync_dir(dir).map_err(|e| Error::io("sync log folder", dir, e))?;
+        writer.finish(&shared.world, first_seq)?;
 
         // From here on the old files are obsolete; what cannot be deleted now goes at the next start.
         let mut deleted = 0;

@@ -11,6 +11,7 @@ mod inspect;
 mod log;
 mod reader;
 mod record;
+mod salvage;
 mod segment;
 mod staging;
 mod writer;
@@ -20,6 +21,7 @@ pub use error::Error;
 pub use inspect::{SegmentSummary, inspect};
 pub use log::{Entry, Log, Mode, Permit, Report, Settings};
 pub use record::{FIRST_SKIPPABLE_KIND, HEADER_BYTES, framed_len};
+pub use salvage::{Losses, LostBytes, NewLog, Readable, read_damaged};
 
 #[doc = include_str!("FORMAT.md")]
 #[cfg(doctest)]

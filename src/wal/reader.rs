@@ -106,8 +106,8 @@ pub(crate) fn open<E: From<Error>>(
                     Kind::Corrupt,
                     format!(
                         "log segment {} is damaged at byte {}: record {next_seq} was durable (segment {index} has a \
-                         later record at byte {offset}); run `tributary tools wal inspect` to see what can be \
-                         saved, or restore the folder",
+                         later record at byte {offset}); run `tributary tools wal inspect` to see the \
+                         damage, `tributary tools wal salvage` to make a log of the rest, or restore the folder",
                         segment::segment_path(dir, segment.index).display(),
                         scan.offset(),
                     ),
@@ -224,7 +224,8 @@ fn missing(dir: &Path, what: &str) -> Error {
     Error::new(
         Kind::Corrupt,
         format!(
-            "{what} in {}; restore the folder, or run `tributary tools wal inspect` to see what can be saved",
+            "{what} in {}; restore the folder, or run `tributary tools wal inspect` to see the damage and `tributary tools wal \
+             salvage` to make a log of the rest",
             dir.display()
         ),
     )
@@ -328,6 +329,15 @@ impl<'a> Scan<'a> {
         };
         self.fill(total)?;
         Ok(verify(&header, &self.buf[self.at..]).then_some(header))
+    }
+
+    /// Goes on by the eight bytes to which records are aligned; whether any of them is not zero.
+    pub(crate) fn skip_word(&mut self) -> Result<bool, Error> {
+        self.fill(8)?;
+        let end = (self.at + 8).min(self.buf.len());
+        let dirty = self.buf[self.at..end].iter().any(|byte| *byte != 0);
+        self.at = end;
+        Ok(dirty)
     }
 
     /// End of the last byte from here on that is not zero; none where the rest of the segment is clean.
