@@ -20,6 +20,8 @@ mod listen;
 mod local;
 mod peers;
 mod pending;
+#[cfg(any(test, feature = "proof"))]
+pub mod proof;
 mod quorum;
 mod rate;
 mod replicate;

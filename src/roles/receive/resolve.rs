@@ -157,66 +157,8 @@ mod tests {
     use runtime::World;
 
     use super::*;
-    use crate::decode::{Aside, decode_v1};
-
-    type Row = (Vec<u8>, u64, Vec<(i64, u64)>);
-
-    fn rows(decoded: &Decoded, plain: &[u8], limits: &Limits) -> Vec<Row> {
-        let labels_of = LabelsOf::new(plain, &decoded.regions, limits);
-        let batch = &decoded.batch;
-        let all = batch.series().iter().enumerate();
-        all.map(|(row, series)| {
-            let mut labels = batch.label_bytes(series).to_vec();
-            if labels.is_empty() {
-                assert!(labels_of.write(row as u32, &mut labels));
-            }
-            let samples = batch.samples()[series.samples()].iter();
-            (labels, series.hash, samples.map(|s| (s.timestamp, s.value.to_bits())).collect())
-        })
-        .collect()
-    }
-
-    struct Door {
-        identities: Identities,
-        limits: Limits,
-    }
-
-    impl Door {
-        fn new() -> Door {
-            let limits = Limits { max_series: 12, max_labels: 5, ..Limits::default() };
-            Door {
-                identities: Identities::new(identity::Settings::default(), &*World::real().chance),
-                limits,
-            }
-        }
-
-        /// Decodes both ways, compares, and has the identities learn. Gives the ways.
-        fn check(&self, tenant: &str, plain: &[u8], labels: bool, with_handles: bool) -> Ways {
-            let tenant = TenantId::new(tenant).unwrap();
-            let body = snap::raw::Encoder::new().compress_vec(plain).unwrap();
-            let all = |decoded: &mut Decoded, plain: &[u8]| -> (Vec<Row>, Aside) {
-                (rows(decoded, plain, &self.limits), std::mem::take(&mut decoded.aside))
-            };
-            let want = decode_v1(&tenant, &body, &self.limits, None, all);
-            let recognise = Recognise { identities: &self.identities, now: 0, labels };
-            let mut ways = Ways::default();
-            let got = decode_v1(&tenant, &body, &self.limits, Some(recognise), |decoded, plain| {
-                let seen = all(decoded, plain);
-                assert_eq!(decoded.met.len(), seen.0.len());
-                assert!(
-                    !labels
-                        || decoded.batch.series().iter().all(|s| !decoded.batch.label_bytes(s).is_empty())
-                );
-                let handles: Vec<_> = (0..seen.0.len() as u32).map(|row| (row, u64::from(row))).collect();
-                let handles = if with_handles { &handles[..] } else { &[] };
-                self.identities.learn(tenant.as_str(), &mut decoded.met, handles, !with_handles, 0);
-                ways = decoded.ways;
-                seen
-            });
-            assert_eq!(got, want);
-            ways
-        }
-    }
+    use crate::decode::decode_v1;
+    use crate::proof::Door;
 
     fn request() -> impl Strategy<Value = Vec<u8>> {
         let name = prop_oneof![3 => Just("__name__".to_owned()), 2 => "[a-c_]{0,2}"];

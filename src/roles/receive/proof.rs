@@ -1,0 +1,78 @@
+//! Both ways of reading a plain body, side by side, for tests and fuzzing: in full, and recognised.
+
+use identity::Identities;
+use model::TenantId;
+use runtime::World;
+use wire::remote_write::Limits;
+
+use crate::decode::{Aside, Decoded, Recognise, Ways, decode_v1};
+use crate::resolve::LabelsOf;
+
+/// Labels, placement hash, and samples by their bits.
+type Row = (Vec<u8>, u64, Vec<(i64, u64)>);
+
+fn rows(decoded: &Decoded, plain: &[u8], limits: &Limits) -> Vec<Row> {
+    let labels_of = LabelsOf::new(plain, &decoded.regions, limits);
+    let batch = &decoded.batch;
+    let all = batch.series().iter().enumerate();
+    all.map(|(row, series)| {
+        let mut labels = batch.label_bytes(series).to_vec();
+        if labels.is_empty() {
+            assert!(labels_of.write(row as u32, &mut labels));
+        }
+        let samples = batch.samples()[series.samples()].iter();
+        (labels, series.hash, samples.map(|s| (s.timestamp, s.value.to_bits())).collect())
+    })
+    .collect()
+}
+
+/// A door with a memory of the series that came through it.
+pub struct Door {
+    identities: Identities,
+    limits: Limits,
+}
+
+impl Default for Door {
+    fn default() -> Door {
+        Door::new()
+    }
+}
+
+impl Door {
+    /// With limits that are small enough to be met.
+    pub fn new() -> Door {
+        let limits = Limits { max_series: 12, max_labels: 5, ..Limits::default() };
+        Door { identities: Identities::new(identity::Settings::default(), &*World::real().chance), limits }
+    }
+
+    /// Forgets who did not come since the beginning.
+    pub fn forget(&self) {
+        self.identities.sweep(1 << 40);
+    }
+
+    /// Decodes both ways, has the identities learn, and panics where the two differ. Gives how series were recognised.
+    pub fn check(&self, tenant: &str, plain: &[u8], labels: bool, with_handles: bool) -> Ways {
+        let tenant = TenantId::new(tenant).expect("a tenant's name");
+        let body = snap::raw::Encoder::new().compress_vec(plain).expect("a body that is not too large");
+        let all = |decoded: &mut Decoded, plain: &[u8]| -> (Vec<Row>, Aside) {
+            (rows(decoded, plain, &self.limits), std::mem::take(&mut decoded.aside))
+        };
+        let want = decode_v1(&tenant, &body, &self.limits, None, all);
+        let recognise = Recognise { identities: &self.identities, now: 0, labels };
+        let mut ways = Ways::default();
+        let got = decode_v1(&tenant, &body, &self.limits, Some(recognise), |decoded, plain| {
+            let seen = all(decoded, plain);
+            assert_eq!(decoded.met.len(), seen.0.len());
+            assert!(
+                !labels || decoded.batch.series().iter().all(|s| !decoded.batch.label_bytes(s).is_empty())
+            );
+            let handles: Vec<_> = (0..seen.0.len() as u32).map(|row| (row, u64::from(row))).collect();
+            let handles = if with_handles { &handles[..] } else { &[] };
+            self.identities.learn(tenant.as_str(), &mut decoded.met, handles, !with_handles, 0);
+            ways = decoded.ways;
+            seen
+        });
+        assert_eq!(got, want);
+        ways
+    }
+}
