@@ -8,8 +8,8 @@ use wire::remote_write::Limits;
 use crate::decode::{Aside, Decoded, Recognise, Ways, decode_v1};
 use crate::resolve::LabelsOf;
 
-/// Labels, placement hash, and samples by their bits.
-type Row = (Vec<u8>, u64, Vec<(i64, u64)>);
+/// Labels, placement hash, floats by their bits, and what is rare as text.
+type Row = (Vec<u8>, u64, Vec<(i64, u64)>, String);
 
 fn rows(decoded: &Decoded, plain: &[u8], limits: &Limits) -> Vec<Row> {
     let labels_of = LabelsOf::new(plain, &decoded.regions, limits);
@@ -21,7 +21,12 @@ fn rows(decoded: &Decoded, plain: &[u8], limits: &Limits) -> Vec<Row> {
             assert!(labels_of.write(row as u32, &mut labels));
         }
         let samples = batch.samples()[series.samples()].iter();
-        (labels, series.hash, samples.map(|s| (s.timestamp, s.value.to_bits())).collect())
+        let floats = samples.map(|s| (s.timestamp, s.value.to_bits())).collect();
+        let exemplars = &batch.exemplars()[batch.exemplars_of(series)];
+        let exemplars: Vec<_> =
+            exemplars.iter().map(|e| (e.timestamp, e.value.to_bits(), batch.exemplar_labels(e))).collect();
+        let rare = format!("{:?} {exemplars:?}", &batch.histograms()[batch.histograms_of(series)]);
+        (labels, series.hash, floats, rare)
     })
     .collect()
 }
