@@ -77,7 +77,9 @@ impl Door {
             ways = decoded.ways;
             seen
         });
-        assert_eq!(got, want);
+        // A body with two faults may be refused for either.
+        let kind = |denial| std::mem::discriminant(&denial);
+        assert_eq!(got.map_err(kind), want.map_err(kind));
         ways
     }
 }
