@@ -8,6 +8,7 @@ mod error;
 pub mod histogram;
 mod labels;
 mod matcher;
+mod metadata;
 mod pattern;
 mod sample;
 mod tenant;
@@ -21,6 +22,7 @@ pub use labels::{
     put_label,
 };
 pub use matcher::{MatchOp, Matcher};
+pub use metadata::{Meaning, MetricKind, MetricMetadata};
 pub use pattern::{Pattern, PatternError};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, pick_conflict, stale_nan};
 pub use tenant::{InvalidTenant, TenantId};
