@@ -9,8 +9,8 @@ use parking_lot::{Mutex, RwLock};
 use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 use runtime::World;
 
-use crate::family::{self, Memory};
 use crate::error::Fault;
+use crate::family::{self, Memory};
 use crate::mark::Mark;
 use crate::metadata::Counts;
 use crate::{Error, format, keys};
@@ -144,7 +144,9 @@ fn open(dir: &Path, memory: &Memory, mark: &Mark, has_database: bool) -> Result<
     let options = family::database(memory, !has_database);
     if has_database {
         let present = DB::list_cf(&options, &path).map_err(rocks)?;
-        if let Some(other) = present.iter().find(|f| f.as_str() != "default" && !family::ALL.contains(&f.as_str())) {
+        if let Some(other) =
+            present.iter().find(|f| f.as_str() != "default" && !family::ALL.contains(&f.as_str()))
+        {
             return Err(Error::damaged(dir, format!("family {other:?} is unknown to this build")));
         }
     }
@@ -153,7 +155,11 @@ fn open(dir: &Path, memory: &Memory, mark: &Mark, has_database: bool) -> Result<
     if last < mark.sequence {
         return Err(Error::damaged(
             dir,
-            format!("of {} writes that were confirmed the last {} are missing", mark.sequence, mark.sequence - last),
+            format!(
+                "of {} writes that were confirmed the last {} are missing",
+                mark.sequence,
+                mark.sequence - last
+            ),
         ));
     }
     Ok(db)

@@ -71,7 +71,9 @@ impl Error {
                 Error { source: Some(error.into()), ..damaged }
             }
             // A file that should be there is not; a read ends too soon.
-            rocksdb::ErrorKind::IOError | rocksdb::ErrorKind::NotFound | rocksdb::ErrorKind::InvalidArgument
+            rocksdb::ErrorKind::IOError
+            | rocksdb::ErrorKind::NotFound
+            | rocksdb::ErrorKind::InvalidArgument
                 if text.contains("No such file") || text.contains("does not exist") =>
             {
                 let damaged = Error::damaged(dir, &text);

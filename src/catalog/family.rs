@@ -42,7 +42,8 @@ pub(crate) struct Memory {
 impl Memory {
     pub fn new() -> Memory {
         let cache = Cache::new_lru_cache(CACHE_BYTES);
-        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(BUFFER_BYTES, true, cache.clone());
+        let buffers =
+            WriteBufferManager::new_write_buffer_manager_with_cache(BUFFER_BYTES, true, cache.clone());
         Memory { cache, buffers }
     }
 }

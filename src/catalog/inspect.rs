@@ -43,7 +43,8 @@ pub struct Family {
 pub fn inspect(world: &World, dir: &Path) -> Result<Inspection, Error> {
     let path = database_dir(dir);
     if !world.disk.exists(&path) {
-        let message = format!("{} holds no catalog; name a data folder, or the folder catalog in it", dir.display());
+        let message =
+            format!("{} holds no catalog; name a data folder, or the folder catalog in it", dir.display());
         return Err(Error::new(Kind::Invalid, message));
     }
     let version = format::read(world, dir)?;
@@ -59,7 +60,8 @@ pub fn inspect(world: &World, dir: &Path) -> Result<Inspection, Error> {
     let memory = Memory::new();
     let options = family::database(&memory, false);
     let rocks = |e| Error::rocks("open the database for reading", dir, e);
-    let db = DB::open_cf_descriptors_read_only(&options, &path, family::descriptors(&memory), false).map_err(rocks)?;
+    let db = DB::open_cf_descriptors_read_only(&options, &path, family::descriptors(&memory), false)
+        .map_err(rocks)?;
     let files = db.live_files().map_err(rocks)?;
     let mut families = Vec::with_capacity(family::ALL.len());
     for name in family::ALL {

@@ -41,8 +41,9 @@ fn encode(sequence: u64) -> [u8; LEN] {
 
 fn decode(bytes: &[u8; LEN]) -> Option<u64> {
     let crc = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
-    (&bytes[..4] == MAGIC && crc == crc32c::crc32c(&bytes[..12]))
-        .then(|| u64::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11]]))
+    (&bytes[..4] == MAGIC && crc == crc32c::crc32c(&bytes[..12])).then(|| {
+        u64::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11]])
+    })
 }
 
 /// The slots of a file: their numbers, none for one that was never written. An error where neither can be read.
@@ -51,7 +52,8 @@ fn slots(content: &[u8]) -> Result<[Option<u64>; 2], &'static str> {
     let mut empty = 0;
     for (at, slot) in out.iter_mut().enumerate() {
         let start = at * STRIDE as usize;
-        let bytes = content.get(start..).and_then(|rest| rest.first_chunk::<LEN>()).ok_or("it is cut short")?;
+        let bytes =
+            content.get(start..).and_then(|rest| rest.first_chunk::<LEN>()).ok_or("it is cut short")?;
         *slot = decode(bytes);
         empty += usize::from(bytes.iter().all(|b| *b == 0));
     }

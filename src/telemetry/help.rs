@@ -118,6 +118,13 @@ pub const HELP: &[(&str, &str)] = &[
     ("thanos_store_index_cache_requests_total", "Pieces of indexes asked for."),
     ("thanos_store_nodes_grpc_connections", "Endpoints that answer, by external labels and kind."),
     ("tributary_build_info", "Always 1; its labels say which build this is."),
+    (
+        "tributary_catalog_healthy",
+        "Whether the catalog takes writes; 0 after one failed, until it was opened anew.",
+    ),
+    ("tributary_catalog_memory_bytes", "Bytes of memory that the catalog holds, by part."),
+    ("tributary_catalog_memory_limit_bytes", "Most bytes of memory that the catalog holds."),
+    ("tributary_catalog_write_failures_total", "Writes to the catalog that failed."),
     ("tributary_identity_bytes", "Bytes of memory in which known series are remembered."),
     ("tributary_identity_forgotten_total", "Series forgotten because they did not come for long."),
     (

@@ -135,7 +135,11 @@ fn a_log_that_lost_what_was_confirmed_is_refused() {
         let work = run.dir.path().join(format!("without-{}", what.replace('/', "-")));
         copy(&image, &work);
         let path = work.join(what);
-        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap()
+        } else {
+            fs::remove_file(path).unwrap()
+        }
         refused(&work, what);
     }
     let work = run.dir.path().join("without-log");
@@ -228,7 +232,7 @@ fn flipped_bits_are_never_silent() {
         if content.is_empty() {
             continue;
         }
-        let tries = if name.to_string_lossy().contains("OPTIONS") || name.ends_with("LOG") { 3 } else { 60 };
+        let tries = if name.to_string_lossy().contains("OPTIONS") || name.ends_with("LOG") { 3 } else { 40 };
         for _ in 0..tries {
             let mut damaged = content.clone();
             let at = dice.below(content.len() as u64) as usize;

@@ -81,7 +81,8 @@ fn the_newest_word_on_a_metric_stands() {
 fn a_full_tenant_forgets_what_nobody_speaks_of() {
     let dir = tempfile::tempdir().unwrap();
     let (a, hour) = (tenant("a"), 3_600_000);
-    let put = |catalog: &Catalog, name: &str, now| catalog.metadata_put(&a, &[metric(name, "x")], 2, now).unwrap();
+    let put =
+        |catalog: &Catalog, name: &str, now| catalog.metadata_put(&a, &[metric(name, "x")], 2, now).unwrap();
     let catalog = open(dir.path());
     for (name, now) in [("one", 0), ("two", 0), ("one", 20 * hour)] {
         assert_eq!(put(&catalog, name, now).refused, 0);
@@ -117,7 +118,12 @@ fn memory_stays_within_its_bound() {
         most = most.max(catalog.memory().total());
     }
     let mut seen = 0;
-    catalog.metadata(None, None, &mut |_| { seen += 1; true }).unwrap();
+    catalog
+        .metadata(None, None, &mut |_| {
+            seen += 1;
+            true
+        })
+        .unwrap();
     for n in 0..2000 {
         all(&catalog, Some(&tenant("tenant-7")), Some(&format!("metric_7_{n}_total")));
     }
@@ -125,9 +131,12 @@ fn memory_stays_within_its_bound() {
     assert_eq!(seen, 150_000);
     assert!(most < MEMORY_LIMIT, "{most} bytes");
     println!("most bytes held: {most}");
-    let log: u64 = std::fs::read_dir(dir.path().join("db")).unwrap().flatten()
+    let log: u64 = std::fs::read_dir(dir.path().join("db"))
+        .unwrap()
+        .flatten()
         .filter(|e| e.path().extension().is_some_and(|e| e == "log"))
-        .map(|e| e.metadata().unwrap().len()).sum();
+        .map(|e| e.metadata().unwrap().len())
+        .sum();
     assert!(log < 24 << 20, "{log} bytes of log");
 }
 
@@ -149,7 +158,8 @@ fn one_process_at_a_time_and_newer_layouts_are_refused() {
     assert!(seen.confirmed <= seen.sequence && seen.confirmed > 0);
     drop(catalog);
     std::fs::write(dir.path().join("tributary-catalog.json"), r#"{"version":2}"#).unwrap();
-    for error in [Catalog::open(&World::real(), dir.path()).err(), inspect(&World::real(), dir.path()).err()] {
+    for error in [Catalog::open(&World::real(), dir.path()).err(), inspect(&World::real(), dir.path()).err()]
+    {
         let error = error.unwrap();
         assert_eq!(error.kind, Kind::Refused);
         assert!(error.message.contains("version 2") && error.message.contains("newer version"), "{error}");
