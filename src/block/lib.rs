@@ -10,6 +10,7 @@
 pub struct FormatPage;
 
 pub mod chunks;
+mod delete;
 mod dir;
 mod error;
 mod id;
@@ -27,5 +28,5 @@ pub use error::Error;
 pub use id::BlockId;
 pub use meta::Meta;
 pub use read::Block;
-pub use select::BlockSeries;
+pub use select::{BlockSeries, without};
 pub use writer::{BlockWriter, MetaSpec, ThanosSpec};

@@ -35,6 +35,18 @@ impl Block {
         Ok(BlockSeries { walk, range, left, skip_chunks })
     }
 
+    /// Numbers of the series that pass all matchers and have chunks in `range`.
+    pub(crate) fn numbers_in(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<u32>, Error> {
+        let mut numbers = Vec::new();
+        let mut walk = Walk::new(self, matchers)?;
+        while let Some((number, _)) = walk.next()? {
+            if walk.decoder.chunks.iter().any(|chunk| chunk.range.overlaps(&range)) {
+                numbers.push(number);
+            }
+        }
+        Ok(numbers)
+    }
+
     /// Names of the labels of all matching series, sorted; at most `limit`, 0 means all. A block outside of `range`
     /// has none; series are not looked at one by one.
     pub fn label_names(
@@ -217,7 +229,7 @@ impl BlockSeries {
                 out.push(chunk);
             } else {
                 out.extend(
-                    cut_out(&chunk, deleted).map_err(|e| inner.within(format_args!("series {number}"), e))?,
+                    without(&chunk, deleted).map_err(|e| inner.within(format_args!("series {number}"), e))?,
                 );
             }
         }
@@ -238,7 +250,7 @@ impl Iterator for BlockSeries {
 }
 
 /// A chunk without its deleted samples: none if nothing is left. Of an aggregate no part can be taken out.
-fn cut_out(chunk: &ChunkData, deleted: &[TimeRange]) -> Result<Vec<ChunkData>, Error> {
+pub fn without(chunk: &ChunkData, deleted: &[TimeRange]) -> Result<Vec<ChunkData>, Error> {
     let corrupt = |e: chunk::Error| Error {
         source: Some(Box::new(e.clone())),
         ..Error::corrupt(format!("chunk: {e}"))

@@ -1,4 +1,4 @@
-//! Deletions that a block carries beside its data. We write none; those of others are obeyed.
+//! Deletions that a block carries beside its data, in Prometheus's format.
 //!
 //! `01 30 BA 30` | version 1 | entries (uvarint series, varint first, varint last time, both inclusive) | CRC32C of
 //! the entries.
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use model::{TimeRange, Timestamp};
 
 use crate::Error;
-use crate::index::cursor::Cursor;
+use crate::index::cursor::{Cursor, put_uvarint, put_varint};
 
 /// Name of the file in a block's folder.
 pub const FILE: &str = "tombstones";
@@ -50,6 +50,35 @@ impl Tombstones {
         Ok(Tombstones { deleted })
     }
 
+    /// Adds a deletion; ranges that meet become one.
+    pub fn add(&mut self, series: u32, mut range: TimeRange) {
+        let ranges = self.deleted.entry(series).or_default();
+        ranges.retain(|old| {
+            let meets = old.start <= range.end.saturating_add(1) && range.start <= old.end.saturating_add(1);
+            if meets {
+                range = TimeRange::new(range.start.min(old.start), range.end.max(old.end));
+            }
+            !meets
+        });
+        ranges.push(range);
+    }
+
+    /// The file's content.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut series: Vec<(&u32, &Vec<TimeRange>)> = self.deleted.iter().collect();
+        series.sort_by_key(|(number, _)| **number);
+        let mut entries = Vec::new();
+        for (number, ranges) in series {
+            for range in ranges {
+                put_uvarint(&mut entries, u64::from(*number));
+                put_varint(&mut entries, range.start);
+                put_varint(&mut entries, range.end);
+            }
+        }
+        let sum = crc32c::crc32c(&entries);
+        [&MAGIC[..], &[1], &entries, &sum.to_be_bytes()].concat()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.deleted.is_empty()
     }
@@ -85,7 +114,6 @@ pub(crate) fn is_deleted(deleted: &[TimeRange], t: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::cursor::{put_uvarint, put_varint};
 
     fn file(entries: &[(u64, i64, i64)]) -> Vec<u8> {
         let mut body = Vec::new();
@@ -105,6 +133,13 @@ mod tests {
         let read = Tombstones::parse(&bytes).unwrap();
         assert_eq!(read.of(3), [TimeRange::new(i64::MIN, 10), TimeRange::new(20, 30)]);
         assert_eq!(read.of(5), []);
+        assert_eq!(read.encode(), bytes);
+        let mut more = read.clone();
+        more.add(3, TimeRange::new(11, 19));
+        more.add(9, TimeRange::new(i64::MIN, i64::MAX));
+        assert_eq!(more.of(3), [TimeRange::new(i64::MIN, 30)]);
+        let again = Tombstones::parse(&more.encode()).unwrap();
+        assert_eq!((again.of(3), again.of(9)), (more.of(3), more.of(9)));
         for end in 0..bytes.len() {
             assert!(Tombstones::parse(&bytes[..end]).is_err());
         }

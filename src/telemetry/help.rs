@@ -168,10 +168,12 @@ pub const HELP: &[(&str, &str)] = &[
     ),
     ("tributary_tsdb_blocks_skipped_total", "Local blocks left out because they are damaged."),
     ("tributary_tsdb_replay_seconds", "Time that the replay of the log took at the start."),
+    ("tributary_tsdb_series_deleted_total", "Series of the head of which samples were deleted by hand."),
     (
         "tributary_tsdb_series_quarantined_total",
         "Series that could not be written into a block and were set aside.",
     ),
+    ("tributary_tsdb_tenants_pruned_total", "Tenants forgotten because they had neither series nor blocks."),
     ("tributary_wal_fsync_duration_seconds", "Time that one sync of the log took."),
     (
         "tributary_wal_poisoned",

@@ -12,6 +12,7 @@ mod append;
 mod blocks;
 mod cardinality;
 mod cut;
+mod delete;
 mod dir;
 mod error;
 mod head;
@@ -24,6 +25,7 @@ mod view;
 pub use blocks::LocalBlock;
 pub use cardinality::Cardinality;
 pub use cut::CutBlock;
+pub use delete::{Cleaned, Deleted};
 pub use dir::recognise;
 pub use error::Error;
 pub use settings::{Durability, Settings, TenantLabels};
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
-use model::{Kind, TenantId, TimeRange, Timestamp};
+use model::{Kind, Matcher, TenantId, TimeRange, Timestamp};
 use parking_lot::Mutex;
 use runtime::World;
 use storage::{AppendOutcome, Known, Verdict, WriteBatch};
@@ -255,6 +257,35 @@ impl Tsdb {
         shipped: &dyn Fn(&LocalBlock) -> bool,
     ) -> Result<usize, Error> {
         self.engine.apply_retention(now, shipped)
+    }
+
+    /// Deletes a tenant's samples in a closed range of the series that pass all matchers of one of `sets`, from
+    /// head and local blocks, durable when it returns. Waits for a cut that runs. Samples that come later are
+    /// taken as any.
+    pub fn delete_series(
+        &self,
+        tenant: &TenantId,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Deleted, Error> {
+        self.engine.delete_series(tenant, sets, range)
+    }
+
+    /// Writes those local blocks anew of which something is deleted and for which `shipped` answers false; a
+    /// block in the bucket keeps its note, since the bucket would get a second one.
+    pub fn clean_tombstones(&self, shipped: &dyn Fn(&LocalBlock) -> bool) -> Result<Cleaned, Error> {
+        self.engine.clean_tombstones(shipped)
+    }
+
+    /// Removes a tenant with all its samples, head and local blocks; what it sends later makes it anew. Blocks in
+    /// a bucket stay.
+    pub fn remove_tenant(&self, tenant: &TenantId) -> Result<Deleted, Error> {
+        self.engine.remove_tenant(tenant)
+    }
+
+    /// Removes tenants that have neither series nor blocks any more; returns their ids.
+    pub fn prune_tenants(&self) -> Vec<TenantId> {
+        self.engine.prune_tenants()
     }
 
     /// Visits every series: for a metrics page or a test, not for every request.

@@ -9,9 +9,11 @@
 //! FREEZE  shard | v len, tenant | v len, block | z start, z end | v n | n × z id delta
 //! CUT     v len, tenant | v len, block
 //! SHARD   shard | v next id                        (checkpoints only)
+//! DELETE  shard | z start, z end | v n | n × z id delta
 //! ```
 //! Deltas start from 0. The newest time is `i64::MIN` for a new series. FREEZE says which series had their
 //! samples of a window set aside for a block; CUT, that the block is durable and they are dropped.
+//! DELETE takes the samples of a closed range out of some series; its ids begin anew like those of FREEZE.
 
 use model::{Kind, Sample, TenantId, TimeRange, Timestamp};
 
@@ -22,7 +24,8 @@ pub(crate) const FLOATS: u8 = 2;
 pub(crate) const FREEZE: u8 = 3;
 pub(crate) const CUT: u8 = 4;
 pub(crate) const SHARD: u8 = 5;
-pub(crate) const KINDS: &[u8] = &[SERIES, FLOATS, FREEZE, CUT, SHARD];
+pub(crate) const DELETE: u8 = 16;
+pub(crate) const KINDS: &[u8] = &[SERIES, FLOATS, FREEZE, CUT, SHARD, DELETE];
 
 /// Most bytes that one sample takes in a FLOATS payload.
 pub(crate) const SAMPLE_BYTES: usize = 28;
@@ -119,13 +122,26 @@ pub(crate) fn freeze(shard: u16, tenant: &TenantId, block: &str, window: TimeRan
     put_text(&mut out, block.as_bytes());
     put_z(&mut out, window.start);
     put_z(&mut out, window.end);
-    put_v(&mut out, ids.len() as u64);
+    put_ids(&mut out, ids);
+    out
+}
+
+pub(crate) fn delete(shard: u16, range: TimeRange, ids: &[u64]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(FIXED_BYTES + ids.len() * 3);
+    out.extend_from_slice(&shard.to_le_bytes());
+    put_z(&mut out, range.start);
+    put_z(&mut out, range.end);
+    put_ids(&mut out, ids);
+    out
+}
+
+fn put_ids(out: &mut Vec<u8>, ids: &[u64]) {
+    put_v(out, ids.len() as u64);
     let mut last = 0;
     for &id in ids {
-        put_z(&mut out, id.wrapping_sub(last) as i64);
+        put_z(out, id.wrapping_sub(last) as i64);
         last = id;
     }
-    out
 }
 
 pub(crate) fn cut(tenant: &TenantId, block: &str) -> Vec<u8> {
@@ -202,7 +218,7 @@ impl<'a> Reader<'a> {
         TenantId::new(self.text()?).map_err(|_| broken())
     }
 
-    /// Ids as [`freeze`] writes them.
+    /// Ids as [`freeze`] and [`delete`] write them.
     pub(crate) fn ids(&mut self) -> Result<Vec<u64>, Error> {
         let n = self.v()?;
         if n > self.rest.len() as u64 {

@@ -11,7 +11,7 @@ use storage::LimitsOf;
 use crate::admission::Admission;
 use crate::blocks::OpenBlock;
 
-/// One tenant. The entry stays for the life of the process; it is small.
+/// One tenant. Who holds it keeps it from being pruned.
 pub(crate) struct Tenant {
     pub id: TenantId,
     pub index: u32,
@@ -41,7 +41,8 @@ pub(crate) struct Tenants {
 #[derive(Default)]
 struct State {
     by_id: HashMap<TenantId, Arc<Tenant>>,
-    by_index: Vec<Arc<Tenant>>,
+    /// None: gone. A number is never given twice, so that who still holds an old one finds nobody.
+    by_index: Vec<Option<Arc<Tenant>>>,
 }
 
 impl Tenants {
@@ -54,7 +55,7 @@ impl Tenants {
     }
 
     pub(crate) fn by_index(&self, index: u32) -> Option<Arc<Tenant>> {
-        self.state.read().by_index.get(index as usize).cloned()
+        self.state.read().by_index.get(index as usize)?.clone()
     }
 
     pub(crate) fn get_or_add(&self, id: &TenantId) -> Arc<Tenant> {
@@ -81,7 +82,7 @@ impl Tenants {
         if let Some(limits) = limits {
             tenant.set_limits(limits);
         }
-        state.by_index.push(tenant.clone());
+        state.by_index.push(Some(tenant.clone()));
         state.by_id.insert(id.clone(), tenant.clone());
         tenant
     }
@@ -92,9 +93,26 @@ impl Tenants {
         self.all().into_iter().filter(|tenant| tenant.set_limits((of.0)(&tenant.id))).collect()
     }
 
+    /// Removes a tenant that has nothing and that nobody holds; its number.
+    pub(crate) fn remove_bare(&self, id: &TenantId) -> Option<u32> {
+        let mut state = self.state.write();
+        let tenant = state.by_id.get(id)?;
+        // Both tables hold it. A third hand is a write or a read in flight; a new one would have to wait for this
+        // lock.
+        if Arc::strong_count(tenant) > 2 || !tenant.is_bare() {
+            return None;
+        }
+        let index = tenant.index;
+        state.by_id.remove(id);
+        if let Some(place) = state.by_index.get_mut(index as usize) {
+            *place = None;
+        }
+        Some(index)
+    }
+
     /// All tenants, by id.
     pub(crate) fn all(&self) -> Vec<Arc<Tenant>> {
-        let mut all = self.state.read().by_index.clone();
+        let mut all: Vec<Arc<Tenant>> = self.state.read().by_index.iter().flatten().cloned().collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
     }

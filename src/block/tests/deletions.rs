@@ -1,4 +1,4 @@
-//! Tombstones that somebody else wrote are obeyed: whole chunks go, parts of chunks are cut out.
+//! Deletions are obeyed, whoever wrote them: whole chunks go, parts of chunks are cut out.
 
 mod common;
 
@@ -11,7 +11,7 @@ use model::histogram::{Histogram, Span};
 use model::{Kind, Labels, TimeRange};
 use runtime::World;
 
-/// Writing tombstones is not the crate's business, so the test does it.
+/// As another program writes them.
 fn delete(world: &World, dir: &Path, entries: &[(u32, i64, i64)]) {
     let mut body = Vec::new();
     for &(series, first, last) in entries {
@@ -118,4 +118,34 @@ fn a_part_of_what_cannot_be_cut_is_refused() {
     assert_eq!(error.kind, Kind::Refused, "{error}");
     world.disk.write_atomic(&dir.join("tombstones"), b"damaged").unwrap();
     assert_eq!(block::Block::open(&world, &dir).err().unwrap().kind, Kind::Corrupt);
+}
+
+#[test]
+fn a_deletion_is_noted_at_once_and_taken_out_by_a_rewrite() {
+    let (world, _) = memory();
+    let series = testkit::parse_load("a 1x8\nb 1x8\nc 1x8", 0, 10).unwrap();
+    let parent = Path::new("/data");
+    write(&world, parent, &series, 3);
+    let block = open(&world, parent);
+    let only = |name: &str| vec![model::Matcher::equal("__name__", name)];
+    assert!(block.delete(&world, &only("nobody"), TimeRange::ALL).unwrap().is_none());
+    assert!(block.delete(&world, &only("a"), TimeRange::new(1000, 2000)).unwrap().is_none());
+    let block = block.delete(&world, &only("b"), TimeRange::ALL).unwrap().unwrap();
+    let block = block.delete(&world, &only("a"), TimeRange::new(15, 35)).unwrap().unwrap();
+    assert!(block.has_deletions());
+    let wanted = read(&block);
+    assert_eq!(wanted.iter().map(|s| s.0.metric_name()).collect::<Vec<_>>(), ["a", "c"]);
+    assert_eq!(wanted[0].1.iter().map(|s| s.timestamp).collect::<Vec<_>>(), [0, 10, 40, 50, 60, 70, 80]);
+    let id = block.rewrite(&world, parent).unwrap().unwrap();
+    let anew = block::Block::open(&world, &parent.join(id.to_string())).unwrap();
+    anew.verify().unwrap();
+    assert_eq!(read(&anew), wanted);
+    assert!(!anew.has_deletions());
+    assert_eq!((anew.meta().min_time, anew.meta().max_time), (block.meta().min_time, block.meta().max_time));
+    assert_eq!(
+        anew.meta().thanos.as_ref().map(|t| &t.labels),
+        block.meta().thanos.as_ref().map(|t| &t.labels)
+    );
+    let nothing = anew.delete(&world, &[], TimeRange::ALL).unwrap().unwrap();
+    assert!(nothing.rewrite(&world, parent).unwrap().is_none());
 }

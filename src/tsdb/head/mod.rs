@@ -5,6 +5,7 @@
 //! which things became visible.
 
 mod append;
+mod delete;
 mod freeze;
 mod judge;
 mod order;

@@ -144,6 +144,7 @@ impl Replay<'_> {
             payload::SERIES => self.series(reader)?,
             payload::FLOATS => self.floats(reader, position)?,
             payload::FREEZE => self.freeze(reader, position)?,
+            payload::DELETE => self.delete(reader)?,
             payload::SHARD => {
                 let next = reader.v()?;
                 self.forgotten_before = self.forgotten_before.max(next);
@@ -262,6 +263,18 @@ impl Replay<'_> {
                 && let Some(mut series) = self.state.get_mut(slot)
             {
                 series.freeze(window, self.settings.block_range, tag);
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, mut reader: Reader<'_>) -> Result<(), Error> {
+        let range = TimeRange::new(reader.z()?, reader.z()?);
+        for id in reader.ids()? {
+            if let Some(slot) = self.slot(id)?
+                && let Some(mut series) = self.state.get_mut(slot)
+            {
+                series.delete(range)?;
             }
         }
         Ok(())

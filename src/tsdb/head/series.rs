@@ -23,6 +23,8 @@ use storage::{ChunkData, Refusal, Verdict};
 use super::judge::Bounds;
 use super::pages::Pages;
 use super::slab::Slab;
+use crate::Error;
+use crate::blocks::from_block;
 
 /// Most samples of a chunk.
 pub(crate) const CHUNK_SAMPLES: u16 = 120;
@@ -487,6 +489,41 @@ impl SeriesMut<'_> {
         if self.cold.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
             self.cold.rare = None;
         }
+    }
+
+    /// Takes out all samples in `range`, also remembered ones; whether there were any.
+    pub(crate) fn delete(&mut self, range: TimeRange) -> Result<bool, Error> {
+        if open_range(self.hot).is_some_and(|open| open.overlaps(&range)) {
+            self.seal(0);
+        }
+        let mut any = false;
+        if let Some(rare) = &mut self.cold.rare {
+            let before = rare.out_of_order.len();
+            rare.out_of_order.retain(|s| !range.contains(s.timestamp));
+            any = rare.out_of_order.len() < before;
+        }
+        self.tidy_rare();
+        let in_part = |c: &Sealed<'_>| c.range.overlaps(&range);
+        let touched: Vec<(ChunkData, u32)> = self
+            .view()
+            .chain()
+            .filter(in_part)
+            .map(|c| (c.data(Bytes::copy_from_slice(c.bytes)), c.tag))
+            .collect();
+        let mut rest = Vec::with_capacity(touched.len());
+        for (chunk, tag) in &touched {
+            // One that does not decode goes whole only if all of it is to go.
+            let whole = range.start <= chunk.range.start && chunk.range.end <= range.end;
+            if !whole {
+                let left = block::without(chunk, &[range]).map_err(from_block)?;
+                rest.extend(left.into_iter().map(|chunk| (chunk, *tag)));
+            }
+        }
+        self.retain_sealed(|c| !in_part(c));
+        for (chunk, tag) in rest {
+            push_sealed(self.cold, self.sealed, chunk.range, chunk.encoding, tag, &chunk.bytes);
+        }
+        Ok(any || !touched.is_empty())
     }
 
     /// Seals the open chunk, if it holds anything.

@@ -386,6 +386,15 @@ impl ShardState {
         counts
     }
 
+    /// Forgets a tenant that has no series.
+    pub(crate) fn drop_empty_tenant(&mut self, index: u32) {
+        if let Some(slot) = self.tenants.get_mut(index as usize)
+            && slot.as_ref().is_some_and(|tenant| tenant.postings.all.is_empty())
+        {
+            *slot = None;
+        }
+    }
+
     /// Bytes of memory by part.
     fn parts(&self) -> Vec<(&'static str, usize)> {
         let mut parts = self.series.parts().to_vec();
