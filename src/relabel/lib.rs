@@ -18,6 +18,9 @@ pub struct Rules {
     rules: Vec<Rule>,
 }
 
+/// No rules.
+pub static NONE: Rules = Rules { rules: Vec::new() };
+
 impl Rules {
     pub fn new(rules: Vec<Rule>) -> Rules {
         Rules { rules }

@@ -155,6 +155,10 @@ pub const HELP: &[(&str, &str)] = &[
         "1 if the peer's external labels are known and differ from ours, else 0: uploads wait for it.",
     ),
     ("tributary_receive_peer_queue_bytes", "Bytes that wait for a peer."),
+    (
+        "tributary_receive_relabel_dropped_samples_total",
+        "Samples whose series a relabelling rule dropped; they are acknowledged and not stored.",
+    ),
     ("tributary_receive_samples_total", "Samples received, by what became of them."),
     (
         "tributary_store_block_read_failures_total",

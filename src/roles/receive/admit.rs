@@ -11,6 +11,7 @@ use model::TenantId;
 use runtime::{ByteGate, BytePermit, GateError};
 use wire::remote_write::Limits;
 
+use crate::otlp;
 use crate::settings::{Admission as Settings, Tenancy};
 use crate::status::Denial;
 
@@ -39,6 +40,8 @@ pub struct Admission {
 #[derive(Debug)]
 pub struct Admitted {
     pub body: Vec<u8>,
+    /// Bytes that the body says it has when decompressed.
+    pub plain: u64,
     pub permit: BytePermit,
 }
 
@@ -66,7 +69,12 @@ impl Admission {
     }
 
     /// Reads a body.
-    pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Admitted, Denial> {
+    pub async fn read(
+        &self,
+        headers: &HeaderMap,
+        mut body: Body,
+        version: Version,
+    ) -> Result<Admitted, Denial> {
         let declared = declared(headers)?;
         if let Some(declared) = declared
             && declared > self.max_body
@@ -90,13 +98,15 @@ impl Admission {
             }
             Err(_) => return Err(Denial::Busy(format!("the body took more than {READ:?}; send it again"))),
         };
-        if let Ok(plain) = snap::raw::decompress_len(&body)
-            && plain <= self.limits.max_bytes
-        {
+        let plain = match version {
+            Version::Otlp(form) => otlp::plain_bytes(&body, form, &self.limits),
+            Version::V1 | Version::V2 => snap::raw::decompress_len(&body).unwrap_or(0) as u64,
+        };
+        if plain <= self.limits.max_bytes as u64 {
             // Once as it is decompressed, once as a batch.
-            permit.absorb(self.hold(2 * plain as u64).await?);
+            permit.absorb(self.hold(2 * plain).await?);
         }
-        Ok(Admitted { body, permit })
+        Ok(Admitted { body, plain, permit })
     }
 
     /// Holds bytes of the budget for something that has been read elsewhere.
@@ -167,8 +177,6 @@ fn unreadable(error: &axum::Error) -> Denial {
     Denial::Busy(format!("the body broke off: {error}; send it again"))
 }
 
-/// Reads on and keeps nothing. A connection that is closed on a sender that still writes shows it a broken pipe,
-/// never the answer.
 /// How many bytes a request says that its body has.
 fn declared(headers: &HeaderMap) -> Result<Option<u64>, Denial> {
     let Some(value) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
@@ -176,6 +184,8 @@ fn declared(headers: &HeaderMap) -> Result<Option<u64>, Denial> {
     number.map(Some).ok_or_else(|| Denial::Invalid("content-length is not a number".to_owned()))
 }
 
+/// Reads on and keeps nothing. A connection that is closed on a sender that still writes shows it a broken pipe,
+/// never the answer.
 async fn drain(body: &mut Body) {
     let rest = async {
         let mut left = DRAIN;
@@ -198,6 +208,8 @@ pub enum Version {
     V1,
     /// `io.prometheus.write.v2.Request`: remote write 2.0.
     V2,
+    /// `ExportMetricsServiceRequest` of OpenTelemetry.
+    Otlp(otlp::Form),
 }
 
 /// Which version of remote write encoding and type say this is; neither names any other.
@@ -352,17 +364,20 @@ mod tests {
     async fn a_body_is_held_and_bounded() {
         let admission = admission(100, 1000);
         let none = HeaderMap::new();
-        let ok = admission.read(&none, Body::from(vec![b'x'; 100])).await.unwrap();
+        let ok = admission.read(&none, Body::from(vec![b'x'; 100]), Version::V1).await.unwrap();
         assert_eq!((ok.body.len(), admission.held_bytes()), (100, ok.permit.bytes()));
         drop(ok);
         assert_eq!(admission.held_bytes(), 0);
-        let over = admission.read(&none, Body::from(vec![b'x'; 101])).await.unwrap_err();
+        let over = admission.read(&none, Body::from(vec![b'x'; 101]), Version::V1).await.unwrap_err();
         assert!(matches!(over, Denial::TooLarge(_)));
         let declared = headers(&[("content-length", "5000000000")]);
-        let over = admission.read(&declared, Body::empty()).await.unwrap_err();
+        let over = admission.read(&declared, Body::empty(), Version::V1).await.unwrap_err();
         assert!(matches!(over, Denial::TooLarge(text) if text.contains("5000000000")));
         let held = admission.hold(950).await.unwrap();
-        let busy = admission.read(&headers(&[("content-length", "90")]), Body::empty()).await.unwrap_err();
+        let busy = admission
+            .read(&headers(&[("content-length", "90")]), Body::empty(), Version::V1)
+            .await
+            .unwrap_err();
         assert!(matches!(busy, Denial::Busy(text) if text.contains("950 of 1000")));
         drop(held);
     }
@@ -374,7 +389,8 @@ mod tests {
             Body::from_stream(futures::stream::iter(frames))
         };
         let admission = admission(100, 1000);
-        let read = async |kind| admission.read(&HeaderMap::new(), broken(kind)).await.unwrap_err();
+        let read =
+            async |kind| admission.read(&HeaderMap::new(), broken(kind), Version::V1).await.unwrap_err();
         for kind in [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::TimedOut] {
             assert!(matches!(read(kind).await, Denial::Busy(_)), "{kind:?}");
         }
@@ -387,7 +403,7 @@ mod tests {
         let admission = admission(100, 1000);
         let first = futures::stream::iter([Ok::<_, std::io::Error>(axum::body::Bytes::from_static(b"x"))]);
         let stalled = Body::from_stream(futures::StreamExt::chain(first, futures::stream::pending()));
-        let denial = admission.read(&HeaderMap::new(), stalled).await.unwrap_err();
+        let denial = admission.read(&HeaderMap::new(), stalled, Version::V1).await.unwrap_err();
         assert!(matches!(denial, Denial::Busy(text) if text.contains("stopped")));
     }
 }

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use identity::{Identities, Met};
 use model::{InvalidLabels, Labels, METRIC_NAME, TenantId, placement_hash};
+use relabel::Rules;
 use storage::{HistogramRow, Refusal, WriteBatch};
 use wire::WireError;
 use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Series};
@@ -58,6 +59,8 @@ impl Decoded {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Aside {
     pub invalid_labels: u64,
+    /// What there is no form for.
+    pub unsupported: u64,
     pub invalid_histograms: u64,
     /// Counted where the sender is told of them (2.0).
     pub invalid_exemplars: u64,
@@ -65,8 +68,9 @@ pub struct Aside {
 }
 
 impl Aside {
-    fn put(&mut self, reason: Refusal, count: u64, example: impl FnOnce() -> Example) {
+    pub fn put(&mut self, reason: Refusal, count: u64, example: impl FnOnce() -> Example) {
         match reason {
+            Refusal::Unsupported => self.unsupported += count,
             Refusal::InvalidHistogram => self.invalid_histograms += count,
             Refusal::InvalidExemplar => self.invalid_exemplars += count,
             _ => self.invalid_labels += count,
@@ -101,6 +105,34 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// How bodies are read: within which limits, and by which rules their series are relabelled.
+#[derive(Clone, Copy)]
+pub struct Reading<'a> {
+    pub limits: &'a Limits,
+    pub rules: &'a Rules,
+}
+
+impl<'a> Reading<'a> {
+    /// Without rules.
+    #[cfg(test)]
+    pub fn within(limits: &'a Limits) -> Reading<'a> {
+        Reading { limits, rules: &relabel::NONE }
+    }
+
+    /// Applies the rules to canonical label bytes, in place. False where a rule drops the series.
+    pub fn relabel(&self, labels: &mut Vec<u8>) -> Result<bool, String> {
+        if self.rules.is_empty() {
+            return Ok(true);
+        }
+        let before = Labels::from_bytes(labels).map_err(|error| error.to_string())?;
+        let after = self.rules.apply(&before).map_err(|error| format!("after relabelling: {error}"))?;
+        let Some(after) = after else { return Ok(false) };
+        labels.clear();
+        labels.extend_from_slice(after.as_bytes());
+        Ok(true)
+    }
+}
+
 /// How series may be recognised, and what a batch must then hold.
 #[derive(Clone, Copy)]
 pub struct Recognise<'a> {
@@ -117,7 +149,7 @@ pub struct Recognise<'a> {
 pub fn decode_v1<R>(
     tenant: &TenantId,
     body: &[u8],
-    limits: &Limits,
+    reading: Reading<'_>,
     recognise: Option<Recognise<'_>>,
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
@@ -125,10 +157,10 @@ pub fn decode_v1<R>(
     let mut scratch = SCRATCH.take();
     let Scratch { body: space, room, decoded } = &mut scratch;
     decoded.clear();
-    let plain = remote_write::decompress(body, limits, space).map_err(deny)?;
+    let plain = remote_write::decompress(body, reading.limits, space).map_err(deny)?;
     match recognise {
-        Some(recognise) => resolve::resolve(tenant, plain, limits, recognise, room, decoded),
-        None => parse(tenant, plain, limits, room, decoded),
+        Some(recognise) => resolve::resolve(tenant, plain, reading, recognise, room, decoded),
+        None => parse(tenant, plain, reading, room, decoded),
     }
     .map_err(deny)?;
     let answer = then(decoded, plain);
@@ -143,14 +175,14 @@ pub fn decode_v1<R>(
 fn parse(
     tenant: &TenantId,
     plain: &[u8],
-    limits: &Limits,
+    reading: Reading<'_>,
     room: &mut Room,
     decoded: &mut Decoded,
 ) -> Result<(), WireError> {
     let Room { columns, labels, .. } = room;
-    remote_write::decode_v1(plain, limits, columns)?;
+    remote_write::decode_v1(plain, reading.limits, columns)?;
     for series in columns.series() {
-        take(tenant, columns, series, plain, labels, decoded, Version::V1);
+        take(tenant, reading, columns, series, plain, labels, decoded, Version::V1);
     }
     Ok(())
 }
@@ -171,27 +203,62 @@ thread_local! {
 pub fn decode_v2<R>(
     tenant: &TenantId,
     body: &[u8],
-    limits: &Limits,
+    reading: Reading<'_>,
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
     let mut scratch = SCRATCH_V2.take();
     let ScratchV2 { body: space, columns, labels, decoded } = &mut scratch;
     decoded.clear();
-    let plain = remote_write::decompress(body, limits, space).map_err(deny)?;
-    remote_write::decode_v2(plain, limits, columns).map_err(deny)?;
-    for series in columns.columns.series() {
-        take(tenant, &columns.columns, series, plain, labels, decoded, Version::V2);
-    }
-    let answer = then(decoded, plain);
-    if scratch.body.capacity() + scratch.columns.capacity_bytes() <= KEEP_BYTES {
-        SCRATCH_V2.set(scratch);
-    }
+    let plain = remote_write::decompress(body, reading.limits, space).map_err(deny)?;
+    let answer = parse_v2(tenant, plain, reading, columns, labels, decoded, then)?;
+    scratch.keep();
     Ok(answer)
+}
+
+/// As [`decode_v2`] for a body that is not compressed.
+pub fn plain_v2<R>(
+    tenant: &TenantId,
+    plain: &[u8],
+    reading: Reading<'_>,
+    then: impl FnOnce(&mut Decoded, &[u8]) -> R,
+) -> Result<R, Denial> {
+    let mut scratch = SCRATCH_V2.take();
+    let ScratchV2 { columns, labels, decoded, .. } = &mut scratch;
+    decoded.clear();
+    let answer = parse_v2(tenant, plain, reading, columns, labels, decoded, then)?;
+    scratch.keep();
+    Ok(answer)
+}
+
+fn parse_v2<R>(
+    tenant: &TenantId,
+    plain: &[u8],
+    reading: Reading<'_>,
+    columns: &mut DecodedV2,
+    labels: &mut Vec<u8>,
+    decoded: &mut Decoded,
+    then: impl FnOnce(&mut Decoded, &[u8]) -> R,
+) -> Result<R, Denial> {
+    remote_write::decode_v2(plain, reading.limits, columns).map_err(deny)?;
+    for series in columns.columns.series() {
+        take(tenant, reading, &columns.columns, series, plain, labels, decoded, Version::V2);
+    }
+    Ok(then(decoded, plain))
+}
+
+impl ScratchV2 {
+    /// Gives the buffers to the thread's next request.
+    fn keep(self) {
+        if self.body.capacity() + self.columns.capacity_bytes() <= KEEP_BYTES {
+            SCRATCH_V2.set(self);
+        }
+    }
 }
 
 /// Takes a parsed series into the batch, or sets it aside; true if it is now in the batch.
 pub fn take(
     tenant: &TenantId,
+    reading: Reading<'_>,
     columns: &DecodedV1,
     series: &Series,
     plain: &[u8],
@@ -204,10 +271,15 @@ pub fn take(
     if kinds == 0 && series.exemplars == 0 {
         return false;
     }
-    let fault = match columns.canonical(series, plain, labels) {
-        Err(fault) => Some(fault.to_string()),
-        Ok(()) if !has_name(labels) => Some("metric name is missing: no label __name__".to_owned()),
-        Ok(()) => None,
+    let checked = columns.canonical(series, plain, labels).map_err(|fault| fault.to_string());
+    let fault = match checked.and_then(|()| reading.relabel(labels)) {
+        Err(fault) => Some(fault),
+        Ok(false) => {
+            metrics::counter!("tributary_receive_relabel_dropped_samples_total").increment(kinds);
+            return false;
+        }
+        Ok(true) if !has_name(labels) => Some("metric name is missing: no label __name__".to_owned()),
+        Ok(true) => None,
     };
     let shown = || shown(columns.labels(series, plain));
     if let Some(detail) = fault {
@@ -275,7 +347,7 @@ fn take_more(
     }
 }
 
-fn deny(error: wire::WireError) -> Denial {
+pub fn deny(error: wire::WireError) -> Denial {
     match error.kind {
         model::Kind::Refused => Denial::TooLarge(error.message),
         _ => Denial::Invalid(error.message),
@@ -402,8 +474,10 @@ mod tests {
     }
 
     fn decode(series: &[(&[(&[u8], &[u8])], &[(f64, i64)])]) -> Decoded {
-        decode_v1(&tenant(), &message(series), &Limits::default(), None, |decoded, _| std::mem::take(decoded))
-            .unwrap()
+        decode_v1(&tenant(), &message(series), Reading::within(&Limits::default()), None, |decoded, _| {
+            std::mem::take(decoded)
+        })
+        .unwrap()
     }
 
     #[test]
@@ -457,10 +531,10 @@ mod tests {
         #[test]
         fn arbitrary_bodies_never_panic(plain in proptest::collection::vec(any::<u8>(), 0..300)) {
             let body = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
-            let _ = decode_v1(&tenant(), &body, &Limits::default(), None, |_, _| ());
-            let _ = decode_v1(&tenant(), &plain, &Limits::default(), None, |_, _| ());
-            let _ = decode_v2(&tenant(), &body, &Limits::default(), |_, _| ());
-            let _ = decode_v2(&tenant(), &plain, &Limits::default(), |_, _| ());
+            let _ = decode_v1(&tenant(), &body, Reading::within(&Limits::default()), None, |_, _| ());
+            let _ = decode_v1(&tenant(), &plain, Reading::within(&Limits::default()), None, |_, _| ());
+            let _ = decode_v2(&tenant(), &body, Reading::within(&Limits::default()), |_, _| ());
+            let _ = decode_v2(&tenant(), &plain, Reading::within(&Limits::default()), |_, _| ());
         }
     }
 }

@@ -64,9 +64,8 @@ fn refuse(denial: Denial) -> Error {
     match denial {
         Denial::Busy(text) => Error::new(Kind::Unavailable, text),
         Denial::RateLimited(text) => Error::new(Kind::Exhausted, text),
-        Denial::Invalid(text)
-        | Denial::TooLarge(text)
-        | Denial::Unsupported(text)
-        | Denial::NotImplemented(text) => Error::new(Kind::Invalid, text),
+        Denial::Invalid(text) | Denial::TooLarge(text) | Denial::Unsupported(text) => {
+            Error::new(Kind::Invalid, text)
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP doors for writes: three paths for remote write 1.0 and 2.0, all alike, and an answer for OTLP.
+//! The HTTP doors for writes: three paths for remote write 1.0 and 2.0, all alike, and two for OTLP.
 
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use storage::{Known, Refusal, SampleKind, SeriesHandle, Verdict, WriteBatch};
 use tsdb::Health;
 
 use crate::admit::{self, Admission, Version};
-use crate::decode::{self, Aside, Decoded, Recognise, Ways};
+use crate::decode::{self, Aside, Decoded, Reading, Recognise, Ways};
 use crate::limits::{Limits, Profile};
+use crate::otlp;
 use crate::pending::Collected;
 use crate::quorum::Outcome;
 use crate::rate::Rates;
@@ -26,7 +27,7 @@ use crate::write::{Plan, Writer};
 
 /// Paths at which remote write is served.
 pub const WRITE_PATHS: [&str; 3] = ["/api/v1/receive", "/api/v1/write", "/api/v1/push"];
-/// Paths at which OTLP will be.
+/// Paths at which OTLP is served: Thanos's and Prometheus's.
 pub const OTLP_PATHS: [&str; 2] = ["/api/v1/otlp", "/api/v1/otlp/v1/metrics"];
 
 /// What a door needs.
@@ -41,6 +42,8 @@ pub struct WriteDoor {
     pub tenancy: Tenancy,
     pub replica_header: String,
     pub replication_factor: u32,
+    pub otlp: Arc<wire::otlp::Settings>,
+    pub rules: Arc<relabel::Rules>,
 }
 
 impl WriteDoor {
@@ -51,8 +54,10 @@ impl WriteDoor {
         admission: Admission,
         pool: Pool,
         limits: &Arc<Limits>,
+        rules: relabel::Rules,
     ) -> WriteDoor {
         WriteDoor {
+            rules: Arc::new(rules),
             writer,
             admission,
             identities: Arc::new(Identities::new(identity::Settings::default(), &*world.chance)),
@@ -63,6 +68,7 @@ impl WriteDoor {
             tenancy: settings.tenancy.clone(),
             replica_header: settings.replication.replica_header.clone(),
             replication_factor: settings.replication.replication_factor,
+            otlp: Arc::new(settings.otlp.translation()),
         }
     }
 }
@@ -107,10 +113,20 @@ fn written(version: Version, reply: &Reply, summary: &Summary) -> Option<[(&'sta
     ])
 }
 
-async fn otlp() -> Response {
-    answer(status::of_denial(&Denial::NotImplemented(
-        "OTLP is not accepted by this version; send Prometheus remote write to /api/v1/receive".to_owned(),
-    )))
+async fn otlp(State(door): State<Arc<WriteDoor>>, request: Request) -> Response {
+    let form = match otlp::check_head(request.headers()) {
+        Ok(form) => form,
+        Err(denial) => return answer(status::of_denial(&denial)),
+    };
+    let mut reply = match door.take(request, Version::Otlp(form)).await {
+        Ok(summary) => status::of_summary(&summary),
+        Err(denial) => status::of_denial(&denial),
+    };
+    // Exporters know no other success.
+    if reply.status == 204 {
+        reply.status = 200;
+    }
+    answer(reply)
 }
 
 fn answer(reply: Reply) -> Response {
@@ -154,9 +170,8 @@ impl WriteDoor {
         }
         let _place = self.limits.enter(self.writer.timeout()).await?;
         let profile = self.limits.of(&tenant);
-        let admitted = self.admission.read(&head.headers, body).await?;
-        let plain = snap::raw::decompress_len(&admitted.body).unwrap_or(0);
-        self.limits.check_size(&tenant, &profile, plain.max(admitted.body.len()) as u64)?;
+        let admitted = self.admission.read(&head.headers, body, version).await?;
+        self.limits.check_size(&tenant, &profile, admitted.plain.max(admitted.body.len() as u64))?;
         let here = self.writer.stores_here(replica);
         let stage = self.stage(tenant.clone(), profile, version, admitted.body, here, judged_at).await?;
         let mut summary = stage.summary;
@@ -189,9 +204,11 @@ impl WriteDoor {
     ) -> Result<Stage, Denial> {
         let (writer, limits) = (Arc::clone(&self.writer), *self.admission.limits());
         let (rates, now) = (Arc::clone(&self.rates), self.world.clock.monotonic());
-        let identities = Arc::clone(&self.identities);
+        let (identities, translation) = (Arc::clone(&self.identities), Arc::clone(&self.otlp));
+        let rules = Arc::clone(&self.rules);
         let tenant_limits = Arc::clone(&self.limits);
         let staged = self.pool.run(move || {
+            let reading = Reading { limits: &limits, rules: &rules };
             let then = |decoded: &mut Decoded, plain: &[u8]| {
                 let Decoded { batch, aside, met, regions, ways } = decoded;
                 count_ways(*ways);
@@ -204,7 +221,7 @@ impl WriteDoor {
                 let next = if batch.is_empty() {
                     Next::Nothing
                 } else if here {
-                    let labels_of = LabelsOf::new(plain, regions, &limits);
+                    let labels_of = LabelsOf::new(plain, regions, reading);
                     let mut learned = Vec::new();
                     let labels = |row: u32, out: &mut Vec<u8>| labels_of.write(row, out);
                     // Where nobody is recognised, nobody wants to know handles.
@@ -239,9 +256,10 @@ impl WriteDoor {
             match version {
                 Version::V1 => {
                     let recognise = Recognise { identities: &identities, now: judged_at, labels: !here };
-                    decode::decode_v1(&tenant, &body, &limits, Some(recognise), then)
+                    decode::decode_v1(&tenant, &body, reading, Some(recognise), then)
                 }
-                Version::V2 => decode::decode_v2(&tenant, &body, &limits, then),
+                Version::V2 => decode::decode_v2(&tenant, &body, reading, then),
+                Version::Otlp(form) => otlp::decode(&tenant, &body, form, reading, &translation, then),
             }
         });
         staged.await.map_err(|error| Denial::Busy(error.to_string()))??
@@ -272,6 +290,7 @@ impl WriteDoor {
 
 fn set_aside(summary: &mut Summary, aside: Aside) {
     summary.refuse(Refusal::InvalidLabels, aside.invalid_labels);
+    summary.refuse(Refusal::Unsupported, aside.unsupported);
     summary.refuse(Refusal::InvalidHistogram, aside.invalid_histograms);
     summary.refuse(Refusal::InvalidExemplar, aside.invalid_exemplars);
     summary.example = aside.example;

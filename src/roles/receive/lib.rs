@@ -18,6 +18,7 @@ mod lifecycle;
 mod limits;
 mod listen;
 mod local;
+mod otlp;
 mod peers;
 mod pending;
 #[cfg(any(test, feature = "proof"))]
@@ -39,13 +40,15 @@ mod write;
 pub use error::Error;
 pub use listen::{Bound, serve};
 pub use settings::{
-    Admission, AlgorithmName, DurabilityName, Mode, QuorumName, Replication, Settings, Storage, Tenancy,
+    Admission, AlgorithmName, DurabilityName, Mode, Otlp, QuorumName, Relabel, Replication, Settings,
+    Storage, Tenancy,
 };
 pub use thanos::WithoutEffect;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::settings::PathOrContent;
 use api::{Heads, Readiness};
 use axum::Router;
 use bucket::Bucket;
@@ -120,6 +123,7 @@ impl Receive {
         let local = Arc::new(Local::new(pool("append")?));
         let writer = Arc::new(Writer::new(&settings, ring, local));
         let admission = Admit::new(&settings.admission);
+        let rules = relabelling(&settings, &world)?;
         let write_door = WriteDoor::new(
             &settings,
             &world,
@@ -127,6 +131,7 @@ impl Receive {
             admission.clone(),
             pool("decode")?,
             &limits,
+            rules,
         );
         let peer_door = PeerDoor { writer: Arc::clone(&writer), admission, world: world.clone() };
         let store_door = StoreDoor::new(&settings, labels.clone(), Arc::clone(&writer));
@@ -396,6 +401,17 @@ fn bucket(settings: &Settings, world: &World) -> Result<Option<Bucket>, Error> {
         Error::with_source(error.kind, format!("objstore settings in {}: {error}", document.origin()), error)
     })?;
     Ok(Some(bucket))
+}
+
+/// The relabelling rules, if any are given.
+fn relabelling(settings: &Settings, world: &World) -> Result<relabel::Rules, Error> {
+    let invalid = |error: String| Error::new(Kind::Invalid, error);
+    let given = &settings.relabel;
+    let document = PathOrContent::settle("receive.relabel-config", &given.text, &given.file)
+        .map_err(|error| invalid(error.to_string()))?;
+    let Some(document) = document else { return Ok(relabel::Rules::default()) };
+    let text = document.text(|path| world.disk.read(path)).map_err(|error| invalid(error.to_string()))?;
+    relabel::parse(&text).map_err(|error| invalid(format!("{}: {error}", document.origin())))
 }
 
 /// The way to peers over gRPC.

@@ -5,14 +5,14 @@ use model::TenantId;
 use runtime::World;
 use wire::remote_write::Limits;
 
-use crate::decode::{Aside, Decoded, Recognise, Ways, decode_v1};
+use crate::decode::{Aside, Decoded, Reading, Recognise, Ways, decode_v1};
 use crate::resolve::LabelsOf;
 
 /// Labels, placement hash, floats by their bits, and what is rare as text.
 type Row = (Vec<u8>, u64, Vec<(i64, u64)>, String);
 
-fn rows(decoded: &Decoded, plain: &[u8], limits: &Limits) -> Vec<Row> {
-    let labels_of = LabelsOf::new(plain, &decoded.regions, limits);
+fn rows(decoded: &Decoded, plain: &[u8], reading: Reading<'_>) -> Vec<Row> {
+    let labels_of = LabelsOf::new(plain, &decoded.regions, reading);
     let batch = &decoded.batch;
     let all = batch.series().iter().enumerate();
     all.map(|(row, series)| {
@@ -35,7 +35,15 @@ fn rows(decoded: &Decoded, plain: &[u8], limits: &Limits) -> Vec<Row> {
 pub struct Door {
     identities: Identities,
     limits: Limits,
+    rules: relabel::Rules,
 }
+
+/// Rules that drop, rename, and make labels that no series may have.
+const RULES: &str = "
+- {source_labels: [a], regex: b, action: drop}
+- {source_labels: [b], regex: '(.+)', target_label: 'c_$1'}
+- {source_labels: [c], regex: a, target_label: __name__, replacement: ''}
+";
 
 impl Default for Door {
     fn default() -> Door {
@@ -47,7 +55,17 @@ impl Door {
     /// With limits that are small enough to be met.
     pub fn new() -> Door {
         let limits = Limits { max_series: 12, max_labels: 5, ..Limits::default() };
-        Door { identities: Identities::new(identity::Settings::default(), &*World::real().chance), limits }
+        let identities = Identities::new(identity::Settings::default(), &*World::real().chance);
+        Door { identities, limits, rules: relabel::Rules::default() }
+    }
+
+    /// As [`Door::new`], with relabelling.
+    pub fn relabelling() -> Door {
+        Door { rules: relabel::parse(RULES).expect("rules"), ..Door::new() }
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        Reading { limits: &self.limits, rules: &self.rules }
     }
 
     /// Forgets who did not come since the beginning.
@@ -60,12 +78,12 @@ impl Door {
         let tenant = TenantId::new(tenant).expect("a tenant's name");
         let body = snap::raw::Encoder::new().compress_vec(plain).expect("a body that is not too large");
         let all = |decoded: &mut Decoded, plain: &[u8]| -> (Vec<Row>, Aside) {
-            (rows(decoded, plain, &self.limits), std::mem::take(&mut decoded.aside))
+            (rows(decoded, plain, self.reading()), std::mem::take(&mut decoded.aside))
         };
-        let want = decode_v1(&tenant, &body, &self.limits, None, all);
+        let want = decode_v1(&tenant, &body, self.reading(), None, all);
         let recognise = Recognise { identities: &self.identities, now: 0, labels };
         let mut ways = Ways::default();
-        let got = decode_v1(&tenant, &body, &self.limits, Some(recognise), |decoded, plain| {
+        let got = decode_v1(&tenant, &body, self.reading(), Some(recognise), |decoded, plain| {
             let seen = all(decoded, plain);
             assert_eq!(decoded.met.len(), seen.0.len());
             assert!(

@@ -16,10 +16,10 @@ use identity::{Id, Key, Known, Met, Session};
 use model::TenantId;
 use storage::SeriesHandle;
 use wire::WireError;
-use wire::remote_write::{DecodedV1, Limits, RequestWalk, SeriesAt, canonical_labels};
+use wire::remote_write::{DecodedV1, RequestWalk, SeriesAt, canonical_labels};
 
 use crate::admit::Version;
-use crate::decode::{self, Decoded, Recognise, Room, Ways};
+use crate::decode::{self, Decoded, Reading, Recognise, Room, Ways};
 
 /// A series that was met before, in a body.
 struct Found<'a> {
@@ -32,27 +32,27 @@ struct Found<'a> {
 pub fn resolve(
     tenant: &TenantId,
     plain: &[u8],
-    limits: &Limits,
+    reading: Reading<'_>,
     recognise: Recognise<'_>,
     room: &mut Room,
     decoded: &mut Decoded,
 ) -> Result<(), WireError> {
     let session = recognise.identities.session(tenant.as_str(), recognise.now);
-    let mut walk = RequestWalk::new(plain, limits, &mut room.columns)?;
+    let mut walk = RequestWalk::new(plain, reading.limits, &mut room.columns)?;
     let mut last = None;
     let mut ways = Ways::default();
     while let Some(series) = walk.next_series(&mut room.columns)? {
         let found = find(&session, &walk, series, last, &mut ways);
         if let Some(found) = &found {
             last = Some(found.known.id);
-            if take_known(&walk, series, found, limits, recognise.labels, room, decoded)? {
+            if take_known(&walk, series, found, reading, recognise.labels, room, decoded)? {
                 continue;
             }
         }
         ways.parse += 1;
         let Room { columns, labels, .. } = room;
         let Some(series) = walk.read(series, columns)?.cloned() else { continue };
-        if decode::take(tenant, columns, &series, plain, labels, decoded, Version::V1) {
+        if decode::take(tenant, reading, columns, &series, plain, labels, decoded, Version::V1) {
             let region = series.raw_labels();
             let key = session.key(&plain[region.clone()]);
             let row = decoded.batch.series().last().map_or(0, |row| row.hash);
@@ -99,7 +99,7 @@ fn take_known(
     walk: &RequestWalk<'_>,
     series: SeriesAt,
     found: &Found<'_>,
-    limits: &Limits,
+    reading: Reading<'_>,
     with_labels: bool,
     room: &mut Room,
     decoded: &mut Decoded,
@@ -116,7 +116,7 @@ fn take_known(
     let handle = found.known.handle.map(SeriesHandle::from_bits);
     room.labels.clear();
     if (with_labels || handle.is_none())
-        && canonical_labels(found.region, limits, &mut room.region, &mut room.labels).is_err()
+        && !write_labels(found.region, reading, &mut room.region, &mut room.labels)
     {
         batch.abandon();
         return Ok(false);
@@ -132,13 +132,13 @@ fn take_known(
 pub struct LabelsOf<'a> {
     pub plain: &'a [u8],
     pub regions: &'a [Range<u32>],
-    pub limits: Limits,
+    pub reading: Reading<'a>,
     room: RefCell<DecodedV1>,
 }
 
 impl<'a> LabelsOf<'a> {
-    pub fn new(plain: &'a [u8], regions: &'a [Range<u32>], limits: &Limits) -> LabelsOf<'a> {
-        LabelsOf { plain, regions, limits: *limits, room: RefCell::default() }
+    pub fn new(plain: &'a [u8], regions: &'a [Range<u32>], reading: Reading<'a>) -> LabelsOf<'a> {
+        LabelsOf { plain, regions, reading, room: RefCell::default() }
     }
 
     /// Writes the canonical labels of a row; false if it has none.
@@ -146,8 +146,13 @@ impl<'a> LabelsOf<'a> {
         let region = self.regions.get(row as usize).map(|r| r.start as usize..r.end as usize);
         let Some(region) = region.and_then(|region| self.plain.get(region)) else { return false };
         let mut room = self.room.borrow_mut();
-        canonical_labels(region, &self.limits, &mut room, out).is_ok()
+        write_labels(region, self.reading, &mut room, out)
     }
+}
+
+/// Writes the labels that a region stands for, relabelled; false if it stands for no series.
+fn write_labels(region: &[u8], reading: Reading<'_>, room: &mut DecodedV1, out: &mut Vec<u8>) -> bool {
+    canonical_labels(region, reading.limits, room, out).is_ok() && reading.relabel(out) == Ok(true)
 }
 
 #[cfg(test)]
@@ -155,6 +160,7 @@ mod tests {
     use identity::Identities;
     use proptest::prelude::*;
     use runtime::World;
+    use wire::remote_write::Limits;
 
     use super::*;
     use crate::decode::decode_v1;
@@ -182,8 +188,9 @@ mod tests {
         fn recognised_or_parsed_the_rows_are_the_same(
             requests in proptest::collection::vec((request(), any::<bool>(), any::<bool>(), any::<bool>()), 1..4),
             order in proptest::collection::vec(any::<prop::sample::Index>(), 0..8),
+            relabelled in any::<bool>(),
         ) {
-            let door = Door::new();
+            let door = if relabelled { Door::relabelling() } else { Door::new() };
             for at in &order {
                 let (body, a, labels, handles) = at.get(&requests);
                 door.check(if *a { "a" } else { "b" }, body, *labels, *handles);
@@ -250,21 +257,29 @@ mod tests {
         let rows: Vec<u32> = (0..2000).collect();
         let mut round = |n: i64| {
             let body = body(n);
-            let recognise = Recognise { identities: &identities, now, labels: false };
+            let (limits, recognise) =
+                (Limits::default(), Recognise { identities: &identities, now, labels: false });
+            let reading = Reading::within(&limits);
             let mut of_append = 0;
             let all = allocation_counter::measure(|| {
-                decode_v1(&tenant, &body, &Limits::default(), Some(recognise), |decoded, plain| {
-                    let Decoded { batch, met, regions, .. } = decoded;
-                    let labels_of = LabelsOf::new(plain, regions, &Limits::default());
-                    let labels = |row: u32, out: &mut Vec<u8>| labels_of.write(row, out);
-                    of_append = allocation_counter::measure(|| {
-                        let known = Known { labels: &labels, learned: &mut learned };
-                        engine.append_known(&tenant, batch, &rows, now, &mut verdicts, known).unwrap();
-                    })
-                    .count_total;
-                    identities.learn(tenant.as_str(), met, &learned, false, now);
-                    learned.clear();
-                })
+                decode_v1(
+                    &tenant,
+                    &body,
+                    Reading::within(&Limits::default()),
+                    Some(recognise),
+                    |decoded, plain| {
+                        let Decoded { batch, met, regions, .. } = decoded;
+                        let labels_of = LabelsOf::new(plain, regions, reading);
+                        let labels = |row: u32, out: &mut Vec<u8>| labels_of.write(row, out);
+                        of_append = allocation_counter::measure(|| {
+                            let known = Known { labels: &labels, learned: &mut learned };
+                            engine.append_known(&tenant, batch, &rows, now, &mut verdicts, known).unwrap();
+                        })
+                        .count_total;
+                        identities.learn(tenant.as_str(), met, &learned, false, now);
+                        learned.clear();
+                    },
+                )
                 .unwrap();
             });
             assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Stored));

@@ -8,6 +8,8 @@ use hashring::Algorithm;
 use model::{Labels, TenantId};
 use settings::{ByteSize, Common, Grpc, LabelPair, Listen, Objstore, Scalar, Span, settings};
 
+use wire::otlp::Translation;
+
 use crate::thanos::WithoutEffect;
 
 settings! {
@@ -61,6 +63,68 @@ impl Tenancy {
         match self.label.is_empty() {
             true => Err("--receive.tenant-label-name must not be empty".to_owned()),
             false => Ok(()),
+        }
+    }
+}
+
+settings! {
+    /// Relabelling.
+    pub struct Relabel {
+        /// File with relabelling rules, as Prometheus's relabel_config, for the series of every write, before they are
+        /// placed on the ring. Series that a rule drops are acknowledged and not stored.
+        ["receive.relabel-config-file"] file: Option<PathBuf> = None;
+        /// The rules as YAML text. Excludes receive.relabel-config-file.
+        ["receive.relabel-config"] text: Option<String> = None;
+    }
+}
+
+settings! {
+    /// OTLP.
+    pub struct Otlp {
+        /// Resource attribute that becomes a label of every series, e.g. k8s.pod.name. May be given several times;
+        /// the others are found by a join with target_info.
+        ["receive.otlp-promote-resource-attributes"] promote: Vec<String> = Vec::new();
+        /// Whether every resource attribute becomes a label of every series. Attributes that change make new series.
+        ["receive.otlp-promote-all-resource-attributes"] promote_all: bool = false;
+        /// Whether the attributes of a resource are stored as the series target_info.
+        ["receive.otlp-enable-target-info"] target_info: bool = true;
+        /// Whether target_info repeats service.name, service.namespace and service.instance.id, of which job and
+        /// instance are made.
+        ["receive.otlp-keep-identifying-resource-attributes"] keep_identifying: bool = false;
+        /// Whether name, version and attributes of the instrumentation scope become labels otel_scope_....
+        ["receive.otlp-promote-scope-metadata"] promote_scope: bool = false;
+        /// How names are made, as in Prometheus: UnderscoreEscapingWithSuffixes,
+        /// UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or NoTranslation. A change makes new series.
+        ["receive.otlp-translation-strategy"] strategy: String = "UnderscoreEscapingWithSuffixes".to_owned();
+        /// Whether histograms with explicit bounds become native histograms with custom buckets instead of classic
+        /// series.
+        ["receive.otlp-convert-histograms-to-nhcb"] nhcb: bool = false;
+        /// Whether points of delta temporality are stored as they are. Otherwise they are refused: rate() and the
+        /// like expect cumulative counts.
+        ["receive.otlp-native-delta-ingestion"] delta: bool = false;
+    }
+}
+
+impl Otlp {
+    fn strategy(&self) -> Result<Translation, String> {
+        Translation::from_name(&self.strategy).ok_or_else(|| {
+            let known = Translation::ALL.map(|(name, _)| name).join(", ");
+            format!("--receive.otlp-translation-strategy: {:?} is none of {known}", self.strategy)
+        })
+    }
+
+    /// What the door goes by.
+    pub fn translation(&self) -> wire::otlp::Settings {
+        wire::otlp::Settings {
+            translation: self.strategy().unwrap_or_default(),
+            promote_resource_attributes: self.promote.clone(),
+            promote_all_resource_attributes: self.promote_all,
+            target_info: self.target_info,
+            keep_identifying_resource_attributes: self.keep_identifying,
+            promote_scope_metadata: self.promote_scope,
+            convert_histograms_to_nhcb: self.nhcb,
+            native_delta_ingestion: self.delta,
+            ..wire::otlp::Settings::default()
         }
     }
 }
@@ -167,6 +231,8 @@ settings! {
         [..] tenancy: Tenancy;
         [..] replication: Replication;
         [..] admission: Admission;
+        [..] otlp: Otlp;
+        [..] relabel: Relabel;
         [..] objstore: Objstore;
         /// Most series that one StoreAPI request may bring; 0 is no limit.
         ["store.limits.request-series"] request_series: u64 = 0;

@@ -87,8 +87,6 @@ pub enum Denial {
     RateLimited(String),
     /// The node cannot take it now: starting, stopping, out of memory or disk.
     Busy(String),
-    /// A protocol that this version does not speak.
-    NotImplemented(String),
 }
 
 /// An answer: status, seconds after which to try again, and a text for humans.
@@ -152,7 +150,6 @@ pub fn of_denial(denial: &Denial) -> Reply {
         Denial::Unsupported(text) => (415, None, text),
         Denial::RateLimited(text) => (429, Some(RETRY_AFTER), text),
         Denial::Busy(text) => (503, Some(RETRY_AFTER), text),
-        Denial::NotImplemented(text) => (501, None, text),
     };
     Reply { status, retry_after, body: format!("{text}\n") }
 }

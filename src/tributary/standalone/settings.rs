@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use model::TenantId;
-use receive::{Admission, Storage, Tenancy};
+use receive::{Admission, Otlp, Relabel, Storage, Tenancy};
 use settings::{ByteSize, Common, Grpc, LabelPair, Listen, Log, Objstore, Span, settings};
 
 settings! {
@@ -67,6 +67,8 @@ settings! {
         [..] remote: Remote;
         [..] tenancy: Tenancy;
         [..] admission: Admission;
+        [..] otlp: Otlp;
+        [..] relabel: Relabel;
         [..] log: Log;
     }
 }
@@ -96,6 +98,8 @@ impl StandaloneSettings {
             storage: self.storage.clone(),
             tenancy: self.tenancy.clone(),
             admission: self.admission.clone(),
+            otlp: self.otlp.clone(),
+            relabel: self.relabel.clone(),
             objstore: self.bucket()?,
             ..receive::Settings::default()
         })

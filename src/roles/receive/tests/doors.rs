@@ -112,7 +112,7 @@ async fn what_is_no_write_is_turned_away() {
         ("POST", "/receive", 404, "/api/v1/receive"),
         ("POST", "/", 404, "did you mean /api/v1/receive?"),
         ("POST", "/api/v1/import", 404, "did you mean /api/v1/receive?"),
-        ("POST", "/api/v1/otlp/v1/metrics", 501, "OTLP is not accepted"),
+        ("POST", "/api/v1/otlp/v1/metrics", 415, "not supported for OTLP"),
     ] {
         let answer = request(node.write, method, path, &[], good()).await;
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
