@@ -112,13 +112,7 @@ pub struct Reading<'a> {
     pub rules: &'a Rules,
 }
 
-impl<'a> Reading<'a> {
-    /// Without rules.
-    #[cfg(test)]
-    pub fn within(limits: &'a Limits) -> Reading<'a> {
-        Reading { limits, rules: &relabel::NONE }
-    }
-
+impl Reading<'_> {
     /// Applies the rules to canonical label bytes, in place. False where a rule drops the series.
     pub fn relabel(&self, labels: &mut Vec<u8>) -> Result<bool, String> {
         if self.rules.is_empty() {

@@ -8,6 +8,13 @@ use wire::remote_write::Limits;
 use crate::decode::{Aside, Decoded, Reading, Recognise, Ways, decode_v1};
 use crate::resolve::LabelsOf;
 
+impl<'a> Reading<'a> {
+    /// Without rules.
+    pub fn within(limits: &'a Limits) -> Reading<'a> {
+        Reading { limits, rules: &relabel::NONE }
+    }
+}
+
 /// Labels, placement hash, floats by their bits, and what is rare as text.
 type Row = (Vec<u8>, u64, Vec<(i64, u64)>, String);
 
