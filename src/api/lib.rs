@@ -5,6 +5,7 @@
 //! `Queryable` hands out, JSON goes out in pieces. Statuses are decided in `problem` only. The crate knows neither
 //! where series live nor how they are written.
 
+mod active;
 mod cors;
 mod door;
 mod error;
@@ -18,8 +19,10 @@ mod problem;
 mod readiness;
 pub mod reply;
 mod server;
+mod turn;
 pub mod v1;
 
+pub use active::ActiveQueries;
 pub use cors::Cors;
 pub use door::{Door, MetricsPage};
 pub use error::Error;
@@ -29,5 +32,7 @@ pub use problem::{ErrorType, Problem};
 pub use readiness::Readiness;
 pub use server::{Server, ServerSettings};
 pub use v1::rfc3339;
-pub use v1::{ApiSettings, ApiState, Facts, NoFacts, Queryable, ReadParams, Told, router};
+pub use v1::{
+    ApiSettings, ApiState, Evaluated, Evaluation, Facts, NoFacts, Queryable, ReadParams, Times, Told, router,
+};
 pub use v1::{Counts, HeadFigures, HeadPage, Heads, TSDB_PATH, tsdb_router};

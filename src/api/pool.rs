@@ -1,21 +1,20 @@
 //! Where queries are evaluated: a fixed number at once on threads that may block, the rest in a queue.
 //!
-//! Whoever waits keeps a place in the queue only as long as the client stays and the deadline has not passed.
+//! Tenants take turns; within a tenant the order is that of arrival. Whoever waits keeps a place in the queue only as long as the client stays and the deadline has not passed.
 //! A client who leaves raises the query's [`Cancel`], which ends the evaluation within a morsel of work.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runtime::World;
 use storage::Cancel;
-use tokio::sync::Semaphore;
 
+use crate::turn::Turns;
 use crate::{ErrorType, Problem};
 
 /// A pool. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct QueryPool {
-    slots: Arc<Semaphore>,
+    turns: Turns,
     world: World,
 }
 
@@ -28,15 +27,13 @@ pub struct Ran<T> {
 impl QueryPool {
     /// `concurrent` evaluations at once, at least one.
     pub fn new(concurrent: usize, world: World) -> QueryPool {
-        let pool = QueryPool::aside(concurrent, world);
-        metrics::gauge!("thanos_query_concurrent_gate_queries_max")
-            .set(pool.slots.available_permits() as f64);
-        pool
+        metrics::gauge!("thanos_query_concurrent_gate_queries_max").set(concurrent.max(1) as f64);
+        QueryPool::aside(concurrent, world)
     }
 
     /// A pool for work that is not a query, beside the one for queries.
     pub fn aside(concurrent: usize, world: World) -> QueryPool {
-        QueryPool { slots: Arc::new(Semaphore::new(concurrent.clamp(1, Semaphore::MAX_PERMITS))), world }
+        QueryPool { turns: Turns::new(concurrent), world }
     }
 
     /// Monotonic time, for deadlines.
@@ -44,31 +41,31 @@ impl QueryPool {
         self.world.clock.monotonic()
     }
 
-    /// Runs `work` on a thread of its own as soon as there is room. Dropping the future raises `cancel`.
+    /// Runs `work` on a thread of its own as soon as it is `party`'s turn. Dropping the future raises `cancel`.
     pub async fn run<T: Send + 'static>(
         &self,
         cancel: &Cancel,
+        party: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Ran<T>, Problem> {
         let mut guard = RaiseOnDrop(Some(cancel.clone()));
         let entered = self.now();
-        let waiting = self.slots.clone().acquire_owned();
-        let permit = match cancel.deadline() {
+        let waiting = self.turns.take(party);
+        let turn = match cancel.deadline() {
             None => waiting.await,
             Some(deadline) => {
                 match tokio::time::timeout(deadline.saturating_duration_since(entered), waiting).await {
-                    Ok(permit) => permit,
+                    Ok(turn) => turn,
                     Err(_) => return Err(Problem::new(ErrorType::Timeout, "query timed out in query queue")),
                 }
             }
         };
-        let permit = permit.map_err(|_| Problem::unavailable("shutting down"))?;
         let queued = self.now().saturating_duration_since(entered);
         metrics::histogram!("thanos_query_concurrent_gate_duration_seconds").record(queued.as_secs_f64());
         let running = InFlight::enter();
         let done = tokio::task::spawn_blocking(move || {
             let value = work();
-            drop((permit, running));
+            drop((turn, running));
             value
         })
         .await;
@@ -129,17 +126,17 @@ mod tests {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             };
-            pool2.run(&cancel2, work).await.map(|ran| ran.value)
+            pool2.run(&cancel2, "", work).await.map(|ran| ran.value)
         });
         tokio::task::spawn_blocking(move || is_running.recv().unwrap()).await.unwrap();
         // Somebody else waits in vain until a deadline.
         let late = Cancel::new(Some(pool.now() + Duration::from_millis(20)));
-        let refused = pool.run(&late, || ()).await.err().unwrap();
+        let refused = pool.run(&late, "", || ()).await.err().unwrap();
         assert_eq!(refused.message, "query timed out in query queue");
         assert!(!cancel.is_raised());
         task.abort();
         // The place is free again once the evaluation has seen the flag.
-        pool.run(&Cancel::new(None), || ()).await.map(|_| ()).unwrap();
+        pool.run(&Cancel::new(None), "", || ()).await.map(|_| ()).unwrap();
         assert!(cancel.is_raised());
     }
 }

@@ -13,6 +13,7 @@ mod convert;
 pub mod facts;
 mod health;
 mod metrics;
+pub mod query;
 mod serve;
 mod status;
 pub mod store;
@@ -22,8 +23,10 @@ pub use advertised::{Advertised, Apis, NodeInfo, PeerInfo, PeerStore, TsdbInfo, 
 pub use channel::ClientOptions;
 pub use facts::{FactServer, Subject, Tell, Told};
 pub use health::Health;
+pub use query::{QueryBackend, QueryServer};
 pub use serve::{ServeOptions, Services, serve};
 pub use status::{TENANT_METADATA, error_from_status, status_from_error};
+pub use store::in_shard;
 pub use store::{
     PeerSeries, PeerSet, StoreBackend, StoreClient, StoreOptions, StoreServer, StoreView, Waited, Watch,
 };

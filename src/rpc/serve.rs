@@ -10,6 +10,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use wire::pb::thanos::exemplars_server::ExemplarsServer;
 use wire::pb::thanos::info::info_server::InfoServer;
+use wire::pb::thanos::query_server::QueryServer as PbQueryServer;
 use wire::pb::thanos::rules_server::RulesServer;
 use wire::pb::thanos::status_server::StatusServer;
 use wire::pb::thanos::store_server::StoreServer as PbStoreServer;
@@ -18,7 +19,7 @@ use wire::pb::thanos::targets_server::TargetsServer;
 use crate::channel::MAX_MESSAGE;
 use crate::facts::{Exemplars, FactServer, Rules, Statistics, Targets};
 use crate::metrics::CountCalls;
-use crate::{Health, StoreServer, WriteServer};
+use crate::{Health, QueryServer, StoreServer, WriteServer};
 
 /// What is served on one port.
 #[derive(Clone, Default)]
@@ -38,6 +39,12 @@ impl Services {
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         Services { routes: self.routes.add_service(series).add_service(InfoServer::new(store)) }
+    }
+
+    /// PromQL.
+    pub fn query(self, query: QueryServer) -> Services {
+        let service = PbQueryServer::new(query).max_encoding_message_size(MAX_MESSAGE);
+        Services { routes: self.routes.add_service(service) }
     }
 
     /// Rule groups.

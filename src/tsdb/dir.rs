@@ -135,8 +135,16 @@ fn refuse_foreign(world: &World, dir: &Path) -> Result<(), Error> {
 /// What may lie in a folder that is not ours yet: what a file system and a mount put there, what a start that was
 /// broken off leaves, and what the bucket of `standalone` and a store beside us keep there.
 fn is_harmless(name: &str) -> bool {
-    const HARMLESS: [&str; 7] =
-        ["lost+found", "lock", "incarnation", "quarantine", "bucket", "store", "meta-syncer"];
+    const HARMLESS: [&str; 8] = [
+        "lost+found",
+        "lock",
+        "incarnation",
+        "quarantine",
+        "bucket",
+        "store",
+        "meta-syncer",
+        "queries.active",
+    ];
     // A store keeps the headers of blocks by their names.
     let is_header = || block::BlockId::parse(name).is_some();
     HARMLESS.contains(&name) || name.starts_with('.') || name.starts_with(FILE) || is_header()

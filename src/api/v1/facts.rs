@@ -62,13 +62,13 @@ pub(super) async fn answer<T: Send + 'static>(
 ) -> Result<Response, Problem> {
     let read = api.read_params(headers, params, None)?;
     let context = api.context(None, &read);
-    let cancel = context.cancel.clone();
+    let (cancel, party) = (context.cancel.clone(), read.tenant.clone().unwrap_or_default());
     let facts: Arc<dyn Facts> = api.inner.facts.clone();
     let work = move || {
         let (items, notes) = ask(&*facts, &read, &context)?;
         Ok::<_, Error>((items, notes))
     };
-    let ran = api.inner.aside.run(&cancel, work).await?;
+    let ran = api.inner.aside.run(&cancel, &party, work).await?;
     let failed = |e: Error| Problem::of_query(e.kind, e.message, &cancel, api.inner.pool.now());
     let (items, notes) = ran.value.map_err(failed)?;
     Ok(Reply::new(Written(write(items)?), notes).into_response())

@@ -4,6 +4,7 @@
 //! ([`Queryable`]); the engine evaluates over it on a [`QueryPool`]. The routes do not know whether series come
 //! from this process or from many.
 
+mod evaluate;
 mod exemplars;
 mod facts;
 mod federate;
@@ -18,6 +19,7 @@ mod targets;
 mod tree;
 mod tsdb;
 
+pub use evaluate::{Evaluated, Evaluation, Times};
 pub use facts::{Facts, NoFacts, Told};
 pub use status::rfc3339;
 pub use tsdb::{Counts, HeadFigures, HeadPage, Heads, TSDB_PATH, tsdb_router};
@@ -32,6 +34,7 @@ use http::{HeaderMap, StatusCode};
 use model::{Matcher, Timestamp};
 use runtime::World;
 use storage::{Budget, Cancel, Context, PartialResponse, Select};
+use wire::pb::thanos::ShardInfo;
 
 use crate::params::{Params, parse_duration};
 use crate::{Cors, Problem, QueryPool, Readiness, cors, gzip};
@@ -51,6 +54,8 @@ pub struct ReadParams {
     pub partial_response: Option<bool>,
     /// Coarsest resolution in milliseconds; 0 means raw samples only.
     pub max_source_resolution: i64,
+    /// `shard_info`: only series of this shard.
+    pub shard: Option<ShardInfo>,
 }
 
 /// Whoever has series to be asked for.
@@ -85,6 +90,12 @@ pub struct ApiSettings {
     /// Headers that may name the tenant, in this order.
     pub tenant_headers: Vec<String>,
     pub cors: Cors,
+    /// Where running queries are written down.
+    pub active: Option<crate::ActiveQueries>,
+    /// Whether requests that name no resolution mean `auto`; else they read raw samples.
+    pub auto_downsampling: bool,
+    /// Resolution in milliseconds that `auto` means for instant queries.
+    pub instant_resolution: i64,
     /// What `/status/flags` shows.
     pub flags: BTreeMap<String, String>,
     /// What `/status/config` shows.
@@ -101,6 +112,9 @@ impl Default for ApiSettings {
             metadata_default_range: Duration::ZERO,
             tenant_headers: vec!["THANOS-TENANT".to_owned(), "X-Scope-OrgID".to_owned()],
             cors: Cors::default(),
+            active: None,
+            auto_downsampling: false,
+            instant_resolution: 3_600_000,
             flags: BTreeMap::new(),
             config_yaml: String::new(),
         }
@@ -148,6 +162,11 @@ impl ApiState {
         ApiState { inner: Arc::new(inner) }
     }
 
+    /// Ok once queries are answered.
+    pub fn require_ready(&self) -> Result<(), Problem> {
+        self.ready()
+    }
+
     fn ready(&self) -> Result<(), Problem> {
         let not_ready = |reason| Problem::unavailable(format!("not ready: {reason}"));
         self.inner.readiness.check().map_err(not_ready)
@@ -167,6 +186,21 @@ impl ApiState {
             cancel: Cancel::new(Some(self.inner.pool.now() + timeout)),
             budget: self.inner.memory.child("--query.max-memory", settings.max_memory),
             partial: if partial { PartialResponse::Warn } else { PartialResponse::Abort },
+        }
+    }
+
+    fn resolution(&self, text: &str, step: Option<i64>) -> Result<i64, Problem> {
+        let name = "max_source_resolution";
+        match text {
+            "" if !self.inner.settings.auto_downsampling => Ok(0),
+            "" | "auto" => Ok(step.map_or(self.inner.settings.instant_resolution, |step| step / 5)),
+            text => match parse_duration(text).map_err(|why| Problem::parameter(name, why))? / 1_000_000 {
+                ms if ms < 0 => Err(Problem::parameter(
+                    name,
+                    "negative 'max_source_resolution' is not accepted. Try a positive integer",
+                )),
+                ms => Ok(ms),
+            },
         }
     }
 
@@ -190,24 +224,39 @@ impl ApiState {
             replica_labels: (!replica_labels.is_empty()).then_some(replica_labels),
             store_matchers,
             partial_response: params.optional_bool("partial_response")?,
-            max_source_resolution: max_source_resolution(params.get("max_source_resolution"), step)?,
+            max_source_resolution: self.resolution(params.get("max_source_resolution"), step)?,
+            shard: shard(params.get("shard_info"))?,
         })
     }
 }
 
-fn max_source_resolution(text: &str, step: Option<i64>) -> Result<i64, Problem> {
-    let name = "max_source_resolution";
-    match text {
-        "" => Ok(0),
-        "auto" => Ok(step.unwrap_or(0) / 5),
-        text => match parse_duration(text).map_err(|why| Problem::parameter(name, why))? / 1_000_000 {
-            ms if ms < 0 => Err(Problem::parameter(
-                name,
-                "negative 'max_source_resolution' is not accepted. Try a positive integer",
-            )),
-            ms => Ok(ms),
-        },
+/// A part of the series, as a query frontend asks for it.
+fn shard(text: &str) -> Result<Option<ShardInfo>, Problem> {
+    #[derive(serde::Deserialize)]
+    struct Shard {
+        #[serde(default)]
+        shard_index: i64,
+        #[serde(default)]
+        total_shards: i64,
+        #[serde(default)]
+        by: bool,
+        #[serde(default)]
+        labels: Option<Vec<String>>,
     }
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let shard: Shard = serde_json::from_str(text)
+        .map_err(|why| Problem::bad_data(format!("could not unmarshal parameter shard_info: {why}")))?;
+    if shard.total_shards < 1 {
+        return Ok(None);
+    }
+    if !(0..shard.total_shards).contains(&shard.shard_index) {
+        let text = format!("shard_index {} of {} shards", shard.shard_index, shard.total_shards);
+        return Err(Problem::parameter("shard_info", text));
+    }
+    let Shard { shard_index, total_shards, by, labels } = shard;
+    Ok(Some(ShardInfo { shard_index, total_shards, by, labels: labels.unwrap_or_default() }))
 }
 
 /// Paths of [`router`] that somebody may want who missed one, for [`crate::Door::with_paths`].

@@ -3,15 +3,16 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use model::{Labels, Timestamp};
-use promql::{Class, InstantRequest, Point, QueryResult, RangeRequest, Value};
-use storage::{Cancel, Context, Notes};
+use model::Timestamp;
+use promql::Value;
+use storage::Notes;
 
+use super::ApiState;
+use super::evaluate::{Evaluated, Evaluation, Times};
 use super::result::{QueryData, Timings};
-use super::{ApiState, ReadParams};
+use crate::Problem;
 use crate::params::Params;
 use crate::reply::{Reply, Written};
-use crate::{ErrorType, Problem};
 
 /// Most steps of a range query, so that a graph never asks for more points than it can show.
 const MAX_POINTS: i64 = 11_000;
@@ -28,17 +29,9 @@ pub(super) async fn instant(
     let timeout = params.optional_duration("timeout")?;
     let lookback_override = lookback(&params)?;
     let read = api.read_params(&headers, &params, None)?;
-    let request = InstantRequest {
-        query: params.get("query").to_owned(),
-        time,
-        lookback_override,
-        max_resolution: read.max_source_resolution,
-    };
-    let engine = api.inner.engine.clone();
-    evaluate(&api, &params, timeout, limit, read, move |select, context| {
-        engine.instant(&request, select, context)
-    })
-    .await
+    let (query, times) = (params.get("query").to_owned(), Times::Instant(time));
+    let asked = Evaluation { query, times, lookback: lookback_override, timeout, read };
+    answer(&api, &params, limit, asked).await
 }
 
 pub(super) async fn range(
@@ -57,19 +50,9 @@ pub(super) async fn range(
     let timeout = params.optional_duration("timeout")?;
     let lookback_override = lookback(&params)?;
     let read = api.read_params(&headers, &params, Some(step))?;
-    let request = RangeRequest {
-        query: params.get("query").to_owned(),
-        start,
-        end,
-        step,
-        lookback_override,
-        max_resolution: read.max_source_resolution,
-    };
-    let engine = api.inner.engine.clone();
-    evaluate(&api, &params, timeout, limit, read, move |select, context| {
-        engine.range(&request, select, context)
-    })
-    .await
+    let (query, times) = (params.get("query").to_owned(), Times::Range { start, end, step });
+    let asked = Evaluation { query, times, lookback: lookback_override, timeout, read };
+    answer(&api, &params, limit, asked).await
 }
 
 /// The step in milliseconds, with the limit on the number of points.
@@ -110,47 +93,30 @@ fn lookback(params: &Params) -> Result<Option<i64>, Problem> {
     }
 }
 
-async fn evaluate(
+/// Evaluates and writes the answer.
+async fn answer(
     api: &ApiState,
     params: &Params,
-    timeout: Option<i64>,
     limit: usize,
-    read: ReadParams,
-    work: impl FnOnce(std::sync::Arc<dyn storage::Select>, &Context) -> Result<QueryResult, promql::Error>
-    + Send
-    + 'static,
+    asked: Evaluation,
 ) -> Result<Response, Problem> {
-    let text = params.get("query");
-    // A text that does not parse must not wait in the queue, nor ask anybody.
-    promql::parse(text).map_err(|why| Problem::parameter("query", why))?;
-    let context = api.context(timeout, &read);
-    let (cancel, budget) = (context.cancel.clone(), context.budget.clone());
-    let select = api.inner.queryable.select_for(&read)?;
-    let ran = api.inner.pool.run(&cancel, move || work(select, &context)).await?;
-    let QueryResult { mut value, mut notes, stats } =
-        ran.value.map_err(|error| problem(api, error, &cancel))?;
+    match params.get("engine") {
+        "" | "prometheus" | "thanos" => {}
+        other => return Err(Problem::bad_data(format!("'{other}' bad engine"))),
+    }
+    let Evaluated { mut value, mut notes, stats, queued, held } = api.evaluate(asked).await?;
     if limit > 0 && truncate(&mut value, limit) {
         notes.warn("results truncated due to limit");
     }
-    // A slow client holds the result for longer than the evaluation held what it was made of.
-    let held = budget.reserve(bytes_of(&value))?;
+    if ["true", "1"].contains(&params.get("analyze")) {
+        notes
+            .warn("the query was not analyzed operator by operator; stats=all tells what it cost as a whole");
+    }
     let timings = match params.get("stats") {
         "" => None,
-        _ => Some(Timings { stats, queued: ran.queued }),
+        _ => Some(Timings { stats, queued }),
     };
     Ok(Reply::new(QueryData::new(value, timings, Some(held)), notes).into_response())
-}
-
-/// About what a result takes in memory.
-fn bytes_of(value: &Value) -> u64 {
-    let of = |labels: &Labels, points: usize| labels.as_bytes().len() + points * size_of::<Point>() + 48;
-    let bytes = match value {
-        Value::Scalar(..) => 0,
-        Value::String(_, text) => text.len(),
-        Value::Vector(samples) => samples.iter().map(|s| of(&s.labels, 1)).sum(),
-        Value::Matrix(series) => series.iter().map(|s| of(&s.labels, s.points.len())).sum(),
-    };
-    bytes as u64
 }
 
 fn truncate(value: &mut Value, limit: usize) -> bool {
@@ -160,24 +126,6 @@ fn truncate(value: &mut Value, limit: usize) -> bool {
         _ => return false,
     }
     true
-}
-
-fn problem(api: &ApiState, error: promql::Error, cancel: &Cancel) -> Problem {
-    match error.class {
-        Class::Parse => Problem::parameter("query", error.message),
-        Class::Execution => Problem::of_query(error.kind, error.message, cancel, api.inner.pool.now()),
-        Class::Canceled => Problem::new(ErrorType::Canceled, error.message),
-        Class::Timeout => Problem::new(ErrorType::Timeout, error.message),
-        Class::Storage => {
-            if !error.kind.retryable() {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "a query could not read its series"
-                );
-            }
-            Problem::of_query(error.kind, error.message, cancel, api.inner.pool.now())
-        }
-    }
 }
 
 /// The query as the parser understood it, in one line.

@@ -139,7 +139,8 @@ pub(super) async fn run<T: Send + 'static>(
     let context = api.context(timeout, &read);
     let cancel: Cancel = context.cancel.clone();
     let select = api.inner.queryable.select_for(&read)?;
-    let ran = api.inner.pool.run(&cancel, move || work(select, &context)).await?;
+    let party = read.tenant.as_deref().unwrap_or("");
+    let ran = api.inner.pool.run(&cancel, party, move || work(select, &context)).await?;
     ran.value.map_err(|e| Problem::of_query(e.kind, e.message, &cancel, api.inner.pool.now()))
 }
 

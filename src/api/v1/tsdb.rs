@@ -123,7 +123,7 @@ async fn show(State(door): State<Door>, headers: HeaderMap, params: Params) -> R
         }
         Ok(out)
     };
-    let data = door.pool.run(&cancel, work).await?.value?;
+    let data = door.pool.run(&cancel, "", work).await?.value?;
     Ok(Reply::new(Written(data), Notes::default()).into_response())
 }
 

@@ -5,23 +5,20 @@ use std::sync::Arc;
 use api::Readiness;
 use model::{Labels, Matcher, TimeRange};
 use rpc::{Advertised, Apis, StoreBackend, StoreView, component};
-use runtime::World;
 
-use crate::endpoints::Endpoints;
+use crate::facts::Everyone;
 use crate::fanout::{Fanout, Reading};
 
 /// Everybody behind this querier as one store.
 pub struct Backend {
-    pub endpoints: Arc<Endpoints>,
+    pub everyone: Everyone,
     pub readiness: Readiness,
-    pub drop_labels: Vec<String>,
-    pub world: World,
 }
 
 impl StoreBackend for Backend {
     fn advertised(&self) -> Advertised {
-        let list = self.endpoints.list();
-        let mut own: Vec<String> = self.drop_labels.clone();
+        let list = self.everyone.endpoints.list();
+        let mut own: Vec<String> = self.everyone.queries.drop_labels();
         let mut range = TimeRange::EMPTY;
         let (mut label_sets, mut tsdb_infos) = (Vec::<Labels>::new(), Vec::new());
         let states: Vec<_> = list.iter().map(|endpoint| endpoint.state()).collect();
@@ -60,10 +57,26 @@ impl StoreBackend for Backend {
         }
     }
 
-    fn views(&self, _: TimeRange, _: &[Matcher]) -> Result<Vec<StoreView>, storage::Error> {
-        let reading =
-            Reading { drop_labels: self.drop_labels.clone(), partial_by_context: true, ..Reading::default() };
-        let select = Arc::new(Fanout::new(self.endpoints.clone(), reading, self.world.clone()));
+    fn views(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Vec<StoreView>, storage::Error> {
+        self.views_for(None, range, matchers)
+    }
+
+    fn views_for(
+        &self,
+        tenant: Option<&str>,
+        _: TimeRange,
+        _: &[Matcher],
+    ) -> Result<Vec<StoreView>, storage::Error> {
+        let Everyone { endpoints, queries, world } = &self.everyone;
+        let tenant = self.everyone.enforced(tenant)?;
+        let also = tenant.iter().map(|t| Matcher::equal(&queries.tenant_label, t.as_str())).collect();
+        let reading = Reading {
+            drop_labels: queries.drop_labels(),
+            also,
+            partial_by_context: true,
+            ..Reading::default()
+        };
+        let select = Arc::new(Fanout::new(endpoints.clone(), reading, world.clone()));
         Ok(vec![StoreView { labels: Labels::empty(), range: TimeRange::ALL, select }])
     }
 }

@@ -19,7 +19,9 @@ use crate::complete::{Judgement, Needed, Seat, Tolerance, judge};
 use crate::dedup::Pairs;
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::outcome::{Guarded, Judged, Outcome, gather};
+use crate::shard::Sharded;
 use crate::{penalty, prune};
+use wire::pb::thanos::ShardInfo;
 
 /// What one request wants of the fan-out.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,8 @@ pub struct Reading {
     pub also: Vec<Matcher>,
     /// What the client said of partial answers; the context says what holds for leaves.
     pub partial: Option<bool>,
+    /// Only series of this shard.
+    pub shard: Option<ShardInfo>,
     /// The context alone says what may be missing: for StoreAPI clients, who always say.
     pub partial_by_context: bool,
 }
@@ -186,7 +190,7 @@ impl Select for Fanout {
         request.hints.without_labels.sort_unstable();
         request.hints.without_labels.dedup();
         let limit = request.limit;
-        if !pair_labels.is_empty() {
+        if !pair_labels.is_empty() || self.reading.shard.is_some() {
             // Two series become one here: a limit set there would cut too early.
             request.limit = 0;
         }
@@ -225,11 +229,18 @@ impl Select for Fanout {
             }
         }
         let merged: Box<dyn SeriesSet> = Box::new(Judged::new(Merge::new(sets), outcome, notes));
-        if pair_labels.is_empty() {
-            return Ok(merged);
-        }
-        let counter = penalty::reads_counter(&request.hints.function);
-        Ok(Box::new(Pairs::read(merged, pair_labels, counter, request.range, limit, context)?))
+        let shown: Box<dyn SeriesSet> = match pair_labels.is_empty() {
+            true => merged,
+            false => {
+                let counter = penalty::reads_counter(&request.hints.function);
+                let limit = if self.reading.shard.is_some() { 0 } else { limit };
+                Box::new(Pairs::read(merged, pair_labels, counter, request.range, limit, context)?)
+            }
+        };
+        Ok(match self.reading.shard.clone() {
+            None => shown,
+            Some(shard) => Box::new(Sharded { inner: shown, shard, left: (limit > 0).then_some(limit) }),
+        })
     }
 
     fn label_names(&self, request: &LabelRequest, context: &Context) -> Result<Listed, Error> {

@@ -22,7 +22,9 @@ mod resolve;
 mod rules;
 mod scraped;
 mod settings;
+mod shard;
 mod sources;
+mod stacked;
 mod stores;
 mod targets;
 
@@ -31,12 +33,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use api::{
-    ApiSettings, ApiState, Cors, Door, HeadPage, MetricsPage, Problem, QueryPool, Queryable, ReadParams,
-    Readiness, Server, ServerSettings,
+    ActiveQueries, ApiSettings, ApiState, Cors, Door, HeadPage, MetricsPage, Problem, QueryPool, Queryable,
+    ReadParams, Readiness, Server, ServerSettings,
 };
 use model::{Kind, Matcher};
 use promql::{Engine, EngineSettings};
-use rpc::{FactServer, Health, ServeOptions, Services, StoreOptions, StoreServer};
+use rpc::{FactServer, Health, QueryServer, ServeOptions, Services, StoreOptions, StoreServer};
 use runtime::{Shutdown, World};
 use storage::{Budget, Select};
 use tokio::net::TcpListener;
@@ -48,6 +50,7 @@ use facts::Everyone;
 pub use fanout::{Fanout, Reading};
 pub use resolve::{Dns, Resolve, Resolved};
 pub use settings::{Discovery, Queries, Settings};
+use stacked::Stacked;
 pub use targets::{Target, Wanted};
 
 /// A querier: bound, not yet serving.
@@ -153,15 +156,11 @@ impl Query {
             queries: settings.queries.clone(),
             world: world.clone(),
         };
-        let routes = routes(&settings, &everyone, &readiness, &world, flags);
+        let active = active_queries(&settings.queries, &world);
+        let (state, routes) = routes(&settings, &everyone, &readiness, &world, flags, active);
         // Probes and metrics stay at the root, whatever the prefix of the API.
         let routes = door.open(prefixed(routes, &settings.route_prefix));
-        let backend = backend::Backend {
-            endpoints: endpoints.clone(),
-            readiness: readiness.clone(),
-            drop_labels: settings.queries.drop_labels.clone(),
-            world: world.clone(),
-        };
+        let backend = backend::Backend { everyone: everyone.clone(), readiness: readiness.clone() };
         let options = StoreOptions {
             max_concurrent: settings.queries.max_concurrent as usize,
             ..StoreOptions::default()
@@ -170,6 +169,7 @@ impl Query {
         let probe = readiness.clone();
         let services = Services::new(Health::new(move || probe.is_ready()))
             .store(store)
+            .query(QueryServer::new(Arc::new(Stacked(state))))
             .rules(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
             .targets(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
             .exemplars(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
@@ -216,7 +216,8 @@ fn routes(
     readiness: &Readiness,
     world: &World,
     flags: BTreeMap<String, String>,
-) -> axum::Router {
+    active: Option<ActiveQueries>,
+) -> (ApiState, axum::Router) {
     let queries = &settings.queries;
     let engine = Engine::new(
         EngineSettings {
@@ -252,6 +253,9 @@ fn routes(
         metadata_default_range: queries.metadata_default_time_range.as_duration(),
         tenant_headers,
         cors,
+        active,
+        auto_downsampling: queries.auto_downsampling,
+        instant_resolution: queries.instant_resolution.ms(),
         flags,
         config_yaml: String::new(),
     };
@@ -259,7 +263,20 @@ fn routes(
     let pool = QueryPool::new(queries.max_concurrent as usize, world.clone());
     let state =
         ApiState::new(Arc::new(queryable), engine, pool, readiness.clone(), world.clone(), api_settings);
-    api::router(state).merge(api::tsdb_router(heads)).merge(stores::router(everyone.clone(), stores_headers))
+    let stores = stores::router(everyone.clone(), stores_headers);
+    (state.clone(), api::router(state).merge(api::tsdb_router(heads)).merge(stores))
+}
+
+/// The log of running queries, where one is wanted; a querier serves without it if it cannot be kept.
+fn active_queries(queries: &Queries, world: &World) -> Option<ActiveQueries> {
+    let dir = queries.active_query_path.as_ref()?;
+    match ActiveQueries::open(&*world.disk, dir, queries.max_concurrent as usize) {
+        Ok((log, _)) => Some(log),
+        Err(error) => {
+            tracing::error!(path = %dir.display(), %error, "cannot keep the log of active queries");
+            None
+        }
+    }
 }
 
 fn prefixed(routes: axum::Router, prefix: &str) -> axum::Router {
@@ -286,6 +303,7 @@ impl Queryable for Everybody {
             pair_labels,
             drop_labels: queries.drop_labels(),
             store_matchers: params.store_matchers.clone(),
+            shard: params.shard.clone(),
             also,
             partial: params.partial_response,
             partial_by_context: false,

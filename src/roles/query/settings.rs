@@ -64,6 +64,12 @@ settings! {
         ["query.max-memory"] max_memory: ByteSize = ByteSize::from_gib(1);
         /// Bytes that all queries together may hold; 0 is no limit.
         ["query.max-memory-total"] max_memory_total: ByteSize = ByteSize::from_bytes(0);
+        /// Folder of queries.active, the log of running queries: after a crash the next start names them.
+        ["query.active-query-path"] active_query_path: Option<PathBuf> = None;
+        /// Whether queries that name no resolution may read downsampled data, as with max_source_resolution=auto.
+        ["query.auto-downsampling"] auto_downsampling: bool = false;
+        /// Resolution of instant queries with max_source_resolution=auto.
+        ["query.instant.default.max_source_resolution"] instant_resolution: Span = Span::from_hours(1);
         /// How long a silent receiver is waited for while the others have everything that it has; then the answer
         /// goes out without it. 0 waits for as long as the connection lives.
         ["query.straggler-delay"] straggler_delay: Span = Span::from_ms(500);
@@ -73,6 +79,9 @@ settings! {
         ["query.default-tenant-id"] default_tenant: String = "default-tenant".to_owned();
         /// Shows each tenant its own series only: every selector also demands the tenant's label.
         ["query.enforce-tenancy"] enforce_tenancy: bool = false;
+        /// Field of the client certificate that names the tenant, instead of a header: organization,
+        /// organizationalUnit or commonName. Needs a listener with client certificates.
+        ["query.tenant-certificate-field"] tenant_certificate_field: String = String::new();
         /// Label that carries the tenant.
         ["query.tenant-label-name"] tenant_label: String = "tenant_id".to_owned();
     }
@@ -106,6 +115,22 @@ impl Settings {
         }
         for address in self.discovery.endpoints.iter().chain(&self.discovery.strict_endpoints) {
             crate::targets::Target::parse(address).map_err(|why| format!("--endpoint {address:?}: {why}"))?;
+        }
+        match self.queries.tenant_certificate_field.as_str() {
+            "" => {}
+            field @ ("organization" | "organizationalUnit" | "commonName") => {
+                return Err(format!(
+                    "--query.tenant-certificate-field {field}: this version's listeners take no client \
+                     certificates, so that nobody could be told apart; name tenants by --query.tenant-header \
+                     behind a proxy that sets it"
+                ));
+            }
+            other => {
+                return Err(format!(
+                    "--query.tenant-certificate-field {other:?}: there are organization, organizationalUnit and \
+                     commonName"
+                ));
+            }
         }
         match self.route_prefix.as_str() {
             "" => Ok(()),

@@ -13,12 +13,14 @@ pub(crate) struct Listing {
     pub matchers: Vec<Matcher>,
     pub without: Vec<String>,
     pub limit: usize,
+    /// The tenant that the caller names.
+    pub tenant: Option<String>,
 }
 
 impl Listing {
     /// Each view that can hold something, with the request that is left for it.
     fn views(&self, backend: &dyn StoreBackend) -> Result<Vec<(StoreView, LabelRequest)>, Error> {
-        let views = backend.views(self.range, &self.matchers)?;
+        let views = backend.views_for(self.tenant.as_deref(), self.range, &self.matchers)?;
         let keep = |view: StoreView| {
             let matchers = shape::strip_external(&view.labels, &self.matchers)?;
             let request = LabelRequest { range: self.range, matchers, limit: 0 };

@@ -13,8 +13,10 @@ use model::{Labels, Matcher, TimeRange};
 use storage::{Error, Select};
 
 pub use answer::{PeerSeries, PeerSet, Waited, Watch};
+pub(crate) use client::Inner;
 pub use client::StoreClient;
 pub use server::{StoreOptions, StoreServer};
+pub use shape::in_shard;
 
 use crate::Advertised;
 
@@ -26,6 +28,17 @@ pub trait StoreBackend: Send + Sync + 'static {
     /// What there is to ask for `range`: one view for each set of external labels (a tenant, a block group).
     /// Views whose labels contradict `matchers` may be left out, or not: the server looks again. May block.
     fn views(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Vec<StoreView>, Error>;
+
+    /// As [`StoreBackend::views`], for a caller who names a tenant, or none. Only those who keep tenants apart
+    /// at this door look at it.
+    fn views_for(
+        &self,
+        _tenant: Option<&str>,
+        range: TimeRange,
+        matchers: &[Matcher],
+    ) -> Result<Vec<StoreView>, Error> {
+        self.views(range, matchers)
+    }
 }
 
 /// Series that share external labels.

@@ -109,8 +109,14 @@ type Frame = Result<pb::SeriesResponse, Status>;
 
 impl Inner {
     /// Fills `out` with the answer; runs on a blocking thread.
-    fn series(&self, request: pb::SeriesRequest, context: &Context, out: &mpsc::Sender<Frame>) {
-        let result = self.write_series(&request, context, &mut |frame| {
+    fn series(
+        &self,
+        request: pb::SeriesRequest,
+        tenant: Option<&str>,
+        context: &Context,
+        out: &mpsc::Sender<Frame>,
+    ) {
+        let result = self.write_series(&request, tenant, context, &mut |frame| {
             out.blocking_send(Ok(frame)).map_err(|_| Error::new(Kind::Refused, "the caller left"))
         });
         if let Err(error) = result {
@@ -123,6 +129,7 @@ impl Inner {
     fn write_series(
         &self,
         request: &pb::SeriesRequest,
+        tenant: Option<&str>,
         context: &Context,
         emit: &mut impl FnMut(pb::SeriesResponse) -> Result<(), Error>,
     ) -> Result<(), Error> {
@@ -130,7 +137,7 @@ impl Inner {
         let matchers = convert::matchers_from_pb(&request.matchers)?;
         shape::require_matchers(&matchers)?;
         let mut sources = Vec::new();
-        for view in self.backend.views(range, &matchers)? {
+        for view in self.backend.views_for(tenant, range, &matchers)? {
             let Some(left) = shape::strip_external(&view.labels, &matchers) else { continue };
             shape::require_matchers(&left)?;
             if view.range.overlaps(&range) {
@@ -247,10 +254,11 @@ impl pb::store_server::Store for StoreServer {
         let guard = RaiseOnDrop(context.cancel.clone());
         let permit = self.permit().await?;
         let (sender, frames) = mpsc::channel(self.inner.options.frames_ahead.max(1));
+        let tenant = call::tenant_of(request.metadata());
         let (inner, body) = (self.inner.clone(), request.into_inner());
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            inner.series(body, &context, &sender);
+            inner.series(body, tenant.as_deref(), &context, &sender);
         });
         Ok(Response::new(SeriesStream { frames, _guard: guard }))
     }
@@ -263,9 +271,10 @@ impl pb::store_server::Store for StoreServer {
         let body = request.get_ref();
         let partial = partial_of(body.partial_response_disabled, body.partial_response_strategy);
         let context = self.context(request.metadata(), partial);
+        let tenant = call::tenant_of(request.metadata());
         let body = request.into_inner();
         let listed = self.list(context, move |backend, context| {
-            listing(body.start, body.end, &body.matchers, body.without_replica_labels, body.limit)?
+            listing(body.start, body.end, &body.matchers, body.without_replica_labels, body.limit, tenant)?
                 .names(backend, context)
         });
         let listed = listed.await?;
@@ -284,12 +293,12 @@ impl pb::store_server::Store for StoreServer {
         }
         let partial = partial_of(body.partial_response_disabled, body.partial_response_strategy);
         let context = self.context(request.metadata(), partial);
+        let tenant = call::tenant_of(request.metadata());
         let body = request.into_inner();
-        let listed =
-            self.list(context, move |backend, context| {
-                listing(body.start, body.end, &body.matchers, body.without_replica_labels, body.limit)?
-                    .values(&body.label, backend, context)
-            });
+        let listed = self.list(context, move |backend, context| {
+            listing(body.start, body.end, &body.matchers, body.without_replica_labels, body.limit, tenant)?
+                .values(&body.label, backend, context)
+        });
         let listed = listed.await?;
         let (values, warnings) = (listed.values, listed.notes.warnings);
         Ok(Response::new(pb::LabelValuesResponse { values, warnings, hints: None }))
@@ -302,12 +311,14 @@ fn listing(
     matchers: &[pb::LabelMatcher],
     without: Vec<String>,
     limit: i64,
+    tenant: Option<String>,
 ) -> Result<Listing, Error> {
     Ok(Listing {
         range: TimeRange::new(start, end),
         matchers: convert::matchers_from_pb(matchers)?,
         without,
         limit: usize::try_from(limit).unwrap_or(0),
+        tenant,
     })
 }
 

@@ -61,7 +61,7 @@ impl Shape {
 }
 
 /// Thanos's choice of shard: xxhash64 over the labels that count, name and value each followed by 0xFF.
-pub(crate) fn in_shard(shard: &ShardInfo, labels: &Labels) -> bool {
+pub fn in_shard(shard: &ShardInfo, labels: &Labels) -> bool {
     let mut hasher = Xxh64::new(0);
     for (name, value) in labels.iter() {
         if shard.labels.iter().any(|l| l == name) == shard.by {

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use api::{
-    ApiSettings, ApiState, Cors, Door, HeadPage, QueryPool, Readiness, Server, ServerSettings, TSDB_PATH,
+    ActiveQueries, ApiSettings, ApiState, Cors, Door, HeadPage, QueryPool, Readiness, Server, ServerSettings,
+    TSDB_PATH,
 };
 use axum::Router;
 use bucket::{Bucket, FetchSettings};
@@ -169,6 +170,7 @@ impl Node {
                     bytes => bytes,
                 },
                 tenant_headers,
+                active: self.active_queries(),
                 flags,
                 ..ApiSettings::default()
             },
@@ -183,6 +185,18 @@ impl Node {
         let door = Door::new("Tributary", self.readiness.clone(), metrics);
         let door = door.with_paths(&receive::PATHS).with_paths(&api::v1::PATHS).with_paths(&[TSDB_PATH]);
         Ok(door.open(routes))
+    }
+
+    /// The log of running queries; the node serves without it if it cannot be kept.
+    fn active_queries(&self) -> Option<ActiveQueries> {
+        let slots = self.settings.queries.max_concurrent as usize;
+        match ActiveQueries::open(&*self.world.disk, &self.settings.data_dir, slots) {
+            Ok((log, _)) => Some(log),
+            Err(error) => {
+                tracing::error!(%error, "cannot keep the log of active queries");
+                None
+            }
+        }
     }
 
     fn services(&self) -> Services {

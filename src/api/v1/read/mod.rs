@@ -72,9 +72,11 @@ async fn all_samples(api: &ApiState, read: ReadParams, queries: Vec<ReadQuery>) 
     let context = api.context(None, &read);
     let select = api.inner.queryable.select_for(&read)?;
     let (cancel, pool) = (context.cancel.clone(), &api.inner.pool);
+    let party = read.tenant.as_deref().unwrap_or("");
     let clock = pool.clone();
     let work = move || samples::collect(&queries, &*select, &context, &|| clock.now());
-    let (bytes, held) = pool.run(&cancel, work).await?.value.map_err(|e| e.problem(&cancel, pool.now()))?;
+    let (bytes, held) =
+        pool.run(&cancel, party, work).await?.value.map_err(|e| e.problem(&cancel, pool.now()))?;
     let head = [
         (header::CONTENT_TYPE, "application/x-protobuf".to_owned()),
         (header::CONTENT_ENCODING, "snappy".to_owned()),
@@ -109,6 +111,7 @@ async fn stream_of_chunks(
     let (cancel, pool) = (context.cancel.clone(), api.inner.pool.clone());
     let (frames, taken) = mpsc::channel::<Result<Held, Problem>>(FRAMES_AHEAD);
     let mut taken = Frames { taken, _guard: RaiseOnDrop(cancel.clone()) };
+    let party = read.tenant.clone().unwrap_or_default();
     let runtime = tokio::runtime::Handle::current();
     tokio::spawn(async move {
         let (out, clock, by) = (frames.clone(), pool.clone(), cancel.clone());
@@ -124,7 +127,7 @@ async fn stream_of_chunks(
             };
             chunks::send_all(&queries, &*select, &context, &|| clock.now(), send)
         };
-        let ended = match pool.run(&cancel, work).await {
+        let ended = match pool.run(&cancel, &party, work).await {
             Ok(ran) => ran.value.map_err(|error| error.problem(&cancel, pool.now())),
             Err(problem) => Err(problem),
         };

@@ -138,3 +138,164 @@ async fn a_wrong_configuration_is_refused_at_the_start() {
     let built = Query::build(settings, &World::real(), Arc::new(String::new), BTreeMap::new()).await;
     assert_eq!(built.err().unwrap().to_string(), "--endpoint \"receive-0\": has no port; give host:port");
 }
+
+/// Series of a `thanos.Query` answer: labels and (time, value).
+fn shown(told: &rpc::query::Told) -> Vec<(String, Vec<(i64, f64)>)> {
+    let labels = |one: &wire::pb::prometheus_copy::TimeSeries| {
+        one.labels.iter().map(|l| format!("{}={}", l.name, l.value)).collect::<Vec<_>>().join(",")
+    };
+    let samples = |one: &wire::pb::prometheus_copy::TimeSeries| {
+        one.samples.iter().map(|s| (s.timestamp, s.value)).collect()
+    };
+    told.series.iter().map(|one| (labels(one), samples(one))).collect()
+}
+
+/// Queriers stack by values as well as by series.
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_for_values_over_grpc() {
+    use rpc::query::{CallTimes, QueryCall};
+    let [a, b, c] = [0, 1, 2].map(|replica| Node::receiver(replica, 3, 3));
+    let (a, b, c) = (a.serve().await, b.serve().await, c.serve().await);
+    let querier = Querier::start(&[&a, &b, &c], |_| {}).await;
+    let handle = tokio::runtime::Handle::current();
+    let client =
+        StoreClient::new(&querier.grpc.to_string(), ClientOptions::default(), World::real(), handle).unwrap();
+    assert!(client.info().await.unwrap().apis.query);
+    let ask = |call: QueryCall| {
+        let client = client.clone();
+        async move {
+            tokio::task::spawn_blocking(move || client.query(&call, &Context::background())).await.unwrap()
+        }
+    };
+    let at = seconds(SAMPLES - 1) * 1000;
+    let call = |query: &str, times| QueryCall { query: query.into(), times, ..QueryCall::default() };
+    let told = ask(call("sum by (tenant_id) (m)", CallTimes::Instant(at))).await.unwrap();
+    let sum = 3.0 * value_of(SAMPLES - 1);
+    assert_eq!(shown(&told), [("tenant_id=t".to_owned(), vec![(at, sum)])]);
+    assert!(told.stats.samples_total >= 3 && told.warnings.is_empty(), "{told:?}");
+    let times = CallTimes::Range { start: at - 60_000, end: at, step: 30_000 };
+    let told = ask(call("count(m)", times)).await.unwrap();
+    assert_eq!(shown(&told), [(String::new(), vec![(at - 60_000, 3.0), (at - 30_000, 3.0), (at, 3.0)])]);
+    let told = ask(call("1 + 1", CallTimes::Instant(4000))).await.unwrap();
+    assert_eq!(shown(&told), [(String::new(), vec![(4000, 2.0)])]);
+    // Shards are parts of the whole, over gRPC and HTTP.
+    let (mut of_all, mut over_http) = (Vec::new(), 0);
+    for shard_index in 0..3 {
+        let labels = vec!["i".to_owned()];
+        let shard = wire::pb::thanos::ShardInfo { shard_index, total_shards: 3, by: true, labels };
+        let part = QueryCall { shard: Some(shard), ..call("m", CallTimes::Instant(at)) };
+        of_all.extend(shown(&ask(part).await.unwrap()));
+        let info = format!(
+            "%7B%22shard_index%22:{shard_index},%22total_shards%22:3,%22by%22:true,%22labels%22:[%22i%22]%7D"
+        );
+        let (status, body) =
+            querier.get(&format!("/api/v1/query?query=m&time={}&shard_info={info}", at / 1000)).await;
+        assert_eq!(status, 200, "{body}");
+        over_http += body.matches("\"metric\"").count();
+    }
+    assert_eq!((of_all.len(), over_http), (3, 3));
+    // What is wrong is named.
+    for (bad, why) in [
+        (call("m{", CallTimes::Instant(at)), "parse error"),
+        (call("m", CallTimes::Range { start: at, end: at - 1000, step: 1000 }), "is none"),
+        (call("m", CallTimes::Range { start: 0, end: 11_001_000, step: 1000 }), "maximum resolution"),
+    ] {
+        let error = ask(bad).await.err().expect("must be refused");
+        assert!(error.kind == model::Kind::Invalid && error.message.contains(why), "{error:?}");
+    }
+    a.stop();
+    b.stop();
+    let error = ask(call("m", CallTimes::Instant(at))).await.err().expect("cannot be complete");
+    assert!(error.kind == model::Kind::Unavailable && error.message.contains("incomplete"), "{error:?}");
+    let part = QueryCall { partial: true, ..call("m", CallTimes::Instant(at)) };
+    let told = ask(part).await.unwrap();
+    assert!(told.warnings.iter().any(|w| w.contains("receiver")), "{:?}", told.warnings);
+    querier.stop().await;
+}
+
+/// With tenancy enforced every reading path shows a tenant's own series only, whatever the query says.
+#[tokio::test(flavor = "multi_thread")]
+async fn enforced_tenancy_over_http_and_grpc() {
+    use rpc::query::{CallTimes, QueryCall};
+    let mut nodes = Vec::new();
+    for tenant in ["one", "two"] {
+        let mut node = Node::new(rpc::component::RECEIVE, &[("tenant_id", tenant), ("secret", tenant)]);
+        node.series = vec![common::one(&common::labels_of(0), |_| true)];
+        nodes.push(node.serve().await);
+    }
+    // A sender may say what it likes: the label of the tenant is not its to choose.
+    let mut liar = Node::new(rpc::component::RECEIVE, &[("tenant_id", "two")]);
+    let mut labels = common::labels_of(1);
+    labels.push(("tenant_id".into(), "one".into()));
+    liar.series = vec![common::one(&labels, |_| true)];
+    nodes.push(liar.serve().await);
+    let querier = Querier::start(&nodes.iter().collect::<Vec<_>>(), |settings| {
+        settings.queries.enforce_tenancy = true;
+        settings.queries.default_tenant = "nobody".to_owned();
+    })
+    .await;
+    let now = seconds(SAMPLES - 1);
+    let range = format!("start={}&end={now}", seconds(0));
+    for (tenant, other) in [("one", "two"), ("two", "one")] {
+        for path in [
+            format!("/api/v1/query?query=m&time={now}"),
+            format!("/api/v1/query?query=m%7Btenant_id=%22{other}%22%7D&time={now}"),
+            format!("/api/v1/query?query=m%7Btenant_id=~%22.*%22%7D+or+m&time={now}"),
+            format!("/api/v1/query?query=absent(m)&time={now}"),
+            format!("/api/v1/query_range?query=m&{range}&step=15"),
+            format!("/api/v1/series?match[]=m&{range}"),
+            format!("/api/v1/series?match[]=m%7Btenant_id=%22{other}%22%7D&{range}"),
+            format!("/api/v1/label/tenant_id/values?{range}"),
+            format!("/api/v1/label/secret/values?{range}"),
+            format!("/api/v1/label/secret/values?match[]=m%7Btenant_id=%22{other}%22%7D&{range}"),
+            "/federate?match[]=m".to_owned(),
+            "/api/v1/stores".to_owned(),
+        ] {
+            for header in ["THANOS-TENANT", "X-Scope-OrgID"] {
+                let (status, body) = querier.get_as(&path, &format!("{header}: {tenant}\r\n")).await;
+                assert_eq!(status, 200, "{path} {body}");
+                // The question itself may be in a warning; data never is.
+                let data = body.split("\"warnings\"").next().unwrap();
+                let foreign = [format!("\"{other}\""), format!("=\"{other}\"")];
+                assert!(!foreign.iter().any(|f| data.contains(f)), "{path} {body}");
+            }
+        }
+        let count = format!("/api/v1/query?query=count(m)&time={now}");
+        let (_, body) = querier.get_as(&count, &format!("THANOS-TENANT: {tenant}\r\n")).await;
+        let wanted = if tenant == "one" { "\"1\"" } else { "\"2\"" };
+        assert!(body.contains(wanted), "{tenant} {body}");
+        let handle = tokio::runtime::Handle::current();
+        let address = querier.grpc.to_string();
+        let client = StoreClient::new(&address, ClientOptions::default(), World::real(), handle).unwrap();
+        let call = QueryCall {
+            query: format!("m{{tenant_id=~\"{other}|{tenant}\"}}"),
+            times: CallTimes::Instant(now * 1000),
+            tenant: Some(tenant.to_owned()),
+            ..QueryCall::default()
+        };
+        let asked = tokio::task::spawn_blocking(move || client.query(&call, &Context::background()));
+        let told = asked.await.unwrap().unwrap();
+        assert!(!told.series.is_empty());
+        assert!(shown(&told).iter().all(|(labels, _)| labels.contains(&format!("tenant_id={tenant}"))));
+    }
+    // Who names nobody is nobody, and sees nothing.
+    let (_, body) = querier.get(&format!("/api/v1/query?query=m&time={now}")).await;
+    assert!(body.contains("\"result\":[]"), "{body}");
+    for bad in ["../one", "one,two", ".."] {
+        let (status, body) =
+            querier.get_as("/api/v1/query?query=m", &format!("THANOS-TENANT: {bad}\r\n")).await;
+        assert!(status == 400 && body.contains("bad_data"), "{bad}: {body}");
+    }
+    // The StoreAPI of a querier that enforces tenancy does the same.
+    let handle = tokio::runtime::Handle::current();
+    let options = ClientOptions { tenant: Some("one".to_owned()), ..ClientOptions::default() };
+    let client = StoreClient::new(&querier.grpc.to_string(), options, World::real(), handle).unwrap();
+    let asked = tokio::task::spawn_blocking(move || {
+        let request = SelectRequest::new(TimeRange::ALL, vec![Matcher::equal("__name__", "m")]);
+        client.select(&request, &Context::background()).and_then(storage::collect)
+    });
+    let (entries, _) = asked.await.unwrap().unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].labels.get("tenant_id"), Some("one"));
+    querier.stop().await;
+}

@@ -1,0 +1,105 @@
+//! One evaluation, whoever asks for it: parsed, written down, given its turn, its deadline and its budget.
+
+use std::time::Duration;
+
+use model::{Labels, Timestamp};
+use promql::{Class, InstantRequest, Point, QueryResult, RangeRequest, Stats, Value};
+use storage::{Cancel, Notes, Reservation};
+
+use super::{ApiState, ReadParams};
+use crate::{ErrorType, Problem};
+
+/// The times of a query, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub enum Times {
+    Instant(Timestamp),
+    Range { start: Timestamp, end: Timestamp, step: i64 },
+}
+
+/// What is to be evaluated.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    pub query: String,
+    pub times: Times,
+    /// Instead of the configured one, in milliseconds.
+    pub lookback: Option<i64>,
+    /// In nanoseconds; can only shorten.
+    pub timeout: Option<i64>,
+    pub read: ReadParams,
+}
+
+/// What came of it.
+pub struct Evaluated {
+    pub value: Value,
+    pub notes: Notes,
+    pub stats: Stats,
+    /// Time in the queue.
+    pub queued: Duration,
+    /// The value's bytes in the query's budget.
+    pub held: Reservation,
+}
+
+impl ApiState {
+    /// Evaluates; dropping the future ends the evaluation.
+    pub async fn evaluate(&self, asked: Evaluation) -> Result<Evaluated, Problem> {
+        let Evaluation { query, times, lookback, timeout, read } = asked;
+        // A text that does not parse must not wait in the queue, nor ask anybody.
+        promql::parse(&query).map_err(|why| Problem::parameter("query", why))?;
+        let inner = &self.inner;
+        let context = self.context(timeout, &read);
+        let (cancel, budget) = (context.cancel.clone(), context.budget.clone());
+        let select = inner.queryable.select_for(&read)?;
+        let party = read.tenant.clone().unwrap_or_default();
+        let (engine, log, now) = (inner.engine.clone(), inner.settings.active.clone(), self.now_ms());
+        let work = move || {
+            let _running = log.and_then(|log| log.enter(&query, now));
+            let max_resolution = read.max_source_resolution;
+            match times {
+                Times::Instant(time) => {
+                    let request = InstantRequest { query, time, lookback_override: lookback, max_resolution };
+                    engine.instant(&request, select, &context)
+                }
+                Times::Range { start, end, step } => {
+                    let lookback_override = lookback;
+                    let request = RangeRequest { query, start, end, step, lookback_override, max_resolution };
+                    engine.range(&request, select, &context)
+                }
+            }
+        };
+        let ran = inner.pool.run(&cancel, &party, work).await?;
+        let QueryResult { value, notes, stats } = ran.value.map_err(|error| self.problem(error, &cancel))?;
+        // A slow client holds the result for longer than the evaluation held what it was made of.
+        let held = budget.reserve(bytes_of(&value))?;
+        Ok(Evaluated { value, notes, stats, queued: ran.queued, held })
+    }
+
+    fn problem(&self, error: promql::Error, cancel: &Cancel) -> Problem {
+        match error.class {
+            Class::Parse => Problem::parameter("query", error.message),
+            Class::Execution => Problem::of_query(error.kind, error.message, cancel, self.inner.pool.now()),
+            Class::Canceled => Problem::new(ErrorType::Canceled, error.message),
+            Class::Timeout => Problem::new(ErrorType::Timeout, error.message),
+            Class::Storage => {
+                if !error.kind.retryable() {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "a query could not read its series"
+                    );
+                }
+                Problem::of_query(error.kind, error.message, cancel, self.inner.pool.now())
+            }
+        }
+    }
+}
+
+/// About what a result takes in memory.
+fn bytes_of(value: &Value) -> u64 {
+    let of = |labels: &Labels, points: usize| labels.as_bytes().len() + points * size_of::<Point>() + 48;
+    let bytes = match value {
+        Value::Scalar(..) => 0,
+        Value::String(_, text) => text.len(),
+        Value::Vector(samples) => samples.iter().map(|s| of(&s.labels, 1)).sum(),
+        Value::Matrix(series) => series.iter().map(|s| of(&s.labels, s.points.len())).sum(),
+    };
+    bytes as u64
+}
