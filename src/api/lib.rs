@@ -32,6 +32,7 @@ pub use problem::{ErrorType, Problem};
 pub use readiness::Readiness;
 pub use server::{Server, ServerSettings};
 pub use v1::rfc3339;
+pub use v1::{ADMIN_PATHS, Admin, AdminPage, Warnings, admin_router};
 pub use v1::{
     ApiSettings, ApiState, Evaluated, Evaluation, Facts, NoFacts, Queryable, ReadParams, Times, Told, router,
 };

@@ -23,6 +23,8 @@ pub enum ErrorType {
     /// The answer cannot be complete now; a retry can help.
     Unavailable,
     NotFound,
+    /// Switched off by the operator; no retry helps.
+    Disabled,
 }
 
 impl ErrorType {
@@ -34,7 +36,7 @@ impl ErrorType {
             ErrorType::Canceled => "canceled",
             ErrorType::Timeout => "timeout",
             ErrorType::Internal => "internal",
-            ErrorType::Unavailable => "unavailable",
+            ErrorType::Unavailable | ErrorType::Disabled => "unavailable",
             ErrorType::NotFound => "not_found",
         }
     }
@@ -47,7 +49,8 @@ impl ErrorType {
             // nginx's "client closed request"; no client is there to read it, but logs and metrics are.
             ErrorType::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
             ErrorType::Timeout | ErrorType::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            ErrorType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            // As Prometheus answers what is disabled.
+            ErrorType::Internal | ErrorType::Disabled => StatusCode::INTERNAL_SERVER_ERROR,
             ErrorType::NotFound => StatusCode::NOT_FOUND,
         }
     }

@@ -4,6 +4,7 @@
 //! ([`Queryable`]); the engine evaluates over it on a [`QueryPool`]. The routes do not know whether series come
 //! from this process or from many.
 
+mod admin;
 mod evaluate;
 mod exemplars;
 mod facts;
@@ -19,6 +20,7 @@ mod targets;
 mod tree;
 mod tsdb;
 
+pub use admin::{ADMIN_PATHS, Admin, AdminPage, Warnings, admin_router};
 pub use evaluate::{Evaluated, Evaluation, Times};
 pub use facts::{Facts, NoFacts, Told};
 pub use status::rfc3339;

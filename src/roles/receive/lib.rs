@@ -7,6 +7,7 @@
 //! [`Receive`] is the role without listeners, so that `standalone` can put it behind its own; [`serve`] is the
 //! subcommand, with Thanos's three listeners.
 
+mod admin;
 mod admit;
 mod decode;
 mod error;
@@ -61,6 +62,7 @@ use runtime::{Pool, Shutdown, TaskGroup, World};
 use storage::{Budget, Verdict};
 use tsdb::Tsdb;
 
+use crate::admin::OwnAdmin;
 use crate::admit::Admission as Admit;
 use crate::grpc::PeerDoor;
 use crate::heads::OwnHead;
@@ -177,6 +179,22 @@ impl Receive {
     /// `POST /-/cut`, `POST /-/reload`, `GET /-/drained`.
     pub fn lifecycle_router(&self) -> Router {
         lifecycle::router(Arc::clone(&self.lifecycle))
+    }
+
+    /// The admin calls, where the settings allow them.
+    pub fn admin_router(&self, tenant_headers: Vec<String>) -> Router {
+        let tenancy = &self.settings.tenancy;
+        let admin = OwnAdmin {
+            writer: Arc::clone(&self.writer),
+            ship: Arc::clone(&self.ship),
+            tenant_label: tenancy.label.clone(),
+        };
+        api::admin_router(api::AdminPage {
+            admin: Arc::new(admin),
+            enabled: self.settings.enable_admin_api,
+            tenant_headers,
+            default_tenant: tenancy.default_id.clone(),
+        })
     }
 
     /// Blocks beyond the retention stay here until `visible` says that they can be read from the bucket in this

@@ -79,8 +79,9 @@ impl Bound {
             cors: Cors::Any,
             world: receive.world.clone(),
         };
-        let http_routes = receive.lifecycle_router().merge(api::tsdb_router(heads));
-        let http_routes = door.with_paths(&[TSDB_PATH]).open(http_routes);
+        let admin = receive.admin_router(heads.tenant_headers.clone());
+        let http_routes = receive.lifecycle_router().merge(admin).merge(api::tsdb_router(heads));
+        let http_routes = door.with_paths(&[TSDB_PATH]).with_paths(&api::ADMIN_PATHS).open(http_routes);
         // Peers' doors have judged sizes already, by settings that may differ from ours.
         let limits = wire::remote_write::Limits {
             max_bytes: settings.admission.max_decompressed.as_usize().saturating_mul(2),

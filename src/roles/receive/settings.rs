@@ -222,6 +222,9 @@ settings! {
         [..] grpc: Grpc;
         /// Address of the HTTP listener for remote write.
         ["remote-write.address"] remote_write_address: Listen = Listen::everywhere(19291);
+        /// Allows the admin calls: deleting series (POST /api/v1/admin/tsdb/delete_series and clean_tombstones)
+        /// and tenants (DELETE /api/v1/admin/tenants/TENANT). Whoever reaches the HTTP listener can then delete.
+        ["web.enable-admin-api"] enable_admin_api: bool = false;
         /// Folder of the log and the local blocks.
         ["tsdb.path"] data_dir: PathBuf = PathBuf::from("./data");
         /// External label of this node, as name="value"; may be given several times. Blocks and series over

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use block::{BlockId, Meta};
-use bucket::{Bucket, ShipSettings, Shipper};
-use model::{Kind, TenantId};
+use bucket::{Bucket, DeletionMark, ShipSettings, Shipper};
+use model::{Kind, Matcher, TenantId, TimeRange};
 use parking_lot::Mutex;
 use runtime::{Pool, Shutdown, World};
 use tokio::time::Instant;
@@ -133,7 +133,120 @@ impl Ship {
         if count > 0 {
             tracing::info!(blocks = count, "blocks beyond the retention are deleted");
         }
+        let pruner = Arc::clone(engine);
+        let pruned = self.pool.run(move || pruner.prune_tenants()).await.map_err(pool_error)?;
+        let mut shipped = self.shipped.lock();
+        for tenant in pruned {
+            shipped.remove(&tenant);
+        }
         Ok(())
+    }
+
+    /// Deletes series here. A block that is not in the bucket yet is written anew at once, so that the bucket never
+    /// sees what was deleted; one that is there is only noted, and warned of.
+    pub async fn delete_series(
+        &self,
+        engine: &Arc<Tsdb>,
+        tenant: TenantId,
+        sets: Vec<Vec<Matcher>>,
+        range: TimeRange,
+    ) -> Result<Vec<String>, Error> {
+        // No upload may begin with what is being deleted.
+        let _one = self.shipping.lock().await;
+        let deleter = Arc::clone(engine);
+        let work = self.pool.run(move || deleter.delete_series(&tenant, &sets, range));
+        let deleted = work.await.map_err(pool_error)??;
+        if deleted.blocks.is_empty() || self.shipper.is_none() {
+            return Ok(Vec::new());
+        }
+        self.clean(engine).await
+    }
+
+    /// Takes what is deleted out of the local blocks that are not in the bucket.
+    pub async fn clean_tombstones(&self, engine: &Arc<Tsdb>) -> Result<Vec<String>, Error> {
+        let _one = self.shipping.lock().await;
+        self.clean(engine).await
+    }
+
+    async fn clean(&self, engine: &Arc<Tsdb>) -> Result<Vec<String>, Error> {
+        let shipped = self.shipper.is_some().then(|| self.shipped.lock().clone());
+        let cleaner = Arc::clone(engine);
+        let work = self.pool.run(move || {
+            cleaner.clean_tombstones(&|block| match &shipped {
+                None => false,
+                // Before the first round nobody knows what is there.
+                Some(shipped) => shipped.get(&block.tenant).is_none_or(|ids| ids.contains(&block.id)),
+            })
+        });
+        let cleaned = work.await.map_err(pool_error)??;
+        if cleaned.left.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = cleaned.left.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "{} blocks with deleted samples are in the bucket already and are not changed there: once the local \
+             copies leave, readers of the bucket show these samples again until the blocks are rewritten there ({})",
+            ids.len(),
+            ids.join(", ")
+        );
+        tracing::warn!(blocks = ?ids, "deletion does not reach blocks in the bucket; rewrite them there");
+        Ok(vec![text])
+    }
+
+    /// Removes a tenant from this node; with the name of the tenant's external label, its blocks in the bucket are
+    /// marked for deletion.
+    pub async fn remove_tenant(
+        &self,
+        engine: &Arc<Tsdb>,
+        tenant: TenantId,
+        label: Option<&str>,
+    ) -> Result<Vec<String>, Error> {
+        let _one = self.shipping.lock().await;
+        let (remover, id) = (Arc::clone(engine), tenant.clone());
+        let removed = self.pool.run(move || remover.remove_tenant(&id)).await.map_err(pool_error)??;
+        self.shipped.lock().remove(&tenant);
+        tracing::warn!(%tenant, series = removed.series, blocks = removed.blocks.len(), "tenant removed by hand");
+        match (&self.shipper, label) {
+            (None, _) => Ok(Vec::new()),
+            (Some(_), None) => Ok(vec![format!(
+                "blocks of tenant {tenant} in the bucket stay; bucket=true marks them for deletion"
+            )]),
+            (Some(shipper), Some(label)) => {
+                let marked = self.mark_blocks(shipper.bucket(), &tenant, label).await.map_err(|error| {
+                    Error::with_source(error.kind, format!("blocks in the bucket: {error}"), error)
+                })?;
+                tracing::warn!(%tenant, blocks = marked, "blocks in the bucket are marked for deletion");
+                Ok(vec![format!(
+                    "{marked} blocks of tenant {tenant} in the bucket are marked for deletion; a compactor deletes \
+                     them after its delay"
+                )])
+            }
+        }
+    }
+
+    async fn mark_blocks(
+        &self,
+        bucket: &Bucket,
+        tenant: &TenantId,
+        label: &str,
+    ) -> Result<usize, bucket::Error> {
+        let mut marked = 0;
+        for id in bucket.list_blocks().await? {
+            let meta = match bucket.meta(id).await {
+                Ok(meta) => meta,
+                Err(error) if error.missing => continue,
+                Err(error) => return Err(error),
+            };
+            let of = meta.thanos.as_ref().and_then(|thanos| thanos.labels.get(label));
+            if of.map(String::as_str) != Some(tenant.as_str()) || bucket.deletion_mark(id).await?.is_some() {
+                continue;
+            }
+            let mark = DeletionMark::new(id, self.world.clock.now_ms(), "tenant removed");
+            let path = bucket::layout::of(id, bucket::layout::DELETION_MARK);
+            bucket.put(&path, mark.to_json()?.into()).await?;
+            marked += 1;
+        }
+        Ok(marked)
     }
 
     /// What is still needed here and nowhere else; nothing if the node may go.

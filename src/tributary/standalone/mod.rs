@@ -156,6 +156,7 @@ impl Node {
             cors: Cors::default(),
             world: self.world.clone(),
         };
+        let admin = self.receive.admin_router(tenant_headers.clone());
         let state = ApiState::new(
             Arc::new(reader),
             engine,
@@ -179,11 +180,16 @@ impl Node {
             .receive
             .write_router()
             .merge(self.receive.lifecycle_router())
+            .merge(admin)
             .merge(api::router(state))
             .merge(api::tsdb_router(heads))
             .merge(welcome::router(self.http.local_addr()));
         let door = Door::new("Tributary", self.readiness.clone(), metrics);
-        let door = door.with_paths(&receive::PATHS).with_paths(&api::v1::PATHS).with_paths(&[TSDB_PATH]);
+        let door = door
+            .with_paths(&receive::PATHS)
+            .with_paths(&api::v1::PATHS)
+            .with_paths(&[TSDB_PATH])
+            .with_paths(&api::ADMIN_PATHS);
         Ok(door.open(routes))
     }
 

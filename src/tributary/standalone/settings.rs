@@ -58,6 +58,9 @@ settings! {
         ["grpc-grace-period"] grpc_grace_period: Span = Span::from_mins(2);
         /// Allows POST /-/reload and /-/cut from anywhere. Without it they are served on a loopback listener only.
         ["web.enable-lifecycle"] enable_lifecycle: bool = false;
+        /// Allows the admin calls: deleting series (POST /api/v1/admin/tsdb/delete_series and clean_tombstones)
+        /// and tenants (DELETE /api/v1/admin/tenants/TENANT).
+        ["web.enable-admin-api"] enable_admin_api: bool = false;
         /// External label of this node's blocks, as name="value"; may be given several times. Nodes that share a
         /// bucket need labels that differ. Query results do not carry it.
         ["label"] labels: Vec<LabelPair> = vec![LabelPair::new("tributary_replica", "0")];
@@ -93,6 +96,7 @@ impl StandaloneSettings {
                 enable_lifecycle: self.enable_lifecycle,
             },
             grpc: Grpc { grpc_address: self.grpc_address.clone(), grpc_grace_period: self.grpc_grace_period },
+            enable_admin_api: self.enable_admin_api,
             data_dir: self.data_dir.clone(),
             labels: self.labels.clone(),
             storage: self.storage.clone(),

@@ -49,10 +49,13 @@ fn no_example_file_is_left_behind() {
     let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("list {}: {e}", folder.display()));
     for file in files.flatten() {
         let name = file.file_name().to_string_lossy().into_owned();
-        let known = name
-            .strip_suffix(".yaml")
-            .is_some_and(|stem| roles.iter().any(|role| role == stem) || stem.starts_with("bucket-") || stem == "limits");
-        assert!(known, "config/{name} belongs to no role: delete it, or name it bucket-*.yaml or limits.yaml");
+        let known = name.strip_suffix(".yaml").is_some_and(|stem| {
+            roles.iter().any(|role| role == stem) || stem.starts_with("bucket-") || stem == "limits"
+        });
+        assert!(
+            known,
+            "config/{name} belongs to no role: delete it, or name it bucket-*.yaml or limits.yaml"
+        );
     }
 }
 
