@@ -18,6 +18,7 @@ mod error;
 mod head;
 mod payload;
 mod retain;
+mod salvage;
 mod settings;
 mod tenants;
 mod view;
@@ -28,6 +29,7 @@ pub use cut::CutBlock;
 pub use delete::{Cleaned, Deleted};
 pub use dir::recognise;
 pub use error::Error;
+pub use salvage::{Salvaged, salvage};
 pub use settings::{Durability, Settings, TenantLabels};
 pub use view::TenantView;
 

@@ -1,4 +1,4 @@
-//! `tributary tools wal`: what a log holds, read without changing it.
+//! `tributary tools wal`: what a log holds, and a new one of what is left of a damaged one; neither changes it.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,27 @@ pub fn command() -> Command {
     );
     let inspect = Command::new("inspect")
         .about("List the segments of a log: records, their numbers, and where one cannot be read.")
-        .arg(dir);
-    group("wal", "Look into the log of a node.").subcommand(inspect)
+        .arg(dir.clone());
+    let to = Arg::new("to")
+        .long("to")
+        .required(true)
+        .value_name("FOLDER")
+        .value_parser(value_parser!(PathBuf))
+        .help("Folder for the new log; it must not exist, or be empty.");
+    let salvage = Command::new("salvage")
+        .about(
+            "Copy what can be read of a log that is refused as damaged, before and after the damage, into a new \
+             one, and say exactly what is lost. The damaged log is not changed.",
+        )
+        .arg(dir)
+        .arg(to);
+    group("wal", "Look into the log of a node.").subcommand(inspect).subcommand(salvage)
 }
 
 pub fn run(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
         Some(("inspect", matches)) => inspect(matches),
+        Some(("salvage", matches)) => salvage(matches),
         _ => ExitCode::from(2),
     }
 }
@@ -39,6 +53,60 @@ fn inspect(matches: &ArgMatches) -> ExitCode {
         }
         Err(error) => fail(&error.into()),
     }
+}
+
+fn salvage(matches: &ArgMatches) -> ExitCode {
+    let world = World::real();
+    let folders = (matches.get_one::<PathBuf>("dir"), matches.get_one::<PathBuf>("to"));
+    let (Some(dir), Some(to)) = folders else { return ExitCode::from(2) };
+    let from = log_of(&world, dir);
+    match tsdb::salvage(&world, &from, to) {
+        Ok(done) => print(&report(&done, &from, to)),
+        Err(error) => fail(&error.into()),
+    }
+}
+
+/// What was kept, what was lost, and what to do with the new log.
+fn report(done: &tsdb::Salvaged, from: &Path, to: &Path) -> String {
+    let losses = &done.losses;
+    let mut out = format!("{} records read, {} float samples\n", losses.records, done.samples);
+    for (kind, count) in &done.kept {
+        let _ = writeln!(out, "  {kind:<12} {count:>10}");
+    }
+    for (why, count) in &done.left_out {
+        let _ = writeln!(out, "{count} records left out: {why}");
+    }
+    if done.orphans > 0 {
+        let _ = writeln!(
+            out,
+            "{} samples belong to series whose labels are lost: they will be skipped",
+            done.orphans
+        );
+    }
+    for name in &losses.missing {
+        let _ = writeln!(out, "lost: {name} is missing");
+    }
+    for lost in &losses.bytes {
+        let bytes = lost.until - lost.from;
+        let _ = writeln!(out, "lost: {} bytes {} to {} ({bytes} bytes)", lost.file, lost.from, lost.until);
+    }
+    for (first, last) in &losses.numbers {
+        let _ = writeln!(out, "lost: records {first} to {last} ({} records)", last - first + 1);
+    }
+    let clean = losses.bytes.is_empty() && losses.numbers.is_empty() && losses.missing.is_empty();
+    if clean {
+        out.push_str("nothing is lost\n");
+    }
+    let _ = writeln!(
+        out,
+        "\nThe new log is in {}. To use it, with the node stopped:\n  mv {} {}.damaged\n  mv {} {}",
+        to.display(),
+        from.display(),
+        from.display(),
+        to.display(),
+        from.display()
+    );
+    out
 }
 
 /// The log's folder, where the data folder above it was named.
@@ -69,6 +137,28 @@ fn table(segments: &[SegmentSummary]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn losses_are_named_with_what_to_do_next() {
+        let losses = ::wal::Losses {
+            records: 99,
+            bytes: vec![::wal::LostBytes { file: "segment-1".to_owned(), from: 64, until: 104 }],
+            numbers: vec![(20, 21)],
+            missing: vec!["segment-2".to_owned()],
+        };
+        let done = tsdb::Salvaged { losses, samples: 500, orphans: 3, ..Default::default() };
+        let text = report(&done, Path::new("data/wal"), Path::new("new"));
+        for part in [
+            "99 records read, 500 float samples",
+            "3 samples belong to series whose labels are lost",
+            "segment-2 is missing",
+            "segment-1 bytes 64 to 104 (40 bytes)",
+            "records 20 to 21 (2 records)",
+            "mv data/wal data/wal.damaged\n  mv new data/wal",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 
     #[test]
     fn damage_is_shown_where_it_begins() {
