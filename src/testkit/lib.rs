@@ -3,11 +3,13 @@
 mod chance;
 mod mem_disk;
 mod notation;
+mod replay;
 mod s3_server;
 
 pub use chance::SeededChance;
 pub use mem_disk::{MemDisk, SECTOR};
 pub use notation::{NotationError, parse_load};
+pub use replay::Replay;
 pub use s3_server::S3Server;
 
 use std::sync::Arc;

@@ -1,9 +1,12 @@
 //! A disk in memory that can stop, fill up and lose at a crash what was not synced.
 //!
 //! What survives a crash: content up to the last `sync_data` of the file, and names up to the last `sync_dir` of
-//! their folder. Of the rest, [`MemDisk::crash`] keeps what its seed decides: each written sector by itself, and of
-//! each folder's changes a first part. With seed 0 it keeps nothing of the rest. Syncing a folder also makes its own
-//! name and its parents' durable, as the usual file systems do for a folder that is new.
+//! their folder. Of the rest, [`MemDisk::crash`] keeps what its seed decides: each written sector by itself, now and
+//! then only a first part of it, and of each folder's changes a first part, with every fourth seed any of them. With
+//! seed 0 it keeps nothing of the rest. Syncing a folder also makes its own name and its parents' durable, as the usual
+//! file systems do for a folder that is new.
+//!
+//! A disk that records ([`MemDisk::record`]) can be cut afterwards at every operation of one run: see [`crate::Replay`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -14,6 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use runtime::{Chance, Disk, File};
 
 use crate::SeededChance;
+use crate::replay::Op;
 
 /// Bytes that are written whole or not at all.
 pub const SECTOR: usize = 512;
@@ -40,6 +44,10 @@ struct State {
     left: Option<u64>,
     /// An operation has failed because `left` ran out.
     stopped: bool,
+    /// Changes so far, once they are recorded.
+    journal: Option<Vec<Op>>,
+    /// Syncs that still succeed, after which one fails and loses what it should have kept.
+    syncs_left: Option<u64>,
     ops: u64,
     writes: u64,
     syncs: u64,
@@ -67,6 +75,8 @@ struct Content {
     before: BTreeMap<usize, Vec<u8>>,
     /// Sectors beyond the synced length that were written since, in order of place.
     fresh: BTreeMap<usize, ()>,
+    /// Sectors whose sync failed, as the disk has them; until they are written anew.
+    lost: BTreeMap<usize, Vec<u8>>,
 }
 
 impl MemDisk {
@@ -120,6 +130,43 @@ impl MemDisk {
         self.lock().syncs
     }
 
+    /// Keeps every change from here on, for [`MemDisk::recorded`] and [`crate::Replay`].
+    pub fn record(&self) {
+        self.lock().journal = Some(Vec::new());
+    }
+
+    /// How many changes were recorded.
+    pub fn recorded(&self) -> usize {
+        self.lock().journal.as_ref().map_or(0, Vec::len)
+    }
+
+    pub(crate) fn journal(&self) -> Vec<Op> {
+        self.lock().journal.clone().unwrap_or_default()
+    }
+
+    /// Applies a change that another disk recorded.
+    pub(crate) fn apply(&self, op: &Op) -> io::Result<()> {
+        let file = |inode: u64| MemFile { disk: self.clone(), inode, writable: true };
+        match op {
+            Op::Create(path) => self.create(path).map(|_| ()),
+            Op::CreateDirs(path) => self.create_dir_all(path),
+            Op::Rename(from, to) => Disk::rename(self, from, to),
+            Op::RemoveFile(path) => self.remove_file(path),
+            Op::RemoveDirs(path) => self.remove_dir_all(path),
+            Op::SyncDir(path) => self.sync_dir(path),
+            Op::Write(inode, offset, bytes) => file(*inode).write_all_at(bytes, *offset),
+            Op::Sync(inode) => file(*inode).sync_data(),
+            Op::Allocate(inode, len) => file(*inode).allocate(*len),
+            Op::SetLen(inode, len) => file(*inode).set_len(*len),
+        }
+    }
+
+    /// Lets `n` more syncs of files succeed; the next one fails, once, and what it should have made durable is as if it
+    /// had never been written once the machine stops, although a running process reads it.
+    pub fn fail_sync_after(&self, n: u64) {
+        self.lock().syncs_left = Some(n);
+    }
+
     /// Bytes in files.
     pub fn used(&self) -> u64 {
         self.lock().used
@@ -131,11 +178,13 @@ impl MemDisk {
         let chance = SeededChance::new(seed);
         let keep = |share: u64| seed != 0 && chance.below(4) < share;
         let mut names = state.durable.clone();
-        // Of each folder's changes a first part survives: the first that is lost takes the later ones along.
+        // Of each folder's changes a first part survives: the first that is lost takes the later ones along. Some file
+        // systems promise less: there it takes along only those of the same name.
+        let loose = seed % 4 == 3;
         let mut lost: Vec<&Path> = Vec::new();
         for change in &state.pending {
-            let touched = change.folders();
-            if touched.iter().any(|dir| lost.contains(dir)) || !keep(2) {
+            let touched = if loose { change.names() } else { change.folders() };
+            if touched.iter().any(|path| lost.contains(path)) || !keep(2) {
                 lost.extend(touched);
             } else {
                 change.apply(&mut names);
@@ -199,6 +248,10 @@ impl Content {
     fn remember(&mut self, start: usize, end: usize) {
         for sector in start / SECTOR..end.div_ceil(SECTOR) {
             let at = sector * SECTOR;
+            if let Some(old) = self.lost.remove(&sector) {
+                // Dirty again: this time it may reach the disk.
+                self.before.entry(sector).or_insert(old);
+            }
             if at < self.synced_len {
                 let bytes = &self.bytes;
                 let stop = (at + SECTOR).min(self.synced_len).min(bytes.len());
@@ -215,6 +268,14 @@ impl Content {
             self.remember(len, self.bytes.len());
         }
         self.bytes.resize(len, 0);
+    }
+
+    /// What is not durable now never will be: the cache holds it as clean, the disk does not have it.
+    fn forsake(&mut self) {
+        let lost = std::mem::take(&mut self.before);
+        self.lost.extend(lost.into_iter().filter(|(at, _)| !self.lost.contains_key(at)).collect::<Vec<_>>());
+        let fresh = std::mem::take(&mut self.fresh);
+        self.lost.extend(fresh.into_keys().map(|at| (at, vec![0; SECTOR])));
     }
 
     fn synced(&mut self) {
@@ -251,6 +312,16 @@ impl Content {
             // What lies behind the new end was cut off, not overwritten: where the cut is lost, it is all there.
             if !keep(2) || sector * SECTOR + before.len() > new {
                 out[sector * SECTOR..][..before.len()].copy_from_slice(before);
+            } else if seed != 0 && chance.below(8) == 0 {
+                // Only its first part was written.
+                let torn = (chance.below((SECTOR / 8) as u64) as usize * 8).min(before.len());
+                out[sector * SECTOR + torn..][..before.len() - torn].copy_from_slice(&before[torn..]);
+            }
+        }
+        for (sector, lost) in &self.lost {
+            let (start, end) = (sector * SECTOR, (sector * SECTOR + lost.len()).min(out.len()));
+            if start < end {
+                out[start..end].copy_from_slice(&lost[..end - start]);
             }
         }
         out.truncate(len);
@@ -263,6 +334,13 @@ impl Change {
         match self {
             Change::Create(path, _) | Change::Remove(path) => path.parent().into_iter().collect(),
             Change::Rename(from, to) => from.parent().into_iter().chain(to.parent()).collect(),
+        }
+    }
+
+    fn names(&self) -> Vec<&Path> {
+        match self {
+            Change::Create(path, _) | Change::Remove(path) => vec![path],
+            Change::Rename(from, to) => vec![from, to],
         }
     }
 
@@ -333,6 +411,12 @@ impl State {
         }
     }
 
+    fn note(&mut self, op: impl FnOnce() -> Op) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(op());
+        }
+    }
+
     fn change(&mut self, change: Change) {
         change.apply(&mut self.names);
         self.pending.push(change);
@@ -373,6 +457,7 @@ impl Disk for MemDisk {
         state.next_inode += 1;
         state.contents.insert(inode, Content::default());
         state.change(Change::Create(path.to_owned(), Node::File(inode)));
+        state.note(|| Op::Create(path.to_owned()));
         drop(state);
         Ok(self.handle(inode, true))
     }
@@ -422,6 +507,7 @@ impl Disk for MemDisk {
         for path in missing.into_iter().rev() {
             state.change(Change::Create(path.to_owned(), Node::Dir));
         }
+        state.note(|| Op::CreateDirs(dir.to_owned()));
         Ok(())
     }
 
@@ -441,6 +527,7 @@ impl Disk for MemDisk {
             }
         }
         state.change(Change::Rename(from.to_owned(), to.to_owned()));
+        state.note(|| Op::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
@@ -450,6 +537,7 @@ impl Disk for MemDisk {
         state.file(path)?;
         state.drop_file(path);
         state.change(Change::Remove(path.to_owned()));
+        state.note(|| Op::RemoveFile(path.to_owned()));
         Ok(())
     }
 
@@ -465,6 +553,7 @@ impl Disk for MemDisk {
         for path in inside {
             state.change(Change::Remove(path));
         }
+        state.note(|| Op::RemoveDirs(dir.to_owned()));
         Ok(())
     }
 
@@ -484,6 +573,7 @@ impl Disk for MemDisk {
                 state.pending.push(change);
             }
         }
+        state.note(|| Op::SyncDir(dir.to_owned()));
         Ok(())
     }
 
@@ -509,7 +599,7 @@ struct MemFile {
 }
 
 impl MemFile {
-    fn change(&self, len: usize, act: impl FnOnce(&mut Content)) -> io::Result<()> {
+    fn change(&self, len: usize, op: impl FnOnce() -> Op, act: impl FnOnce(&mut Content)) -> io::Result<()> {
         if !self.writable {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "file is open for reading only"));
         }
@@ -527,6 +617,7 @@ impl MemFile {
         act(content);
         let now = content.bytes.len();
         state.used = (state.used + now as u64).saturating_sub(have as u64);
+        state.note(op);
         stop
     }
 }
@@ -548,34 +639,52 @@ impl File for MemFile {
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let (start, end) = (offset as usize, offset as usize + buf.len());
         self.disk.lock().writes += 1;
-        self.change(end, |content| {
-            content.remember(start.min(content.bytes.len()), end);
-            if content.bytes.len() < end {
-                content.bytes.resize(end, 0);
-            }
-            content.bytes[start..end].copy_from_slice(buf);
-        })
+        self.change(
+            end,
+            || Op::Write(self.inode, offset, buf.into()),
+            |content| {
+                content.remember(start.min(content.bytes.len()), end);
+                if content.bytes.len() < end {
+                    content.bytes.resize(end, 0);
+                }
+                content.bytes[start..end].copy_from_slice(buf);
+            },
+        )
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
         state.step()?;
+        let left = state.syncs_left;
+        state.syncs_left = left.and_then(|left| left.checked_sub(1));
         state.syncs += 1;
-        state.contents.entry(self.inode).or_default().synced();
+        let content = state.contents.entry(self.inode).or_default();
+        match left {
+            Some(0) => {
+                content.forsake();
+                return Err(io::Error::other("the disk reports that a write failed"));
+            }
+            _ => content.synced(),
+        }
+        state.note(|| Op::Sync(self.inode));
         Ok(())
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         // The real one writes zeroes and syncs.
-        self.change(len as usize, |content| {
-            let len = content.bytes.len().max(len as usize);
-            content.resize(len);
-            content.synced();
-        })
+        self.change(
+            len as usize,
+            || Op::Allocate(self.inode, len),
+            |content| {
+                let len = content.bytes.len().max(len as usize);
+                content.resize(len);
+                content.synced();
+            },
+        )
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(len as usize, |content| content.resize(len as usize))
+        self.change(len as usize, || Op::SetLen(self.inode, len), |content| content.resize(len as usize))
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -646,6 +755,25 @@ mod tests {
         disk.heal();
         file.sync_data().unwrap();
         assert_eq!(disk.read(&path("/b")).unwrap(), b"x", "the write that was cut down may have happened");
+    }
+
+    #[test]
+    fn a_failed_sync_loses_what_is_read_back_all_the_same() {
+        let disk = MemDisk::new();
+        let file = disk.create(&path("/a")).unwrap();
+        file.allocate(2048).unwrap();
+        disk.sync_dir(&path("/")).unwrap();
+        disk.fail_sync_after(0);
+        file.write_all_at(&[7; 100], 0).unwrap();
+        assert!(file.sync_data().is_err());
+        file.sync_data().unwrap();
+        assert_eq!(disk.read(&path("/a")).unwrap()[..100], [7; 100]);
+        for seed in 0..20 {
+            assert_eq!(disk.crash(seed).read(&path("/a")).unwrap(), [0; 2048], "seed {seed}");
+        }
+        file.write_all_at(&[8; 10], 0).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(disk.crash(0).read(&path("/a")).unwrap()[..100], [&[8; 10][..], &[7; 90]].concat());
     }
 
     #[test]

@@ -141,9 +141,8 @@ pub(crate) fn read<E: From<Error>>(
 ) -> Result<u64, E> {
     let path = checkpoint_path(dir, index);
     let file = disk.open_read(&path).map_err(|e| Error::io("open log checkpoint", &path, e))?;
-    let len = file.len().map_err(|e| Error::io("size of log checkpoint", &path, e))?;
-    let segment = Segment { index, file, len };
-    let mut scan = Scan::new(&segment, dir);
+    let segment = segment::check(Segment { index, path, file, len: 0 })?;
+    let mut scan = Scan::new(&segment);
     let mut seq = 1;
     while let Some((header, payload)) = scan.next(seq)? {
         if header.kind == END && payload.len() == 8 {
@@ -155,7 +154,12 @@ pub(crate) fn read<E: From<Error>>(
     }
     Err(Error::new(
         Kind::Corrupt,
-        format!("log checkpoint {} is damaged at byte {}; restore the folder", path.display(), scan.offset()),
+        format!(
+            "log checkpoint {} is damaged at byte {}; {}",
+            segment.path.display(),
+            scan.offset(),
+            segment::WAY_OUT
+        ),
     )
     .into())
 }

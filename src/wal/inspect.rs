@@ -45,7 +45,7 @@ pub fn inspect(world: &World, dir: &Path) -> Result<Vec<SegmentSummary>, Error> 
 fn walk(world: &World, dir: &Path, index: u64, summary: &mut SegmentSummary) -> Result<(), Error> {
     let segment = segment::open(&*world.disk, dir, index)?;
     summary.bytes = segment.len;
-    let mut scan = Scan::new(&segment, dir);
+    let mut scan = Scan::new(&segment);
     if let Some(header) = scan.peek_any()? {
         let (first, mut next) = (header.seq, header.seq);
         while scan.next(next)?.is_some() {

@@ -69,7 +69,7 @@ pub(crate) fn open<E: From<Error>>(
     let mut tail: Option<(usize, u64)> = None;
     let mut done = 0;
     for (at, segment) in segments.iter().enumerate() {
-        let mut scan = Scan::new(segment, dir);
+        let mut scan = Scan::new(segment);
         let mut any = false;
         loop {
             let progress = (done + scan.offset(), total);
@@ -99,7 +99,7 @@ pub(crate) fn open<E: From<Error>>(
         if let Some(dirty) = scan.dirty_until()? {
             let proof = match scan.find_proof(next_seq, dirty)? {
                 Some(offset) => Some((segment.index, offset)),
-                None => first_record_after(&segments[at + 1..], dir)?,
+                None => first_record_after(&segments[at + 1..])?,
             };
             if let Some((index, offset)) = proof {
                 return Err(Error::new(
@@ -115,13 +115,13 @@ pub(crate) fn open<E: From<Error>>(
                 .into());
             }
             report.healed_bytes = dirty - scan.offset();
-            heal(segment, dir, scan.offset(), dirty)?;
+            heal(segment, scan.offset(), dirty)?;
             tail = Some((at, scan.offset()));
             break;
         }
         // A clean end before the segment's end is right only if the next one goes on without a gap.
         if let Some((index, _)) = match segments.get(at + 1) {
-            Some(next) => gap(next, dir, next_seq)?,
+            Some(next) => gap(next, next_seq)?,
             None => None,
         } {
             let text = format!("records from {next_seq} on are missing before log segment {index}");
@@ -232,15 +232,15 @@ fn missing(dir: &Path, what: &str) -> Error {
 }
 
 /// Whether the next segment begins with another record than `expected`: where, if so.
-fn gap(next: &Segment, dir: &Path, expected: u64) -> Result<Option<(u64, u64)>, Error> {
-    let mut scan = Scan::new(next, dir);
+fn gap(next: &Segment, expected: u64) -> Result<Option<(u64, u64)>, Error> {
+    let mut scan = Scan::new(next);
     Ok(scan.peek_any()?.filter(|header| header.seq != expected).map(|h| (next.index, h.seq)))
 }
 
 /// The first record of any of these segments.
-fn first_record_after(segments: &[Segment], dir: &Path) -> Result<Option<(u64, u64)>, Error> {
+fn first_record_after(segments: &[Segment]) -> Result<Option<(u64, u64)>, Error> {
     for segment in segments {
-        if Scan::new(segment, dir).peek_any()?.is_some() {
+        if Scan::new(segment).peek_any()?.is_some() {
             return Ok(Some((segment.index, SEGMENT_HEADER_BYTES)));
         }
     }
@@ -248,22 +248,21 @@ fn first_record_after(segments: &[Segment], dir: &Path) -> Result<Option<(u64, u
 }
 
 /// Zeroes what a crash left behind, so that it can never be read as a record later.
-fn heal(segment: &Segment, dir: &Path, from: u64, until: u64) -> Result<(), Error> {
-    let path = segment::segment_path(dir, segment.index);
+fn heal(segment: &Segment, from: u64, until: u64) -> Result<(), Error> {
+    let path = &segment.path;
     tracing::warn!(
         segment = %path.display(), at = from, bytes = until - from,
         "log ends in a torn write that was never acknowledged; it is removed"
     );
     metrics::counter!("tributary_wal_torn_tails_healed_total").increment(1);
     let zeroes = vec![0; (until - from) as usize];
-    segment.file.write_all_at(&zeroes, from).map_err(|e| Error::io("heal log segment", &path, e))?;
-    segment.file.sync_data().map_err(|e| Error::io("sync log segment", &path, e))
+    segment.file.write_all_at(&zeroes, from).map_err(|e| Error::io("heal log segment", path, e))?;
+    segment.file.sync_data().map_err(|e| Error::io("sync log segment", path, e))
 }
 
 /// Walks a segment with a bounded buffer.
 pub(crate) struct Scan<'a> {
     segment: &'a Segment,
-    dir: &'a Path,
     buf: Vec<u8>,
     /// Where in the file the buffer starts.
     base: u64,
@@ -272,8 +271,8 @@ pub(crate) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(crate) fn new(segment: &'a Segment, dir: &'a Path) -> Scan<'a> {
-        Scan { segment, dir, buf: Vec::new(), base: SEGMENT_HEADER_BYTES, at: 0 }
+    pub(crate) fn new(segment: &'a Segment) -> Scan<'a> {
+        Scan { segment, buf: Vec::new(), base: SEGMENT_HEADER_BYTES, at: 0 }
     }
 
     /// Where in the file the next record would start.
@@ -296,11 +295,13 @@ impl<'a> Scan<'a> {
         let have = self.buf.len();
         let left = self.segment.len.saturating_sub(self.base + have as u64);
         let more = (need.max(READ_BYTES) - have).min(left as usize);
+        if more == 0 {
+            return Ok(());
+        }
         self.buf.resize(have + more, 0);
         let from = self.base + have as u64;
-        self.segment.file.read_exact_at(&mut self.buf[have..], from).map_err(|error| {
-            Error::io("read log segment", &segment::segment_path(self.dir, self.segment.index), error)
-        })
+        let read = self.segment.file.read_exact_at(&mut self.buf[have..], from);
+        read.map_err(|error| Error::io("read log file", &self.segment.path, error))
     }
 
     /// The record at the front, if it checks out and is the expected one.
@@ -342,7 +343,6 @@ impl<'a> Scan<'a> {
 
     /// End of the last byte from here on that is not zero; none where the rest of the segment is clean.
     pub(crate) fn dirty_until(&self) -> Result<Option<u64>, Error> {
-        let path = segment::segment_path(self.dir, self.segment.index);
         let (mut at, mut dirty) = (self.offset(), None);
         let mut buf = vec![0; READ_BYTES.min(self.room() as usize)];
         while at < self.segment.len {
@@ -350,7 +350,7 @@ impl<'a> Scan<'a> {
             self.segment
                 .file
                 .read_exact_at(&mut buf[..n], at)
-                .map_err(|e| Error::io("read log segment", &path, e))?;
+                .map_err(|e| Error::io("read log file", &self.segment.path, e))?;
             if let Some(last) = buf[..n].iter().rposition(|b| *b != 0) {
                 dirty = Some(at + last as u64 + 1);
             }
@@ -361,7 +361,7 @@ impl<'a> Scan<'a> {
 
     /// Looks between the damage and `until` for a record written when `expected` was durable already.
     pub(crate) fn find_proof(&self, expected: u64, until: u64) -> Result<Option<u64>, Error> {
-        let mut probe = Scan::new(self.segment, self.dir);
+        let mut probe = Scan::new(self.segment);
         probe.base = self.offset() + 8;
         while probe.offset() < until {
             match probe.peek_any()? {

@@ -120,8 +120,8 @@ fn walk<E: From<Error>>(
     if head != segment::encode_header(index) {
         losses.bytes.push(LostBytes { file: name.to_owned(), from: 0, until: head.len() as u64 });
     }
-    let segment = Segment { index, file, len };
-    let mut scan = Scan::new(&segment, dir);
+    let segment = Segment { index, path, file, len };
+    let mut scan = Scan::new(&segment);
     let (mut bad_from, mut dirty_until) = (None, 0);
     while scan.offset() + 8 <= len {
         match scan.peek_any()?.filter(|header| header.seq >= *next) {

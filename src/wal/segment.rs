@@ -13,12 +13,16 @@ use crate::record::{u32_at, u64_at};
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = 64;
 const MAGIC: &[u8; 8] = b"TRIBWAL\n";
 const VERSION: u32 = 1;
+/// What an operator does with a log that is refused.
+pub(crate) const WAY_OUT: &str = "restore the folder from a copy, or run `tributary tools wal inspect` to see what is damaged and \
+    `tributary tools wal salvage` to make a log of what can still be read";
 /// How much of a new segment is zeroed at once.
 const STEP_BYTES: u64 = 4 << 20;
 
-/// An open segment.
+/// An open segment, or a checkpoint, which looks like one.
 pub(crate) struct Segment {
     pub index: u64,
+    pub path: PathBuf,
     pub file: Arc<dyn File>,
     /// Size of the file; all of it is allocated.
     pub len: u64,
@@ -74,7 +78,7 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
         disk.sync_dir(dir)?;
         Ok(file)
     };
-    attempt().map(|file| Segment { index, file, len }).map_err(|error| {
+    attempt().map(|file| Segment { index, path: path.clone(), file, len }).map_err(|error| {
         // Gives the space back; the next attempt starts over.
         if let Err(again) = disk.remove_file(&temporary) {
             tracing::debug!(path = %temporary.display(), error = %again, "temporary segment stays");
@@ -87,35 +91,36 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
 pub(crate) fn open(disk: &dyn Disk, dir: &Path, index: u64) -> Result<Segment, Error> {
     let path = segment_path(dir, index);
     let file = disk.open(&path).map_err(|e| Error::io("open log segment", &path, e))?;
-    let len = file.len().map_err(|e| Error::io("size of log segment", &path, e))?;
+    check(Segment { index, path, file, len: 0 })
+}
+
+/// What every file of a log must begin with: enough bytes, our mark, a version that this build reads, its own index.
+pub(crate) fn check(mut segment: Segment) -> Result<Segment, Error> {
+    let path = &segment.path;
+    segment.len = segment.file.len().map_err(|e| Error::io("size of log file", path, e))?;
     let mut head = [0; SEGMENT_HEADER_BYTES as usize];
-    let corrupt = |what: &str| {
-        let text = format!(
-            "log segment {} {what}; run `tributary tools wal inspect` on its folder to see what can be saved",
-            path.display()
-        );
-        Error::new(Kind::Corrupt, text)
-    };
-    if len < SEGMENT_HEADER_BYTES {
-        return Err(corrupt("is shorter than its header"));
+    let corrupt =
+        |what: &str| Error::new(Kind::Corrupt, format!("log file {} {what}; {WAY_OUT}", path.display()));
+    if segment.len < SEGMENT_HEADER_BYTES {
+        return Err(corrupt(&format!("has {} bytes, fewer than its header", segment.len)));
     }
-    file.read_exact_at(&mut head, 0).map_err(|e| Error::io("read log segment", &path, e))?;
+    segment.file.read_exact_at(&mut head, 0).map_err(|e| Error::io("read log file", path, e))?;
     if &head[..8] != MAGIC || u32_at(&head, 60) != crc32c::crc32c(&head[..60]) {
-        return Err(corrupt("has a damaged header"));
+        return Err(corrupt("has a damaged header (bytes 0 to 63)"));
     }
     let version = u32_at(&head, 8);
     if version > VERSION {
         return Err(Error::new(
             Kind::Refused,
             format!(
-                "log segment {} has format version {version}, this build reads up to {VERSION}; \
+                "log file {} has format version {version}, this build reads up to {VERSION}; \
                  start the newer version again",
                 path.display()
             ),
         ));
     }
-    if u64_at(&head, 16) != index {
+    if u64_at(&head, 16) != segment.index {
         return Err(corrupt("is named after another index than its header says"));
     }
-    Ok(Segment { index, file, len })
+    Ok(segment)
 }

@@ -9,7 +9,7 @@ use block::{Block, BlockId, BlockWriter};
 use common::*;
 use model::Kind;
 use runtime::World;
-use testkit::MemDisk;
+use testkit::{MemDisk, Replay};
 
 const LOAD: &str = r#"
     a{x="1"} 1x50
@@ -93,6 +93,69 @@ fn a_removal_never_leaves_half_a_block() {
             }
         }
     }
+}
+
+/// Two blocks are written and the first is removed, once; the machine stops after each operation, many times over.
+#[test]
+fn blocks_are_whole_or_not_there_wherever_the_machine_stops() {
+    const CUTS: usize = 8_000;
+    let series = testkit::parse_load(LOAD, 0, 15_000).unwrap();
+    let disk = MemDisk::new();
+    disk.record();
+    let world = world_on(&disk);
+    world.disk.create_dir_all(Path::new("/data")).unwrap();
+    world.disk.sync_dir(Path::new("/data")).unwrap();
+    let other = BlockId::parse("01HQ3ZK8G0000000000000000B").unwrap();
+    let mut written = Vec::new();
+    for id in [id(), other] {
+        let mut writer = BlockWriter::create(&world, Path::new("/data"), id).unwrap().with_segment_size(60);
+        for (labels, samples) in &series {
+            writer.add_series(labels, &samples.chunks(20).map(chunk_of).collect::<Vec<_>>()).unwrap();
+        }
+        writer.finish(spec()).unwrap();
+        written.push((id, disk.recorded()));
+    }
+    let removing = disk.recorded();
+    block::remove(&world, Path::new("/data"), id()).unwrap();
+    let removed = disk.recorded();
+    let mut replay = Replay::of(&disk);
+    let per_cut = CUTS.div_ceil(replay.len() + 1) as u64;
+    let mut cuts = 0;
+    loop {
+        let cut = replay.done();
+        for n in 0..per_cut {
+            let seed = if n == 0 { 0 } else { cut as u64 * per_cut + n };
+            let context = format!("stopped before operation {cut} ({}), seed {seed}", replay.next());
+            let world = world_on(&replay.crash(seed));
+            cuts += 1;
+            if !world.disk.exists(Path::new("/data")) {
+                assert!(cut < 2, "{context}");
+                continue;
+            }
+            block::remove_leftovers(&world, Path::new("/data")).unwrap();
+            let found = block::list(&world, Path::new("/data")).unwrap();
+            for found in &found {
+                let block = Block::open(&world, &Path::new("/data").join(found.to_string()));
+                let block = block.unwrap_or_else(|error| panic!("{context}: {error}"));
+                block.verify().unwrap_or_else(|error| panic!("{context}: {error}"));
+                if n % 8 == 0 {
+                    assert_eq!(read(&block), series, "{context}");
+                }
+            }
+            for (block, at) in &written {
+                let going = *block == id() && cut > removing;
+                assert!(found.contains(block) || cut < *at || going, "{context}: {block} is lost");
+            }
+            assert!(cut < removed || found == [other], "{context}: {found:?}");
+            let names = world.disk.list(Path::new("/data")).unwrap();
+            assert_eq!(names.len(), found.len(), "{context}: {names:?}");
+        }
+        if !replay.step().unwrap() {
+            break;
+        }
+    }
+    println!("{cuts} stops over {} operations", replay.len());
+    assert!(cuts >= CUTS, "{cuts}");
 }
 
 #[test]

@@ -59,7 +59,10 @@ impl Rig {
     }
 
     pub fn with(settings: Settings) -> Rig {
-        let disk = MemDisk::new();
+        Rig::on(MemDisk::new(), settings)
+    }
+
+    pub fn on(disk: MemDisk, settings: Settings) -> Rig {
         let (world, clock) = testkit::world(Arc::new(disk.clone()), NOON, 1);
         let tsdb = Tsdb::open(world.clone(), settings.clone()).unwrap();
         Rig { disk, world, clock, settings, tsdb }
