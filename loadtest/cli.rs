@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::scenarios::{self, Shape};
-use crate::{demo, report};
+use crate::{demo, engine, floor, report};
 
 fn command() -> Command {
     Command::new("loadtest")
@@ -33,6 +33,21 @@ fn command() -> Command {
             shape(Command::new("node-loss").about("Three receivers, RF 3; kill -9 of one while data flows; it comes back"))
                 .arg(opt("away", "Seconds for which the receiver is away").default_value("5")),
         )
+        .subcommand(engine_command())
+        .subcommand(
+            Command::new("instructions")
+                .about("Instructions per sample of a server under callgrind, and the functions that cost most")
+                .arg(opt("server", "standalone, cluster or floor").default_value("standalone"))
+                .arg(opt("series", "Number of series").default_value("20000"))
+                .arg(opt("samples", "Scrapes of known series that are counted").default_value("10"))
+                .arg(opt("binary", "The tributary binary").default_value(default_binary()))
+                .arg(opt("dir", "Folder for data and logs; a temporary one if absent")),
+        )
+        .subcommand(
+            Command::new("floor-server")
+                .about("Serve remote write and only decompress, walk and hash: the least that any receiver costs")
+                .arg(Arg::new("listen").required(true).help("Address to listen on")),
+        )
         .subcommand(
             Command::new("demo")
                 .about("Write the demo service's series (counters with resets, histograms, stale markers) to several servers")
@@ -40,6 +55,25 @@ fn command() -> Command {
                 .arg(opt("minutes", "How far back the data begins").default_value("100"))
                 .arg(opt("end", "Unix seconds at which it ends; now if absent")),
         )
+}
+
+fn engine_command() -> Command {
+    Command::new("engine")
+        .about("CPU, memory, disk, cuts and restarts beside peers in one run, held against the targets")
+        .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("A tenth of every size, once"))
+        .arg(opt("only", "Run this section only; may be repeated").action(ArgAction::Append))
+        .arg(opt("runs", "Runs of ours and VictoriaMetrics, of which medians are shown").default_value("3"))
+        .arg(opt("binary", "The tributary binary").default_value(default_binary()))
+        .arg(opt("prometheus", "The Prometheus binary").default_value("prometheus"))
+        .arg(opt("victoria-metrics", "The VictoriaMetrics binary").default_value("victoria-metrics"))
+        .arg(opt("victoria-metrics-next", "A newer one, measured as well; also by VICTORIA_METRICS_NEXT"))
+        .arg(opt("connections", "Connections that send at once").default_value("4"))
+        .arg(opt("batch", "Series per request").default_value("2000"))
+        .arg(
+            opt("results", "Folder under which <date>-<machine> is written")
+                .default_value("loadtest/results"),
+        )
+        .arg(opt("dir", "Folder under which data is kept while the run lasts"))
 }
 
 fn opt(name: &'static str, help: &'static str) -> Arg {
@@ -104,6 +138,16 @@ pub async fn run() -> Result<bool> {
         demo::run(&list(args, "url"), number(args, "minutes")?, end).await?;
         return Ok(true);
     }
+    match name {
+        "engine" => return run_engine(args).await,
+        "instructions" => return run_instructions(args).await,
+        "floor-server" => {
+            let listen = args.get_one::<String>("listen").context("listen is missing")?;
+            floor::serve(listen.parse().with_context(|| format!("{listen:?} is no address"))?).await?;
+            return Ok(true);
+        }
+        _ => {}
+    }
     let shape = read_shape(args)?;
     let results = match name {
         "send" => {
@@ -131,4 +175,42 @@ pub async fn run() -> Result<bool> {
         std::fs::write(path, report::json(&results)?).with_context(|| format!("write {path}"))?;
     }
     Ok(results.iter().all(report::Line::passed))
+}
+
+async fn run_engine(args: &ArgMatches) -> Result<bool> {
+    let path = |name: &str| args.get_one::<String>(name).map(PathBuf::from);
+    let options = engine::Options {
+        binary: path("binary").context("--binary is missing")?,
+        prometheus: path("prometheus").context("--prometheus is missing")?,
+        victoria: path("victoria-metrics").context("--victoria-metrics is missing")?,
+        victoria_next: path("victoria-metrics-next")
+            .or_else(|| std::env::var_os("VICTORIA_METRICS_NEXT").map(PathBuf::from)),
+        quick: args.get_flag("quick"),
+        runs: number(args, "runs")?,
+        connections: number(args, "connections")?,
+        batch: number(args, "batch")?,
+        only: list(args, "only"),
+        dir: path("dir"),
+    };
+    let partial = !options.only.is_empty() || options.quick;
+    let report = engine::run(options).await?;
+    print!("{}", report.markdown());
+    // A part or a trial must not overwrite the day's figures.
+    if !partial {
+        let folder = report.folder(&path("results").context("--results is missing")?);
+        report.write(&folder)?;
+        eprintln!("written: {}", folder.display());
+    }
+    Ok(report.targets.iter().all(|t| t.pass))
+}
+
+async fn run_instructions(args: &ArgMatches) -> Result<bool> {
+    let folder = tempfile::Builder::new().prefix("loadtest-").tempdir()?;
+    let data = args.get_one::<String>("dir").map_or(folder.path().to_owned(), PathBuf::from);
+    let binary = args.get_one::<String>("binary").map(PathBuf::from).context("--binary is missing")?;
+    let server = args.get_one::<String>("server").context("--server is missing")?;
+    let (series, scrapes) = (number(args, "series")?, number(args, "samples")?);
+    let counts = crate::instructions::run(&binary, &data, series, scrapes, server).await?;
+    print!("{}", engine::counts(&counts));
+    Ok(true)
 }

@@ -65,6 +65,26 @@ pub struct Plan {
     /// Retries with growing pauses, as a real sender does; without, a failure ends that request.
     pub retry_for: Duration,
     pub quiet: bool,
+    /// All bodies of the workload, encoded beforehand, so that sending costs next to nothing.
+    pub bodies: Option<Arc<Vec<Bytes>>>,
+}
+
+/// Encodes every request of a workload, on two threads.
+pub fn encode_all(workload: &Workload) -> Arc<Vec<Bytes>> {
+    let encoder = BodyEncoder::new(workload);
+    let half = workload.requests().div_ceil(2);
+    let part = |from: usize, to: usize| {
+        let mut scratch = Vec::new();
+        (from..to.min(workload.requests()))
+            .map(|at| Bytes::from(encoder.body(workload, workload.request(at), &mut scratch)))
+            .collect::<Vec<_>>()
+    };
+    let (mut first, second) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| part(half, 2 * half));
+        (part(0, half), second.join().unwrap_or_default())
+    });
+    first.extend(second);
+    Arc::new(first)
 }
 
 /// What a run did.
@@ -78,6 +98,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Sorted latencies of acknowledged requests, in microseconds.
     pub latencies: Vec<u32>,
+    /// When each acknowledged request was sent, and its latency, both in microseconds.
+    pub timeline: Vec<(u64, u32)>,
     /// The first few failures, in words.
     pub errors: Vec<String>,
 }
@@ -143,6 +165,7 @@ pub async fn run(
         out.retries += part.retries;
         out.failed += part.failed;
         out.latencies.extend(part.latencies);
+        out.timeline.extend(part.timeline);
         out.errors.extend(part.errors);
     }
     out.elapsed = shared.begin.elapsed();
@@ -172,7 +195,10 @@ async fn connection(
             }
             let index = step as usize * batches + batch;
             let request = shared.workload.request(index);
-            let body = Bytes::from(shared.encoder.body(&shared.workload, request, &mut scratch));
+            let body = match &plan.bodies {
+                Some(bodies) => bodies[index].clone(),
+                None => Bytes::from(shared.encoder.body(&shared.workload, request, &mut scratch)),
+            };
             out.bytes += body.len() as u64;
             shared.ledger.sent(index);
             let sent = Instant::now();
@@ -184,7 +210,9 @@ async fn connection(
                         shared.ledger.ack(index);
                         shared.samples.fetch_add(request.len as u64, Relaxed);
                         out.samples += request.len as u64;
-                        out.latencies.push(sent.elapsed().as_micros().min(u128::from(u32::MAX)) as u32);
+                        let took = sent.elapsed().as_micros().min(u128::from(u32::MAX)) as u32;
+                        out.latencies.push(took);
+                        out.timeline.push(((sent - shared.begin).as_micros() as u64, took));
                         break;
                     }
                     Ok((status, text)) => format!("{status}: {}", String::from_utf8_lossy(&text).trim()),

@@ -4,8 +4,11 @@
 
 mod cli;
 mod demo;
+mod engine;
+mod floor;
 mod http;
 mod ingest;
+mod instructions;
 mod process;
 mod report;
 mod scenarios;
@@ -17,12 +20,30 @@ use std::process::ExitCode;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    match cli::run().await {
+    // Dropping a run ends its servers and removes its folders; a signal must do no less.
+    let ended = tokio::select! {
+        ended = cli::run() => ended,
+        () = asked_to_end() => Err(anyhow::anyhow!("asked to end")),
+    };
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("loadtest: {error:#}");
             ExitCode::from(2)
         }
+    }
+}
+
+async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
     }
 }

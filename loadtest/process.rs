@@ -1,8 +1,10 @@
 //! Servers under test: started on loopback, measured from /proc, stopped by process id.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -133,6 +135,37 @@ pub fn usage(pid: u32) -> Result<Usage> {
     Ok(out)
 }
 
+/// The most anonymous memory that a process was seen to hold while it is watched, polled ten times a second.
+pub struct Watch {
+    task: tokio::task::JoinHandle<()>,
+    peak: Arc<AtomicU64>,
+}
+
+impl Watch {
+    pub fn start(pids: Vec<u32>) -> Watch {
+        let peak = Arc::new(AtomicU64::new(0));
+        let seen = peak.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let now: u64 = pids.iter().filter_map(|&pid| usage(pid).ok()).map(|u| u.anon).sum();
+                seen.fetch_max(now, Relaxed);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        Watch { task, peak }
+    }
+
+    pub fn stop(self) -> u64 {
+        self.peak.load(Relaxed)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// A loopback port that was free a moment ago.
 pub fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
@@ -149,4 +182,50 @@ pub fn folder_size(path: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+/// All folders below `path` (itself included) with this property.
+pub fn folders_where(path: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    if wanted(path) {
+        out.push(path.to_owned());
+    }
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            out.extend(folders_where(&entry.path(), wanted));
+        }
+    }
+    out
+}
+
+/// Bytes of the files in all folders called `wal`, without the zeros at their ends: segments may be allocated
+/// before they are written.
+pub fn wal_size(data: &Path) -> u64 {
+    let mut sum = 0;
+    for folder in folders_where(data, &|path| path.file_name().is_some_and(|name| name == "wal")) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                sum += written_len(&entry.path()).unwrap_or(0);
+            }
+        }
+    }
+    sum
+}
+
+/// Length of a file up to its last byte that is not zero.
+fn written_len(path: &Path) -> Result<u64> {
+    use std::os::unix::fs::FileExt;
+    let file = fs::File::options().read(true).open(path)?;
+    let mut end = file.metadata()?.len();
+    let mut piece = vec![0; 1 << 20];
+    while end > 0 {
+        let from = end.saturating_sub(piece.len() as u64);
+        let part = &mut piece[..(end - from) as usize];
+        file.read_exact_at(part, from)?;
+        if let Some(at) = part.iter().rposition(|&b| b != 0) {
+            return Ok(from + at as u64 + 1);
+        }
+        end = from;
+    }
+    Ok(0)
 }

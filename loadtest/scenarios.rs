@@ -41,7 +41,7 @@ impl Shape {
 
     fn plan(&self, urls: Vec<String>) -> Plan {
         let retry_for = Duration::from_secs(60);
-        Plan { urls, connections: self.connections, rate: self.rate, retry_for, quiet: false }
+        Plan { urls, connections: self.connections, rate: self.rate, retry_for, quiet: false, bodies: None }
     }
 
     fn program(&self) -> Program {

@@ -197,9 +197,24 @@ pub async fn victoria(program: &Program, data: &Path) -> Result<System> {
             format!("-storageDataPath={}", data.join("data").display()),
             format!("-httpListenAddr=127.0.0.1:{port}"),
             "-retentionPeriod=1".to_owned(),
+            // So that a count over all series of a large run is answered at all.
+            "-search.maxUniqueTimeseries=5000000".to_owned(),
+            "-search.maxQueryDuration=300s".to_owned(),
         ]
     };
     peer("victoria-metrics", program, "/health", data, args).await
+}
+
+/// The floor: this very program, as `floor-server`.
+pub async fn floor(data: &Path) -> Result<System> {
+    floor_under(Vec::new(), data).await
+}
+
+/// The floor under another command.
+pub async fn floor_under(under: Vec<String>, data: &Path) -> Result<System> {
+    let program = Program { under, ..Program::new(std::env::current_exe()?) };
+    let args = |port: u16| vec!["floor-server".to_owned(), format!("127.0.0.1:{port}")];
+    peer("floor", &program, "/-/ready", data, args).await
 }
 
 /// A peer that takes remote write at Prometheus's path and answers its API.

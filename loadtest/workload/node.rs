@@ -9,6 +9,13 @@ pub struct Series {
     pub shape: Shape,
 }
 
+impl Series {
+    /// The metric.
+    pub fn name(&self) -> &str {
+        self.labels.iter().find(|(name, _)| name == "__name__").map_or("", |(_, value)| value)
+    }
+}
+
 /// How values move; what a fleet really has: about two in five never change, two in five only grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
