@@ -148,7 +148,7 @@ fn total(data: &Path, system: &System, samples: u64) -> Result<Count> {
     Ok(Count { samples, instructions_per_sample, top, ..Count::default() })
 }
 
-/// Lines as `1,234,567 (12.3%)  file.rs:function [program]`.
+/// Cost and function of lines such as `1,234,567 (12.3%)  file.rs:function [program]`.
 fn own_costs(listing: &str) -> Vec<(u64, String)> {
     listing
         .lines()
@@ -157,10 +157,9 @@ fn own_costs(listing: &str) -> Vec<(u64, String)> {
             let cost = cost.replace(',', "").trim().parse().ok()?;
             let name = rest.split_once(")")?.1.trim();
             let name = name.rsplit_once(" [").map_or(name, |(name, _)| name);
-            // Without the folder of the source file.
-            let (file, function) = name.split_once(':')?;
-            let file = file.rsplit('/').next().unwrap_or(file);
-            (function != "PROGRAM TOTALS").then(|| (cost, format!("{file}: {function}")))
+            // Without the source file: what was inlined into a function belongs to it.
+            let (_, function) = name.split_once(':')?;
+            Some((cost, function.to_owned()))
         })
         .collect()
 }
@@ -172,6 +171,6 @@ mod tests {
     #[test]
     fn a_listing_is_read() {
         let text = "Ir\n2,000 (100.0%)  PROGRAM TOTALS\n\n 1,234 (61.7%)  /a/b/walk.rs:wire::walk::next [/x/tributary]\n";
-        assert_eq!(own_costs(text), [(1234, "walk.rs: wire::walk::next".to_owned())]);
+        assert_eq!(own_costs(text), [(1234, "wire::walk::next".to_owned())]);
     }
 }
