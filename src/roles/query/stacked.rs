@@ -61,6 +61,7 @@ fn error_of(problem: Problem) -> Error {
         ErrorType::Execution => Kind::Exhausted,
         ErrorType::Canceled | ErrorType::Timeout | ErrorType::Unavailable => Kind::Unavailable,
         ErrorType::Internal => Kind::Internal,
+        ErrorType::Disabled => Kind::Refused,
     };
     Error::new(kind, problem.message)
 }
