@@ -164,6 +164,10 @@ pub const HELP: &[(&str, &str)] = &[
         "tributary_store_block_read_failures_total",
         "Blocks of the bucket that could not be read for an answer.",
     ),
+    (
+        "tributary_security_reloads_total",
+        "Changes of certificate and password files, by whether they were taken or refused as wrong.",
+    ),
     ("tributary_store_cache_bytes", "Bytes that pieces of blocks hold in memory."),
     ("tributary_store_index_header_bytes", "Bytes that index headers hold in memory."),
     (

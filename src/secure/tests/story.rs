@@ -1,0 +1,286 @@
+//! Handshakes over loopback: who gets in, who does not and why, and certificates that change.
+
+#![allow(clippy::disallowed_methods)]
+
+use std::path::{Path, PathBuf};
+
+use http::HeaderMap;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use runtime::World;
+use secure::{
+    ClientAuth, ClientFiles, ClientTls, MinVersion, PeerNames, ServerFiles, ServerTls, WebSecurity, explain,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Writes NAME.pem and NAME.key.
+    fn issue(
+        &self,
+        dir: &Path,
+        name: &str,
+        host: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let (pem, path) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
+        std::fs::write(&pem, certificate.pem()).unwrap();
+        std::fs::write(&path, key.serialize_pem()).unwrap();
+        (pem, path)
+    }
+}
+
+struct Rig {
+    dir: tempfile::TempDir,
+    world: World,
+    authority: Authority,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let rig = Rig {
+            dir: tempfile::tempdir().unwrap(),
+            world: World::real(),
+            authority: Authority::new("ours"),
+        };
+        std::fs::write(rig.path("ca.pem"), &rig.authority.pem).unwrap();
+        rig
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn server_files(&self, client_auth: ClientAuth) -> ServerFiles {
+        let (certificate, key) = self.authority.issue(self.dir.path(), "server", "localhost", |_| {});
+        let client_ca = (client_auth != ClientAuth::None).then(|| self.path("ca.pem"));
+        ServerFiles {
+            certificate,
+            key,
+            client_ca,
+            client_auth,
+            min_version: MinVersion::Tls13,
+            protocols: vec![b"h2".to_vec()],
+        }
+    }
+
+    fn client_files(&self) -> ClientFiles {
+        ClientFiles { ca: Some(self.path("ca.pem")), ..ClientFiles::default() }
+    }
+}
+
+/// One connection: what the server read and whom it saw, or why either side ended it.
+async fn talk(
+    server: &ServerTls,
+    client: &ClientTls,
+    host: &str,
+) -> Result<Option<PeerNames>, (String, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let there = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = server.accept(stream).await?;
+        let names = PeerNames::of(&stream);
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await?;
+        stream.write_all(&byte).await?;
+        stream.shutdown().await?;
+        std::io::Result::Ok(names)
+    };
+    let here = async {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = client.connect(host, stream).await?;
+        stream.write_all(b"x").await?;
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).await?;
+        std::io::Result::Ok(back)
+    };
+    let (there, here) = tokio::join!(there, here);
+    match (there, here) {
+        (Ok(names), Ok(back)) => {
+            assert_eq!(back, b"x");
+            Ok(names)
+        }
+        (there, here) => {
+            let word = |error: Option<std::io::Error>| error.as_ref().map(explain).unwrap_or_default();
+            Err((word(there.err()), word(here.err())))
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_gets_in_and_who_does_not() {
+    let rig = Rig::new();
+    let server = ServerTls::start("t", &rig.world, rig.server_files(ClientAuth::None)).unwrap();
+    let client = ClientTls::start("t", &rig.world, rig.client_files()).unwrap();
+    assert_eq!(talk(&server, &client, "localhost").await, Ok(None));
+
+    let (_, here) = talk(&server, &client, "elsewhere.test").await.unwrap_err();
+    assert!(here.contains("another name"), "{here}");
+    let named = ClientFiles { server_name: Some("localhost".to_owned()), ..rig.client_files() };
+    let named = ClientTls::start("t", &rig.world, named).unwrap();
+    assert_eq!(talk(&server, &named, "elsewhere.test").await, Ok(None));
+
+    std::fs::write(rig.path("other.pem"), Authority::new("theirs").pem).unwrap();
+    let stranger = ClientFiles { ca: Some(rig.path("other.pem")), ..ClientFiles::default() };
+    let stranger = ClientTls::start("t", &rig.world, stranger).unwrap();
+    let (there, here) = talk(&server, &stranger, "localhost").await.unwrap_err();
+    assert!(here.contains("not trusted here"), "{here}");
+    assert!(there.contains("does not trust who signed"), "{there}");
+
+    let anyone = ClientFiles { skip_verify: true, ..ClientFiles::default() };
+    let anyone = ClientTls::start("t", &rig.world, anyone).unwrap();
+    assert_eq!(talk(&server, &anyone, "elsewhere.test").await, Ok(None));
+}
+
+#[tokio::test]
+async fn clients_show_who_they_are() {
+    let rig = Rig::new();
+    let server = ServerTls::start("t", &rig.world, rig.server_files(ClientAuth::Required)).unwrap();
+    let nameless = ClientTls::start("t", &rig.world, rig.client_files()).unwrap();
+    let (there, here) = talk(&server, &nameless, "localhost").await.unwrap_err();
+    assert!(there.contains("presented no certificate"), "{there}");
+    assert!(here.contains("wants a certificate"), "{here}");
+
+    let with = |files: (PathBuf, PathBuf)| {
+        let files = ClientFiles { certificate: Some(files.0), key: Some(files.1), ..rig.client_files() };
+        ClientTls::start("t", &rig.world, files).unwrap()
+    };
+    let named = with(rig.authority.issue(rig.dir.path(), "client", "c", |params| {
+        params.distinguished_name.push(DnType::OrganizationName, "team-a");
+        params.distinguished_name.push(DnType::OrganizationalUnitName, "unit");
+    }));
+    let names = talk(&server, &named, "localhost").await.unwrap().unwrap();
+    assert_eq!(names.common_name.as_deref(), Some("client"));
+    assert_eq!(names.organization.as_deref(), Some("team-a"));
+    assert_eq!(names.organizational_unit.as_deref(), Some("unit"));
+
+    let expired = with(rig.authority.issue(rig.dir.path(), "old", "c", |params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 2, 1);
+    }));
+    let (there, here) = talk(&server, &expired, "localhost").await.unwrap_err();
+    assert!(there.contains("has expired"), "{there}");
+    assert!(here.contains("our certificate has expired"), "{here}");
+
+    let strange = with(Authority::new("theirs").issue(rig.dir.path(), "strange", "c", |_| {}));
+    let (there, _) = talk(&server, &strange, "localhost").await.unwrap_err();
+    assert!(there.contains("not trusted here"), "{there}");
+
+    let optional = ServerTls::start("t", &rig.world, rig.server_files(ClientAuth::IfGiven)).unwrap();
+    assert_eq!(talk(&optional, &nameless, "localhost").await, Ok(None));
+}
+
+#[tokio::test]
+async fn certificates_change_while_connections_come() {
+    let rig = Rig::new();
+    let server = ServerTls::start("t", &rig.world, rig.server_files(ClientAuth::None)).unwrap();
+    let client = ClientTls::start("t", &rig.world, rig.client_files()).unwrap();
+    assert!(talk(&server, &client, "localhost").await.is_ok());
+    assert!(!server.refresh(), "nothing has changed");
+
+    // Half of a change is refused, and the old pair stays.
+    let pem = std::fs::read(rig.path("server.pem")).unwrap();
+    let next = Authority::new("next");
+    next.issue(rig.dir.path(), "server", "localhost", |_| {});
+    let whole = std::fs::read(rig.path("server.pem")).unwrap();
+    std::fs::write(rig.path("server.pem"), &pem).unwrap();
+    assert!(!server.refresh(), "certificate and key are no pair");
+    assert!(talk(&server, &client, "localhost").await.is_ok());
+
+    std::fs::write(rig.path("server.pem"), whole).unwrap();
+    assert!(server.refresh());
+    assert!(talk(&server, &client, "localhost").await.is_err(), "signed by somebody else");
+    std::fs::write(rig.path("ca.pem"), &next.pem).unwrap();
+    assert!(client.refresh());
+    assert!(talk(&server, &client, "localhost").await.is_ok());
+}
+
+#[test]
+fn files_that_are_wrong_say_so() {
+    let rig = Rig::new();
+    let files = rig.server_files(ClientAuth::None);
+    let error =
+        |files| ServerTls::start("t", &rig.world, files).err().map(|e| e.to_string()).unwrap_or_default();
+    let missing = ServerFiles { key: rig.path("nosuch"), ..files.clone() };
+    assert!(error(missing).contains("cannot read"));
+    let swapped = ServerFiles { key: files.certificate.clone(), ..files.clone() };
+    assert!(error(swapped).contains("holds no private key"));
+    let other = rig.authority.issue(rig.dir.path(), "other", "localhost", |_| {});
+    let unpaired = ServerFiles { key: other.1, ..files.clone() };
+    assert!(error(unpaired).contains("do not make a pair"));
+    let unsigned = ServerFiles { client_auth: ClientAuth::Required, ..files };
+    assert!(error(unsigned).contains("who signs them"));
+    let half = ClientFiles { certificate: Some(rig.path("server.pem")), ..rig.client_files() };
+    let error = ClientTls::start("t", &rig.world, half).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("together"), "{error}");
+    assert!(MinVersion::parse("1.1").is_err() && MinVersion::parse("TLS12").is_ok());
+}
+
+fn basic(pair: &str) -> HeaderMap {
+    use base64::Engine;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+    HeaderMap::from_iter([(http::header::AUTHORIZATION, format!("Basic {encoded}").parse().unwrap())])
+}
+
+#[test]
+fn the_web_configuration_file() {
+    let rig = Rig::new();
+    rig.server_files(ClientAuth::None);
+    let hash = bcrypt::hash("right", 4).unwrap();
+    let path = rig.path("web.yml");
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    write(&format!(
+        "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\nbasic_auth_users:\n  ann: '{hash}'\n"
+    ));
+    let web = WebSecurity::start("t", &rig.world, &path).unwrap();
+    assert!(web.has_tls() && web.wants_passwords());
+    for (pair, good) in
+        [("ann:right", true), ("ann:right", true), ("ann:wrong", false), ("bob:right", false), ("ann", false)]
+    {
+        assert_eq!(web.admits(&basic(pair)), good, "{pair}");
+    }
+    assert!(!web.admits(&HeaderMap::new()));
+    write("basic_auth_users: {}\n");
+    assert!(web.refresh());
+    assert!(!web.has_tls() && web.admits(&HeaderMap::new()));
+    for (text, part) in [
+        ("tls_server_config: {cert_file: server.pem}", "key_file"),
+        ("tls_server_confg: {}", "tls_server_confg"),
+        ("basic_auth_users: {ann: plain}", "no bcrypt hash"),
+        ("tls_server_config: {cert_file: server.pem, key_file: server.key, min_version: TLS10}", "not safe"),
+        (
+            "tls_server_config: {cert_file: server.pem, key_file: server.key, client_auth_type: RequestClientCert}",
+            "without checking",
+        ),
+        (
+            "tls_server_config: {cert_file: server.pem, key_file: server.key, cipher_suites: [A]}",
+            "cipher_suites is not supported",
+        ),
+    ] {
+        write(text);
+        let error =
+            WebSecurity::start("t", &rig.world, &path).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains(part), "{text}: {error}");
+        assert!(!web.refresh(), "{text}");
+        assert!(web.admits(&HeaderMap::new()), "the old one stays");
+    }
+}
