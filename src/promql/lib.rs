@@ -10,6 +10,7 @@
 mod engine;
 mod error;
 mod exec;
+pub mod native;
 pub mod parse;
 pub mod plan;
 mod room;
@@ -21,4 +22,4 @@ pub use engine::{Engine, InstantRequest, RangeRequest};
 pub use error::{Class, Error};
 pub use parse::{Expr, ParseError, parse, parse_selector, selectors};
 pub use settings::EngineSettings;
-pub use value::{Point, QueryResult, Series, Stats, Value, VectorSample};
+pub use value::{NativePoint, Point, QueryResult, Series, Stats, Value, VectorSample};

@@ -22,6 +22,9 @@ pub struct EngineSettings {
     /// Drop metric names once at the end of the evaluation instead of in each function (Prometheus's
     /// `promql-delayed-name-removal` feature; off there by default).
     pub delayed_name_removal: bool,
+    /// Let functions of counters use the samples' start times (Prometheus's `use-start-timestamps` feature; off there
+    /// by default).
+    pub use_start_timestamps: bool,
 }
 
 impl Default for EngineSettings {
@@ -35,6 +38,7 @@ impl Default for EngineSettings {
             max_depth: 128,
             max_query_bytes: 256 << 10,
             delayed_name_removal: false,
+            use_start_timestamps: false,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What a query answers: a scalar, a string, an instant vector or a matrix, with notes and figures.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Labels, Timestamp};
+use model::{FloatHistogram, Labels, Timestamp};
 use storage::Notes;
 
 /// One value at one time.
@@ -13,18 +14,30 @@ pub struct Point {
     pub v: f64,
 }
 
+/// One native histogram at one time.
+#[derive(Clone, Debug)]
+pub struct NativePoint {
+    /// Milliseconds since the epoch.
+    pub t: Timestamp,
+    pub h: Arc<FloatHistogram>,
+}
+
 /// One element of an instant vector; `point.t` is the evaluation time.
 #[derive(Clone, Debug)]
 pub struct VectorSample {
     pub labels: Labels,
+    /// Its value is NaN where the element is a histogram.
     pub point: Point,
+    pub histogram: Option<Arc<FloatHistogram>>,
 }
 
-/// One series of a matrix; never without points.
+/// One series of a matrix; never without points of either kind.
 #[derive(Clone, Debug)]
 pub struct Series {
     pub labels: Labels,
     pub points: Vec<Point>,
+    /// At other times than `points`.
+    pub histograms: Vec<NativePoint>,
 }
 
 /// The answer's value.

@@ -14,12 +14,16 @@ use crate::{ChunkData, Error};
 pub struct Columns {
     pub timestamps: Vec<Timestamp>,
     pub values: Vec<f64>,
+    /// When each sample's counter began, in milliseconds, 0 where nobody said. Empty where nothing is known of any
+    /// sample, as of all that older formats hold.
+    pub starts: Vec<Timestamp>,
 }
 
 impl Columns {
     pub fn clear(&mut self) {
         self.timestamps.clear();
         self.values.clear();
+        self.starts.clear();
     }
 
     pub fn len(&self) -> usize {
@@ -34,6 +38,23 @@ impl Columns {
     pub fn push(&mut self, timestamp: Timestamp, value: f64) {
         self.timestamps.push(timestamp);
         self.values.push(value);
+        if !self.starts.is_empty() {
+            self.starts.push(0);
+        }
+    }
+
+    /// The same of a sample whose counter began at `start`.
+    pub fn push_started(&mut self, timestamp: Timestamp, value: f64, start: Timestamp) {
+        self.push(timestamp, value);
+        note_start(&mut self.starts, self.timestamps.len(), start);
+    }
+}
+
+/// Notes the start of the sample that was added last, as number `count`.
+pub(crate) fn note_start(starts: &mut Vec<Timestamp>, count: usize, start: Timestamp) {
+    if start != 0 {
+        starts.resize(count, 0);
+        starts[count - 1] = start;
     }
 }
 
@@ -80,17 +101,21 @@ fn corrupt(error: chunk::Error) -> Error {
 }
 
 fn untangle(out: &mut Columns, first: usize) {
-    let mut pairs: Vec<(Timestamp, f64)> =
-        out.timestamps[first..].iter().copied().zip(out.values[first..].iter().copied()).collect();
-    pairs.sort_by_key(|(t, _)| *t);
+    let start = |at: usize| out.starts.get(at).copied().unwrap_or(0);
+    let mut samples: Vec<(Timestamp, f64, Timestamp)> =
+        (first..out.len()).map(|at| (out.timestamps[at], out.values[at], start(at))).collect();
+    samples.sort_by_key(|(t, ..)| *t);
     out.timestamps.truncate(first);
     out.values.truncate(first);
-    for (t, v) in pairs {
+    out.starts.truncate(first);
+    for (t, v, start) in samples {
         match out.timestamps.len() {
             n if n > first && out.timestamps[n - 1] == t => {
-                out.values[n - 1] = pick_conflict(out.values[n - 1], v)
+                out.values[n - 1] = pick_conflict(out.values[n - 1], v);
+                let known = out.starts.get(n - 1).copied().unwrap_or(0);
+                note_start(&mut out.starts, n, known.max(start));
             }
-            _ => out.push(t, v),
+            _ => out.push_started(t, v, start),
         }
     }
 }

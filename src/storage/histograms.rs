@@ -13,7 +13,7 @@ use chunk::histogram::{FloatIter, IntIter};
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Kind, TimeRange, Timestamp, compare_conflict, is_stale};
 
-use crate::columns::decode_floats;
+use crate::columns::{decode_floats, note_start};
 use crate::{ChunkData, Columns, Error};
 
 /// Times (ascending, unique) and histograms, side by side.
@@ -22,12 +22,15 @@ pub struct HistogramColumns {
     pub timestamps: Vec<Timestamp>,
     /// With absolute float counts, whatever they were stored as.
     pub histograms: Vec<FloatHistogram>,
+    /// As [`Columns::starts`].
+    pub starts: Vec<Timestamp>,
 }
 
 impl HistogramColumns {
     pub fn clear(&mut self) {
         self.timestamps.clear();
         self.histograms.clear();
+        self.starts.clear();
     }
 
     pub fn len(&self) -> usize {
@@ -41,6 +44,14 @@ impl HistogramColumns {
     fn push(&mut self, timestamp: Timestamp, histogram: FloatHistogram) {
         self.timestamps.push(timestamp);
         self.histograms.push(histogram);
+        if !self.starts.is_empty() {
+            self.starts.push(0);
+        }
+    }
+
+    fn push_started(&mut self, timestamp: Timestamp, histogram: FloatHistogram, start: Timestamp) {
+        self.push(timestamp, histogram);
+        note_start(&mut self.starts, self.timestamps.len(), start);
     }
 }
 
@@ -63,23 +74,23 @@ pub fn decode_mixed(
     others.sort_by_key(|c| (c.range.start, c.range.end));
     let mut tangled = false;
     for chunk in others {
-        let mut push = |timestamp: Timestamp, histogram: FloatHistogram| {
+        let mut push = |timestamp: Timestamp, histogram: FloatHistogram, start: Timestamp| {
             if range.contains(timestamp) {
                 tangled |= histograms.timestamps[first..].last().is_some_and(|last| *last >= timestamp);
-                histograms.push(timestamp, histogram);
+                histograms.push_started(timestamp, histogram, start);
             }
         };
         match chunk.encoding {
             Encoding::Histogram => {
                 for sample in IntIter::new(&chunk.bytes).map_err(corrupt)? {
                     let sample = sample.map_err(corrupt)?;
-                    push(sample.timestamp, sample.histogram.to_float());
+                    push(sample.timestamp, sample.histogram.to_float(), 0);
                 }
             }
             Encoding::FloatHistogram => {
                 for sample in FloatIter::new(&chunk.bytes).map_err(corrupt)? {
                     let sample = sample.map_err(corrupt)?;
-                    push(sample.timestamp, sample.histogram);
+                    push(sample.timestamp, sample.histogram, 0);
                 }
             }
             Encoding::Xor => {}
@@ -105,10 +116,13 @@ fn corrupt(error: chunk::Error) -> Error {
 }
 
 fn untangle(out: &mut HistogramColumns, first: usize) {
+    let mut starts = out.starts.split_off(first.min(out.starts.len()));
+    starts.resize(out.timestamps.len() - first, 0);
     let times = out.timestamps.drain(first..);
-    let mut pairs: Vec<_> = times.zip(out.histograms.drain(first..)).collect();
-    pairs.sort_by_key(|(t, _)| *t);
-    for (t, mut histogram) in pairs {
+    let mut samples: Vec<_> =
+        times.zip(out.histograms.drain(first..)).zip(starts).map(|((t, h), start)| (t, h, start)).collect();
+    samples.sort_by_key(|(t, ..)| *t);
+    for (t, mut histogram, start) in samples {
         if histogram.hint != ResetHint::Gauge {
             histogram.hint = ResetHint::Unknown;
         }
@@ -124,8 +138,11 @@ fn untangle(out: &mut HistogramColumns, first: usize) {
                 if wins {
                     *kept = histogram;
                 }
+                let count = out.timestamps.len();
+                let known = out.starts.get(count - 1).copied().unwrap_or(0);
+                note_start(&mut out.starts, count, known.max(start));
             }
-            _ => out.push(t, histogram),
+            _ => out.push_started(t, histogram, start),
         }
     }
 }
@@ -150,8 +167,10 @@ fn one_per_time(floats: &mut Columns, first_float: usize, histograms: &mut Histo
     }
     remove(&mut floats.timestamps, &drop_floats);
     remove(&mut floats.values, &drop_floats);
+    remove(&mut floats.starts, &drop_floats);
     remove(&mut histograms.timestamps, &drop_histograms);
     remove(&mut histograms.histograms, &drop_histograms);
+    remove(&mut histograms.starts, &drop_histograms);
 }
 
 /// Removes the items at ascending indices.

@@ -11,7 +11,7 @@ use crate::{json, number};
 pub fn write(out: &mut Vec<u8>, expr: &Expr) {
     match &expr.kind {
         ExprKind::Number { value, .. } => number_literal(out, *value),
-        ExprKind::String(text) => literal(out, "stringLiteral", text),
+        ExprKind::String(text) | ExprKind::NotText(text) => literal(out, "stringLiteral", text),
         ExprKind::Selector(selector) => select(out, selector, None),
         ExprKind::Matrix { selector, window } => select(out, selector, Some(window)),
         ExprKind::Subquery(subquery) => {

@@ -1,12 +1,18 @@
 //! Aggregation into dense accumulators, `[group][step]`; the input streams through.
 
 use std::ops::Range;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::FloatHistogram;
+use model::histogram::ResetHint;
 
 use super::group::{Grouping, Groups};
 use super::number::{Kahan, Mean, quantile};
 use super::run::{Held, Ready, Rows};
-use super::{ABSENT, Grid, Op, Operator, Row, Run, present};
+use super::{ABSENT, Cell, Grid, Op, Operator, Row, Run, present};
 use crate::Error;
+use crate::native::{Incompatible, Met, NativeMean, Total};
 use crate::parse::AggregateOp;
 
 /// `sum`, `avg`, `count`, `min`, `max`, `group`, `stddev`, `stdvar`, `quantile`.
@@ -18,6 +24,8 @@ pub(crate) struct AggregateAll<'a> {
     /// The quantile at each step.
     pub(crate) param: Vec<f64>,
     pub(crate) param_range: Range<usize>,
+    /// Where the vector stands.
+    pub(crate) range: Range<usize>,
     pub(crate) input: Option<Op<'a>>,
     pub(crate) ready: Option<Ready<'a>>,
 }
@@ -41,6 +49,7 @@ impl<'a> AggregateAll<'a> {
         let mut groups = Groups::default();
         let mut drop_names = Vec::new();
         let mut cells = Cells::new(self.op);
+        let mut natives: HashMap<usize, NativeCell> = HashMap::new();
         let mut row = Row::default();
         while input.next(&mut row)? {
             let (group, new) = groups.id(self.grouping.key(&row.labels));
@@ -54,6 +63,10 @@ impl<'a> AggregateAll<'a> {
                 held.grow(self.run, row.points(), row.points() * 8)?;
             }
             cells.add(group * len, &row.values);
+            if !row.natives.is_empty() {
+                held.grow(self.run, 0, row.bytes())?;
+                self.add_natives(&row, group * len, &mut cells, &mut natives);
+            }
         }
         if self.op == AggregateOp::Quantile {
             for q in &self.param {
@@ -65,10 +78,122 @@ impl<'a> AggregateAll<'a> {
             let values = (0..len)
                 .map(|step| cells.value(group * len + step, self.op, self.param.get(step).copied()))
                 .collect();
-            rows.push(self.run, Row { labels: labels.clone(), drop_name: drop_names[group], values })?;
+            let mut row = Row::floats(labels.clone(), drop_names[group], values);
+            for step in 0..if natives.is_empty() { 0 } else { len } {
+                if let Some(native) = natives.get(&(group * len + step)) {
+                    self.settle(&mut row, step, native);
+                }
+            }
+            rows.push(self.run, row)?;
         }
         drop(held);
         Ok(Ready::new(rows))
+    }
+
+    fn add_natives(
+        &self,
+        row: &Row,
+        first: usize,
+        cells: &mut Cells,
+        natives: &mut HashMap<usize, NativeCell>,
+    ) {
+        for (step, h) in row.natives.iter().enumerate() {
+            let Some(h) = h else { continue };
+            match (self.op, &mut *cells) {
+                (_, Cells::Count(counts)) => counts[first + step] += 1.0,
+                (AggregateOp::Sum | AggregateOp::Avg, _) => {
+                    let cell = natives.entry(first + step).or_insert_with(|| NativeCell::new(self.op));
+                    match cell.add(h) {
+                        Ok(Met { reconciled: true, .. }) => self.run.info(
+                            &self.range,
+                            "mismatched custom buckets were reconciled during aggregation",
+                        ),
+                        Ok(_) => {}
+                        Err(Incompatible) => self.run.warn(
+                            &self.range,
+                            format_args!(
+                                "vector contains a mix of histograms with exponential and custom buckets \
+                                 schemas for metric name {:?}",
+                                row.labels.metric_name()
+                            ),
+                        ),
+                    }
+                }
+                _ => {
+                    let op = self.op.as_str();
+                    self.run.info(&self.range, format_args!("ignored histogram in {op} aggregation"));
+                }
+            }
+        }
+    }
+
+    /// Puts the sum or mean of a cell's histograms into the row, unless it cannot be told.
+    fn settle(&self, row: &mut Row, step: usize, native: &NativeCell) {
+        if native.conflicts() {
+            self.run.warn(&self.range, "conflicting counter resets during histogram aggregation");
+        }
+        if present(row.values[step]) {
+            self.run.warn(&self.range, "encountered a mix of histograms and floats for aggregation");
+            row.clear(step);
+        } else if let Some(h) = native.value() {
+            row.put(step, Cell::Native(Arc::new(h)));
+        }
+    }
+}
+
+/// Sum or mean of histograms, with what has been seen among them.
+pub(crate) struct NativeCell {
+    mean: bool,
+    state: Option<Accumulator>,
+    incompatible: bool,
+    reset: bool,
+    not_reset: bool,
+}
+
+enum Accumulator {
+    Sum(Total),
+    Mean(NativeMean),
+}
+
+impl NativeCell {
+    pub(crate) fn new(op: AggregateOp) -> NativeCell {
+        let mean = op == AggregateOp::Avg;
+        NativeCell { mean, state: None, incompatible: false, reset: false, not_reset: false }
+    }
+
+    pub(crate) fn add(&mut self, h: &FloatHistogram) -> Result<Met, Incompatible> {
+        match h.hint {
+            ResetHint::Reset => self.reset = true,
+            ResetHint::NotReset => self.not_reset = true,
+            _ => {}
+        }
+        let added = match &mut self.state {
+            Some(Accumulator::Sum(total)) => total.add(h),
+            Some(Accumulator::Mean(mean)) => mean.add(h),
+            None => {
+                self.state = Some(match self.mean {
+                    true => Accumulator::Mean(NativeMean::new(h)),
+                    false => Accumulator::Sum(Total::new(h)),
+                });
+                Ok(Met::default())
+            }
+        };
+        self.incompatible |= added.is_err();
+        added
+    }
+
+    /// Whether some of them are known to begin with a reset and others not to.
+    pub(crate) fn conflicts(&self) -> bool {
+        self.reset && self.not_reset
+    }
+
+    pub(crate) fn value(&self) -> Option<FloatHistogram> {
+        match &self.state {
+            _ if self.incompatible => None,
+            Some(Accumulator::Sum(total)) => Some(total.finish()),
+            Some(Accumulator::Mean(mean)) => Some(mean.finish()),
+            None => None,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::range::RangeOp;
 use super::rank::{CountValuesOp, RankOp};
 pub(crate) use super::scalar::scalar;
 use super::scalar::{AbsentOp, VectorOf};
-use super::select::SelectOp;
+use super::select::{SelectOp, Yield};
 use super::set::SetOp;
 use super::sort::SortOp;
 use super::{Grid, Op, Run};
@@ -34,8 +34,14 @@ pub(crate) fn build<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<
         | Node::ScalarBinary { .. }
         | Node::ScalarExtreme { .. } => Box::new(VectorOf(Some(values(node)?))),
         Node::Text(_) => return Err(Error::execution("a vector is expected here, got a string")),
-        Node::Select(select) => Box::new(SelectOp::open(run, grid, select, false)?),
-        Node::SelectTimes(select) => named(run, node, Box::new(SelectOp::open(run, grid, select, true)?)),
+        Node::Select(select) => Box::new(SelectOp::open(run, grid, select, Yield::Values)?),
+        Node::SelectTimes(select) => {
+            named(run, node, Box::new(SelectOp::open(run, grid, select, Yield::Times)?))
+        }
+        Node::SelectStarts(_) if !run.settings.use_start_timestamps => Box::new(VectorOf(None)),
+        Node::SelectStarts(select) => {
+            named(run, node, Box::new(SelectOp::open(run, grid, select, Yield::Starts)?))
+        }
         Node::Range { function, source, params, range, param_range } => {
             let params = params.iter().map(values).collect::<Result<Vec<_>, _>>()?;
             let op = RangeOp::open(run, grid, *function, source, params, range, param_range)?;
@@ -80,11 +86,13 @@ pub(crate) fn build<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<
             histogram(run, grid, question, input, range.clone())?
         }
         Node::Aggregate { .. } => aggregate(node, grid, run)?,
-        Node::VectorScalar { op, returns_bool, vector, scalar, scalar_left } => {
+        Node::VectorScalar { op, returns_bool, vector, scalar, scalar_left, range } => {
             let scalar = values(scalar)?;
             let input = build(vector, grid, run)?;
             let built = VectorScalarOp {
+                run,
                 input,
+                range: range.clone(),
                 op: *op,
                 returns_bool: *returns_bool,
                 scalar,
@@ -92,10 +100,11 @@ pub(crate) fn build<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<
             };
             named(run, node, Box::new(built))
         }
-        Node::Join { op, returns_bool, matching, lhs, rhs } => {
+        Node::Join { op, returns_bool, matching, lhs, rhs, range } => {
             let sides = Some((build(lhs, grid, run)?, build(rhs, grid, run)?));
             let (op, returns_bool, matching) = (*op, *returns_bool, matching.clone());
-            Box::new(JoinOp { run, grid, op, returns_bool, matching, sides, ready: None })
+            let range = range.clone();
+            Box::new(JoinOp { run, grid, op, returns_bool, matching, sides, range, ready: None })
         }
         Node::Set { op, matching, lhs, rhs } => {
             let sides = Some((build(lhs, grid, run)?, build(rhs, grid, run)?));
@@ -122,7 +131,7 @@ fn histogram<'a>(
 }
 
 fn aggregate<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<'a>, Error> {
-    let Node::Aggregate { op, param, param_range, grouping, without, input, .. } = node else {
+    let Node::Aggregate { op, param, param_range, grouping, without, input, range } = node else {
         return Err(Error::execution("an aggregation is expected here"));
     };
     let param_range = param_range.clone();
@@ -148,9 +157,13 @@ fn aggregate<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<'a>, Er
     use AggregateOp::{BottomK, LimitK, LimitRatio, TopK};
     Ok(match op {
         TopK | BottomK | LimitK | LimitRatio => {
-            Box::new(RankOp { run, grid, op, grouping, param, param_range, input, ready: None })
+            let range = range.clone();
+            Box::new(RankOp { run, grid, op, grouping, param, param_range, range, input, ready: None })
         }
-        _ => Box::new(AggregateAll { run, grid, op, grouping, param, param_range, input, ready: None }),
+        _ => {
+            let range = range.clone();
+            Box::new(AggregateAll { run, grid, op, grouping, param, param_range, range, input, ready: None })
+        }
     })
 }
 
@@ -170,14 +183,14 @@ fn one_name(node: &Node) -> bool {
     let select_has =
         |s: &Select| s.matchers.iter().any(|m| *m.name == *METRIC_NAME && m.op == MatchOp::Equal);
     match node {
-        Node::Select(select) | Node::SelectTimes(select) => select_has(select),
+        Node::Select(select) | Node::SelectTimes(select) | Node::SelectStarts(select) => select_has(select),
         Node::Range { source: Source::Selector(select), .. } => select_has(select),
         Node::Range { source: Source::Subquery(subquery), .. } => one_name(&subquery.input),
         Node::Map { input, .. } | Node::Negate(input) | Node::Sort { input, .. } => one_name(input),
         Node::Invariant(inner) => one_name(inner),
         Node::VectorScalar { vector, .. } => one_name(vector),
         Node::VectorOf(_) | Node::HistogramQuantile { .. } | Node::HistogramFraction { .. } => true,
-        Node::Join { op, returns_bool, .. } => *returns_bool || !op.is_comparison(),
+        Node::Join { op, returns_bool, .. } => *returns_bool || op.is_arithmetic(),
         Node::Aggregate { op, grouping, without, input, .. } => match op {
             AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK | AggregateOp::LimitRatio => {
                 one_name(input)

@@ -7,7 +7,7 @@ use hashbrown::{HashMap, HashSet};
 use model::Labels;
 
 use super::run::{Ready, Rows};
-use super::{Op, Operator, Row, Run, is_metadata, present, without_name};
+use super::{Op, Operator, Row, Run, is_metadata, without_name};
 use crate::Error;
 
 /// What Prometheus says when two series become one.
@@ -89,12 +89,12 @@ pub(crate) fn unite(rows: &mut Rows<'_>, drop_names: bool) -> Result<(), Error> 
             }
             Some(&at) => {
                 out[at].drop_name |= row.drop_name;
-                for (into, value) in out[at].values.iter_mut().zip(&row.values) {
-                    match (present(*into), present(*value)) {
-                        (true, true) => return Err(Error::execution(SAME_LABELS)),
-                        (false, true) => *into = *value,
-                        _ => {}
+                for step in 0..row.values.len() {
+                    let Some(cell) = row.get(step) else { continue };
+                    if out[at].has(step) {
+                        return Err(Error::execution(SAME_LABELS));
                     }
+                    out[at].put(step, cell.to_cell());
                 }
             }
         }

@@ -1,15 +1,17 @@
-//! Quantiles and fractions of classic histograms, from their cumulative buckets.
+//! Quantiles and fractions of histograms: of classic ones from their cumulative buckets, of native ones by themselves.
 
 use std::ops::Range;
 
+use hashbrown::HashMap;
 use model::Labels;
 
 use super::aggregate::warn_quantile;
 use super::group::Groups;
 use super::number::{almost_equal, format_label_float};
 use super::run::{Ready, Rows};
-use super::{ABSENT, Grid, Op, Operator, Row, Run, present, without_name};
-use crate::Error;
+use super::{ABSENT, Grid, Native, Op, Operator, Row, Run, present, without_name};
+use crate::native::Skew;
+use crate::{Error, native};
 
 /// Differences between neighbouring buckets below this fraction are floating point noise.
 const TOLERANCE: f64 = 1e-12;
@@ -66,7 +68,14 @@ impl<'a> HistogramOp<'a> {
         let mut groups = Groups::default();
         // Bounds and rows of each histogram.
         let mut members: Vec<Vec<(f64, usize)>> = Vec::new();
+        let mut native_rows: Vec<usize> = Vec::new();
         for (at, row) in rows.rows.iter().enumerate() {
+            if !row.natives.is_empty() {
+                native_rows.push(at);
+                if !row.values.iter().any(|v| present(*v)) {
+                    continue;
+                }
+            }
             let le = row.labels.value("le");
             let Some(upper) = parse_bound(le) else {
                 let name = row.labels.metric_name();
@@ -87,6 +96,13 @@ impl<'a> HistogramOp<'a> {
         }
         let mut out = Rows::empty(self.run)?;
         let mut buckets = Vec::new();
+        // Groups that are a native histogram too are not evaluated at those steps.
+        let mut both: HashMap<usize, Vec<usize>> = HashMap::new();
+        for at in &native_rows {
+            if let Some(group) = groups.find(&rows.rows[*at].labels) {
+                both.entry(group).or_default().push(*at);
+            }
+        }
         match &self.question {
             Question::Quantile { q, range } => q.iter().for_each(|q| warn_quantile(self.run, *q, range)),
             Question::Quantiles { qs, .. } => {
@@ -115,6 +131,10 @@ impl<'a> HistogramOp<'a> {
                 if buckets.is_empty() {
                     continue;
                 }
+                let natives = both.get(&group).map_or(&[][..], |rows| &rows[..]);
+                if natives.iter().any(|at| rows.rows[*at].native(step).is_some()) {
+                    continue;
+                }
                 coalesce(&mut buckets);
                 for (at, values) in values.iter_mut().enumerate() {
                     values[step] = match &self.question {
@@ -125,21 +145,80 @@ impl<'a> HistogramOp<'a> {
                 }
             }
             for (at, values) in values.into_iter().enumerate() {
-                let mut labels = labels.clone();
-                let mut drop_name = true;
-                if let Question::Quantiles { label, qs } = &self.question {
-                    let q = qs[at].0.first().copied().unwrap_or(f64::NAN);
-                    let mut builder = without_name(&labels).to_builder();
-                    builder.set(label, &format_label_float(q));
-                    labels = builder
-                        .finish()
-                        .map_err(|e| Error::execution(format!("labels of a quantile: {e}")))?;
-                    drop_name = dropped;
-                }
-                out.push(self.run, Row { labels, drop_name, values })?;
+                let (labels, drop_name) = self.labels(labels, dropped, at)?;
+                out.push(self.run, Row::floats(labels, drop_name, values))?;
             }
         }
+        for at in native_rows {
+            self.run.check()?;
+            let classic = groups.find(&rows.rows[at].labels);
+            let members = classic.map_or(&[][..], |group| &members[group][..]);
+            self.natives(&rows.rows, at, members, &mut out)?;
+        }
         Ok(Ready::new(out))
+    }
+
+    /// Labels of the answer number `at`, and whether its name is to be dropped.
+    fn labels(&self, labels: &Labels, dropped: bool, at: usize) -> Result<(Labels, bool), Error> {
+        let Question::Quantiles { label, qs } = &self.question else { return Ok((labels.clone(), true)) };
+        let q = qs[at].0.first().copied().unwrap_or(f64::NAN);
+        let mut builder = without_name(labels).to_builder();
+        builder.set(label, &format_label_float(q));
+        let labels =
+            builder.finish().map_err(|e| Error::execution(format!("labels of a quantile: {e}")))?;
+        Ok((labels, dropped))
+    }
+
+    /// The answers for the native histograms of one row.
+    fn natives(
+        &self,
+        rows: &[Row],
+        at: usize,
+        classic: &[(f64, usize)],
+        out: &mut Rows<'a>,
+    ) -> Result<(), Error> {
+        let row = &rows[at];
+        let answers = match &self.question {
+            Question::Quantiles { qs, .. } => qs.len(),
+            _ => 1,
+        };
+        let mut values = vec![vec![ABSENT; self.grid.len]; answers];
+        for (step, h) in row.natives.iter().enumerate() {
+            let Some(h) = h else { continue };
+            if classic.iter().any(|(_, at)| present(rows[*at].values[step])) {
+                let of_metric = of_metric(row.labels.metric_name());
+                self.run.warn(
+                    &self.range,
+                    format_args!("vector contains a mix of classic and native histograms{of_metric}"),
+                );
+                continue;
+            }
+            for (at, values) in values.iter_mut().enumerate() {
+                values[step] = self.native(h, at, step, row.labels.metric_name());
+            }
+        }
+        for (at, values) in values.into_iter().enumerate() {
+            let (labels, drop_name) = self.labels(&row.labels, row.drop_name, at)?;
+            out.push(self.run, Row::floats(labels, drop_name, values))?;
+        }
+        Ok(())
+    }
+
+    fn native(&self, h: &Native, at: usize, step: usize, name: &str) -> f64 {
+        let (value, skew) = match &self.question {
+            Question::Quantile { q, .. } => native::quantile(q[step], h),
+            Question::Quantiles { qs, .. } => native::quantile(qs[at].0[step], h),
+            Question::Fraction { lower, upper } => native::fraction(lower[step], upper[step], h),
+        };
+        let fraction = matches!(self.question, Question::Fraction { .. });
+        let what = match skew {
+            Skew::None => return value,
+            _ if fraction => "histogram_fraction has NaN observations, which are excluded from all fractions",
+            Skew::Result => "histogram_quantile has NaN observations, result is NaN",
+            Skew::Skewed => "histogram_quantile has NaN observations, result is skewed higher",
+        };
+        self.run.info(&self.range, format_args!("input to {what}{}", of_metric(name)));
+        value
     }
 
     fn quantile(&self, q: f64, buckets: &mut [Bucket], labels: &Labels) -> f64 {

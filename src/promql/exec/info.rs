@@ -9,8 +9,8 @@ use model::{Labels, METRIC_NAME, Matcher};
 use super::distinct::unite;
 use super::group::Groups;
 use super::run::{Ready, Rows};
-use super::select::SelectOp;
-use super::{ABSENT, Grid, Op, Operator, Row, Run, present};
+use super::select::{SelectOp, Yield};
+use super::{Grid, Op, Operator, Row, Run, present};
 use crate::Error;
 use crate::plan::{InfoLabels, Select};
 
@@ -82,7 +82,7 @@ impl<'a> InfoOp<'a> {
                 select.matchers.push(Matcher::equal(name, first));
             }
         }
-        let op = SelectOp::open(self.run, self.grid, &select, true)?;
+        let op = SelectOp::open(self.run, self.grid, &select, Yield::InfoTimes)?;
         self.run.collect(Box::new(op))
     }
 
@@ -95,15 +95,15 @@ impl<'a> InfoOp<'a> {
     fn rows_of(&self, row: &Row, candidates: &[usize], infos: &[Row]) -> Result<Vec<Row>, Error> {
         let mut out: Vec<Row> = Vec::new();
         let mut known: HashMap<Vec<usize>, Option<usize>> = HashMap::new();
-        for (step, value) in row.values.iter().enumerate().filter(|(_, v)| present(**v)) {
+        for step in 0..row.values.len() {
+            let Some(cell) = row.get(step) else { continue };
             let chosen = self.choose(candidates, infos, step)?;
             let at = match known.get(&chosen) {
                 Some(at) => *at,
                 None => {
                     let labels = self.labels(&row.labels, &chosen, infos)?;
                     let at = labels.map(|labels| {
-                        let values = vec![ABSENT; self.grid.len];
-                        out.push(Row { labels, drop_name: row.drop_name, values });
+                        out.push(Row::absent(labels, row.drop_name, self.grid.len));
                         out.len() - 1
                     });
                     known.insert(chosen, at);
@@ -111,7 +111,7 @@ impl<'a> InfoOp<'a> {
                 }
             };
             if let Some(at) = at {
-                out[at].values[step] = *value;
+                out[at].put(step, cell.to_cell());
             }
         }
         Ok(out)

@@ -17,6 +17,9 @@ impl Operator for InvariantOp<'_> {
         if let Some(value) = row.values.first().copied() {
             row.values.resize(self.grid.len, value);
         }
+        if let Some(native) = row.natives.first().cloned() {
+            row.natives.resize(self.grid.len, native);
+        }
         Ok(true)
     }
 }

@@ -1,13 +1,16 @@
 //! Arithmetic and comparison between two vectors, series matched by their labels.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 use model::Labels;
 
 use super::distinct::unite;
 use super::group::Groups;
+use super::map::binary;
 use super::number::{arithmetic, compare};
 use super::run::{Ready, Rows};
-use super::{ABSENT, Grid, Op, Operator, Row, Run, is_metadata, present};
+use super::{Cell, CellRef, Grid, Op, Operator, Row, Run, is_metadata};
 use crate::Error;
 use crate::parse::{BinaryOp, Card, Matching};
 
@@ -18,6 +21,8 @@ pub(crate) struct JoinOp<'a> {
     pub(crate) returns_bool: bool,
     pub(crate) matching: Matching,
     pub(crate) sides: Option<(Op<'a>, Op<'a>)>,
+    /// Where the whole expression stands.
+    pub(crate) range: Range<usize>,
     pub(crate) ready: Option<Ready<'a>>,
 }
 
@@ -64,7 +69,7 @@ impl<'a> JoinOp<'a> {
         let any = |rows: &[Row]| {
             let mut any = vec![false; len];
             for row in rows {
-                any.iter_mut().zip(&row.values).for_each(|(any, v)| *any |= present(*v));
+                any.iter_mut().enumerate().for_each(|(step, any)| *any |= row.has(step));
             }
             any
         };
@@ -82,7 +87,7 @@ impl<'a> JoinOp<'a> {
             // Which row stands for the "one" side at each step.
             holder.fill(None);
             for &at in of_one {
-                for step in (0..len).filter(|s| live[*s] && present(one[at].values[*s])) {
+                for step in (0..len).filter(|s| live[*s] && one[at].has(*s)) {
                     if let Some(other) = holder[step] {
                         return Err(self.duplicate(&groups.labels[group], &one[other], &one[at]));
                     }
@@ -96,13 +101,10 @@ impl<'a> JoinOp<'a> {
                 // Consecutive steps mostly meet the same row: its result labels are computed once.
                 let mut current: Option<(Option<usize>, usize)> = None;
                 for step in 0..len {
-                    let value = many[left].values[step];
-                    if !live[step] || !present(value) {
-                        continue;
-                    }
-                    let other = match (holder[step], fill_one) {
-                        (Some(at), _) => one[at].values[step],
-                        (None, Some(fill)) => fill,
+                    let Some(value) = many[left].get(step).filter(|_| live[step]) else { continue };
+                    let other = match (holder[step].and_then(|at| one[at].get(step)), fill_one) {
+                        (Some(cell), _) => cell,
+                        (None, Some(fill)) => CellRef::Float(fill),
                         (None, None) => continue,
                     };
                     // Counted before any filter: a match must be unique even where nothing of it is kept.
@@ -121,19 +123,19 @@ impl<'a> JoinOp<'a> {
                             let labels = self.result_labels(&many[left].labels, other_labels)?;
                             let at = *results.entry(labels.clone()).or_insert_with(|| {
                                 let drop_name = self.returns_bool;
-                                rows.push(Row { labels, drop_name, values: vec![ABSENT; len] });
+                                rows.push(Row::absent(labels, drop_name, len));
                                 rows.len() - 1
                             });
                             current = Some((holder[step], at));
                             at
                         }
                     };
-                    if present(rows[at].values[step]) {
+                    if rows[at].has(step) {
                         return Err(Error::execution(
                             "multiple matches for labels: grouping labels must ensure unique matches",
                         ));
                     }
-                    rows[at].values[step] = result;
+                    rows[at].put(step, result);
                 }
             }
             if let Some(fill) = fill_many {
@@ -171,29 +173,44 @@ impl<'a> JoinOp<'a> {
         rows: &mut Vec<Row>,
     ) -> Result<(), Error> {
         for (step, at) in holder.iter().enumerate().filter_map(|(s, h)| h.map(|at| (s, at))) {
-            if !live[step] || of_many.iter().any(|m| present(many[*m].values[step])) {
+            if !live[step] || of_many.iter().any(|m| many[*m].has(step)) {
                 continue;
             }
-            let Some(result) = self.apply(swapped, fill, one[at].values[step]) else { continue };
+            let Some(value) = one[at].get(step) else { continue };
+            let Some(result) = self.apply(swapped, CellRef::Float(fill), value) else { continue };
             let labels = self.result_labels(key, &one[at].labels)?;
             let found = rows.iter().position(|row| row.labels == labels);
             let at = found.unwrap_or_else(|| {
-                rows.push(Row { labels, drop_name: self.returns_bool, values: vec![ABSENT; self.grid.len] });
+                rows.push(Row::absent(labels, self.returns_bool, self.grid.len));
                 rows.len() - 1
             });
-            rows[at].values[step] = result;
+            rows[at].put(step, result);
         }
         Ok(())
     }
 
     /// The result for a value of the "many" side and one of the "one" side, or none where a filter drops it.
-    fn apply(&self, swapped: bool, many: f64, one: f64) -> Option<f64> {
-        let (a, b) = if swapped { (one, many) } else { (many, one) };
+    fn apply(&self, swapped: bool, many: CellRef<'_>, one: CellRef<'_>) -> Option<Cell> {
+        let (left, right) = if swapped { (one, many) } else { (many, one) };
+        let (CellRef::Float(a), CellRef::Float(b), false) = (left, right, self.op.is_trim()) else {
+            return self.apply_native(left, right);
+        };
         match compare(self.op, a, b) {
-            None => Some(arithmetic(self.op, a, b)),
-            Some(hit) if self.returns_bool => Some(f64::from(u8::from(hit))),
-            Some(true) => Some(a),
+            None => Some(Cell::Float(arithmetic(self.op, a, b))),
+            Some(hit) if self.returns_bool => Some(Cell::Float(f64::from(u8::from(hit)))),
+            Some(true) => Some(Cell::Float(a)),
             Some(false) => None,
+        }
+    }
+
+    fn apply_native(&self, left: CellRef<'_>, right: CellRef<'_>) -> Option<Cell> {
+        let result = binary(self.run, self.op, left, right, &self.range);
+        // What cannot be compared is neither equal nor different.
+        let comparable = matches!((left, right), (CellRef::Native(_), CellRef::Native(_)))
+            && matches!(self.op, BinaryOp::Eq | BinaryOp::Ne);
+        match self.returns_bool && comparable {
+            true => Some(Cell::Float(f64::from(u8::from(result.is_some())))),
+            false => result,
         }
     }
 
@@ -201,7 +218,7 @@ impl<'a> JoinOp<'a> {
         let matching = &self.matching;
         let listed = |name: &str| matching.labels.iter().any(|l| l == name);
         let drops =
-            !self.op.is_comparison() || (self.returns_bool && !self.run.settings.delayed_name_removal);
+            self.op.is_arithmetic() || (self.returns_bool && !self.run.settings.delayed_name_removal);
         let kept = many.filter(|name| {
             !(drops && is_metadata(name)) && (matching.card != Card::OneToOne || listed(name) == matching.on)
         });

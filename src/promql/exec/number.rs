@@ -27,6 +27,12 @@ impl Kahan {
         self.sum = total;
     }
 
+    /// Adds another sum with what it has compensated.
+    pub(crate) fn absorb(&mut self, other: Kahan) {
+        self.add(other.sum);
+        self.c += other.c;
+    }
+
     pub(crate) fn total(self) -> f64 {
         if self.sum.is_infinite() { self.sum } else { self.sum + self.c }
     }
@@ -178,9 +184,9 @@ pub(crate) fn format_float(v: f64) -> String {
     }
 }
 
-/// A float as Go's `%v` writes it: with an exponent where it is far from 1.
+/// A float as Go's `%g` writes it: with an exponent below 10^-4 and from 10^6 on.
 pub(crate) fn format_general(v: f64) -> String {
-    if v == 0.0 || !v.is_finite() || (1e-4..1e21).contains(&v.abs()) {
+    if v == 0.0 || !v.is_finite() || (1e-4..1e6).contains(&v.abs()) {
         return format_float(v);
     }
     let text = format!("{v:e}");

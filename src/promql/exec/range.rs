@@ -3,13 +3,15 @@
 use std::ops::Range;
 
 use model::Timestamp;
-use storage::Columns;
 
 use super::aggregate::warn_quantile;
 use super::select::window_end;
+use super::mixed::Mixed;
+use super::points::{Notices, Points};
 use super::subquery::Samples;
+use super::track::Track;
 use super::window::{Kernel, Window};
-use super::{ABSENT, Grid, Operator, Row, Run};
+use super::{ABSENT, Cell, Grid, Operator, Row, Run};
 use crate::Error;
 use crate::plan::{Extend, RangeFn, Source};
 
@@ -31,7 +33,7 @@ pub(crate) struct RangeOp<'a> {
     reach: (i64, i64),
     at: Option<Timestamp>,
     offset: i64,
-    columns: Columns,
+    track: Track,
 }
 
 impl<'a> RangeOp<'a> {
@@ -65,7 +67,7 @@ impl<'a> RangeOp<'a> {
             reach,
             at,
             offset,
-            columns: Columns::default(),
+            track: Track::default(),
         })
     }
 }
@@ -86,43 +88,121 @@ impl RangeOp<'_> {
     }
 }
 
+impl RangeOp<'_> {
+    /// The borders of a step's window, and those of the samples that belong to it.
+    fn window(&self, step: usize) -> Borders {
+        let time = self.grid.time(step);
+        let end = window_end(self.at, self.offset, time);
+        let start = end.saturating_sub(self.window);
+        let (first, last) = (start.saturating_sub(self.reach.0), end.saturating_add(self.reach.1));
+        Borders { time, start, end, first, last }
+    }
+
+    /// One series of floats: whether it has a result at all.
+    fn floats(&mut self, row: &mut Row) -> bool {
+        let columns = std::mem::take(&mut self.track.floats);
+        let (timestamps, values, starts) =
+            (&columns.timestamps[..], &columns.values[..], &columns.starts[..]);
+        self.kernel.begin(timestamps, values, starts);
+        let (mut low, mut high, mut seen, mut found) = (0, 0, 0u64, false);
+        for step in 0..self.grid.len {
+            let Borders { time, start, end, first, last } = self.window(step);
+            while high < timestamps.len() && timestamps[high] <= last {
+                high += 1;
+            }
+            while low < high && timestamps[low] <= first {
+                low += 1;
+            }
+            let mut value = ABSENT;
+            if low < high {
+                seen += (high - low) as u64;
+                let window = Window { timestamps, values, starts, low, high, start, end, time, step };
+                if let Some(result) = self.kernel.eval(&window) {
+                    value = result;
+                    found = true;
+                }
+            }
+            row.values.push(value);
+        }
+        self.run.count(seen);
+        self.track.floats = columns;
+        found
+    }
+
+    /// One series that has histograms, maybe floats too.
+    fn mixed(&mut self, name: &str, row: &mut Row) -> bool {
+        let track = std::mem::take(&mut self.track);
+        let (floats, natives) = (&track.floats, &track.natives);
+        let (timestamps, values, starts) = (&floats.timestamps[..], &floats.values[..], &floats.starts[..]);
+        let points = Points { times: &natives.timestamps, values: &natives.values, starts: &natives.starts };
+        self.kernel.begin(timestamps, values, starts);
+        let place = self.place.clone();
+        let notes = Notices::new(self.run, &place, name);
+        let (mut low, mut high, mut seen, mut found) = (0, 0, 0u64, false);
+        let (mut native_low, mut native_high) = (0, 0);
+        for step in 0..self.grid.len {
+            let Borders { time, start, end, first, last } = self.window(step);
+            let slide = |times: &[Timestamp], low: &mut usize, high: &mut usize| {
+                while *high < times.len() && times[*high] <= last {
+                    *high += 1;
+                }
+                while low < high && times[*low] <= first {
+                    *low += 1;
+                }
+            };
+            slide(timestamps, &mut low, &mut high);
+            slide(points.times, &mut native_low, &mut native_high);
+            seen += (high - low + native_high - native_low) as u64;
+            let floats = Window { timestamps, values, starts, low, high, start, end, time, step };
+            let cell = if native_low < native_high {
+                let points = points.part(native_low, native_high);
+                Mixed { floats, points }.eval(&mut self.kernel, &notes)
+            } else if low < high {
+                self.kernel.eval(&floats).map(Cell::Float)
+            } else {
+                None
+            };
+            found |= cell.is_some();
+            row.push(cell);
+        }
+        self.run.count(seen);
+        self.track = track;
+        found
+    }
+}
+
+struct Borders {
+    time: Timestamp,
+    start: Timestamp,
+    end: Timestamp,
+    first: Timestamp,
+    last: Timestamp,
+}
+
 impl Operator for RangeOp<'_> {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        while let Some((labels, drop_name)) = self.samples.next(&mut self.columns)? {
-            if self.columns.is_empty() {
+        while let Some((labels, drop_name)) = self.samples.next(&mut self.track)? {
+            if self.track.is_empty() {
                 continue;
             }
-            let held = self.run.hold(self.columns.len(), self.columns.len() * 16)?;
-            let (timestamps, values) = (&self.columns.timestamps[..], &self.columns.values[..]);
-            self.kernel.begin(values);
-            row.values.clear();
-            let (mut low, mut high, mut seen, mut found) = (0, 0, 0u64, false);
-            for step in 0..self.grid.len {
-                let time = self.grid.time(step);
-                let end = window_end(self.at, self.offset, time);
-                let start = end.saturating_sub(self.window);
-                let (first, last) = (start.saturating_sub(self.reach.0), end.saturating_add(self.reach.1));
-                while high < timestamps.len() && timestamps[high] <= last {
-                    high += 1;
-                }
-                while low < high && timestamps[low] <= first {
-                    low += 1;
-                }
-                let mut value = ABSENT;
-                if low < high {
-                    seen += (high - low) as u64;
-                    let window = Window { timestamps, values, low, high, start, end, time, step };
-                    if let Some(result) = self.kernel.eval(&window) {
-                        value = result;
-                        found = true;
-                    }
-                }
-                row.values.push(value);
+            if !self.run.settings.use_start_timestamps {
+                self.track.drop_starts();
             }
-            self.run.count(seen);
+            let held = self.run.hold(self.track.len(), self.track.bytes())?;
+            row.restart();
+            let has_floats = !self.track.floats.is_empty();
+            let found = match self.track.natives.values.is_empty() {
+                true => self.floats(row),
+                false => self.mixed(labels.metric_name(), row),
+            };
             drop(held);
+            if self.kernel.take_overlap() {
+                Notices::new(self.run, &self.place, labels.metric_name()).overlap();
+            }
             if found {
-                self.note_counter(labels.metric_name());
+                if has_floats {
+                    self.note_counter(labels.metric_name());
+                }
                 for q in std::mem::take(&mut self.quantiles) {
                     warn_quantile(self.run, q, &self.param_place);
                 }

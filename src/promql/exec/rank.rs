@@ -9,9 +9,9 @@ use model::Labels;
 use super::group::{Grouping, Groups};
 use super::number::format_general;
 use super::run::{Ready, Rows};
-use super::{ABSENT, Grid, Op, Operator, Row, Run, format_float, present};
-use crate::Error;
+use super::{CellRef, Grid, Op, Operator, Row, Run, format_float, present};
 use crate::parse::AggregateOp;
+use crate::{Error, native};
 
 /// `topk`, `bottomk`, `limitk`, `limit_ratio`.
 pub(crate) struct RankOp<'a> {
@@ -22,6 +22,8 @@ pub(crate) struct RankOp<'a> {
     /// k or the ratio, per step.
     pub(crate) param: Vec<f64>,
     pub(crate) param_range: Range<usize>,
+    /// Where the whole aggregation stands.
+    pub(crate) range: Range<usize>,
     pub(crate) input: Option<Op<'a>>,
     pub(crate) ready: Option<Ready<'a>>,
 }
@@ -75,6 +77,9 @@ impl<'a> RankOp<'a> {
     }
 
     fn choose(&self, mut rows: Rows<'a>, params: &[f64]) -> Rows<'a> {
+        if matches!(self.op, AggregateOp::TopK | AggregateOp::BottomK) {
+            self.drop_natives(&mut rows.rows, params);
+        }
         let mut groups = Groups::default();
         let mut members: Vec<Vec<usize>> = Vec::new();
         for (at, row) in rows.rows.iter().enumerate() {
@@ -89,7 +94,7 @@ impl<'a> RankOp<'a> {
         for (step, param) in params.iter().enumerate() {
             keep.fill(false);
             for group in &members {
-                let there = group.iter().copied().filter(|at| present(rows.rows[*at].values[step]));
+                let there = group.iter().copied().filter(|at| rows.rows[*at].has(step));
                 let chosen = self.choose_at(&rows.rows, there, step, *param);
                 chosen.iter().for_each(|at| keep[*at] = true);
                 if self.run.instant {
@@ -98,7 +103,7 @@ impl<'a> RankOp<'a> {
             }
             for (row, keep) in rows.rows.iter_mut().zip(&keep) {
                 if !keep {
-                    row.values[step] = ABSENT;
+                    row.clear(step);
                 }
             }
         }
@@ -106,6 +111,19 @@ impl<'a> RankOp<'a> {
             rows.rows = order.iter().map(|at| std::mem::take(&mut rows.rows[*at])).collect();
         }
         rows
+    }
+
+    /// Histograms have no order by which to choose them.
+    fn drop_natives(&self, rows: &mut [Row], params: &[f64]) {
+        for row in rows.iter_mut() {
+            let natives = std::mem::take(&mut row.natives);
+            if natives.iter().zip(params).any(|(h, k)| h.is_some() && *k >= 1.0) {
+                self.run.info(
+                    &self.range,
+                    format_args!("ignored histogram in {} aggregation", self.op.as_str()),
+                );
+            }
+        }
     }
 
     fn choose_at(
@@ -233,22 +251,32 @@ impl<'a> CountValuesOp<'a> {
         let mut row = Row::default();
         while input.next(&mut row)? {
             known.clear();
-            for (step, value) in row.values.iter().enumerate().filter(|(_, v)| present(**v)) {
-                let group = match known.get(&value.to_bits()) {
-                    Some(group) => *group,
+            for step in 0..row.values.len() {
+                let Some(cell) = row.get(step) else { continue };
+                let seen = match cell {
+                    CellRef::Float(v) => known.get(&v.to_bits()).copied(),
+                    CellRef::Native(_) => None,
+                };
+                let group = match seen {
+                    Some(group) => group,
                     None => {
+                        let text = match cell {
+                            CellRef::Float(v) => format_float(v),
+                            CellRef::Native(h) => native::show(h),
+                        };
                         let mut builder = row.labels.to_builder();
-                        builder.set(&self.label, &format_float(*value));
+                        builder.set(&self.label, &text);
                         let labels = builder
                             .finish()
                             .map_err(|e| Error::execution(format!("labels of count_values: {e}")))?;
                         let (group, new) = groups.id(self.grouping.key(&labels));
                         if new {
-                            let values = vec![ABSENT; self.grid.len];
                             let labels = groups.labels[group].clone();
-                            out.push(self.run, Row { labels, drop_name: false, values })?;
+                            out.push(self.run, Row::absent(labels, false, self.grid.len))?;
                         }
-                        known.insert(value.to_bits(), group);
+                        if let CellRef::Float(v) = cell {
+                            known.insert(v.to_bits(), group);
+                        }
                         group
                     }
                 };

@@ -1,18 +1,18 @@
 //! The whole query: its plan by type, its evaluation, and the shape of its answer.
 
-use model::Labels;
-use storage::Columns;
+use model::{Labels, Timestamp};
 
 use super::build::{build, scalar};
 use super::distinct::unite;
 use super::run::Rows;
 use super::select::window_end;
 use super::subquery::Samples;
-use super::{Grid, Run, present};
+use super::track::Track;
+use super::{CellRef, Grid, Run, present};
 use crate::Error;
 use crate::parse::{Expr, ExprKind, Type};
 use crate::plan::{self, Node, PlanContext, Source};
-use crate::value::{Point, Series, Value, VectorSample};
+use crate::value::{NativePoint, Point, Series, Value, VectorSample};
 
 /// What is to be evaluated.
 pub(crate) enum Root {
@@ -35,6 +35,9 @@ impl Root {
         Ok(match expr.type_of() {
             Type::String => match &expr.bare().kind {
                 ExprKind::String(text) => Root::Text(text.clone()),
+                ExprKind::NotText(literal) => {
+                    return Err(Error::execution(format!("string literal {literal} is not valid UTF-8")));
+                }
                 _ => return Err(Error::execution("a string literal is expected here")),
             },
             Type::Scalar => Root::Scalar(plan::plan(expr, context)?),
@@ -70,24 +73,25 @@ fn matrix(source: &Source, grid: Grid, run: &Run<'_>) -> Result<Vec<Series>, Err
     let end = window_end(at, offset, grid.start);
     let start = end.saturating_sub(window);
     let mut samples = Samples::open(run, &grid, source)?;
-    let mut columns = Columns::default();
+    let mut track = Track::default();
     let mut held = run.hold(0, 0)?;
     let mut out: Vec<Series> = Vec::new();
-    while let Some((labels, drop_name)) = samples.next(&mut columns)? {
-        let points: Vec<Point> = columns
-            .timestamps
-            .iter()
-            .zip(&columns.values)
-            .filter(|(t, _)| **t > start && **t <= end)
-            .map(|(&t, &v)| Point { t, v })
-            .collect();
-        if points.is_empty() {
+    while let Some((labels, drop_name)) = samples.next(&mut track)? {
+        let within = |t: &Timestamp| *t > start && *t <= end;
+        let floats = track.floats.timestamps.iter().zip(&track.floats.values);
+        let points: Vec<Point> =
+            floats.filter(|(t, _)| within(t)).map(|(&t, &v)| Point { t, v }).collect();
+        let natives = track.natives.timestamps.iter().zip(&track.natives.values);
+        let histograms: Vec<NativePoint> =
+            natives.filter(|(t, _)| within(t)).map(|(&t, h)| NativePoint { t, h: h.clone() }).collect();
+        let count = points.len() + histograms.len();
+        if count == 0 {
             continue;
         }
-        held.grow(run, points.len(), points.len() * size_of::<Point>())?;
-        run.count(points.len() as u64);
+        held.grow(run, count, points.len() * size_of::<Point>() + track.bytes())?;
+        run.count(count as u64);
         let labels = if drop_name { super::without_name(&labels) } else { labels };
-        out.push(Series { labels, points });
+        out.push(Series { labels, points, histograms });
     }
     Ok(out)
 }
@@ -103,15 +107,18 @@ impl Answer<'_> {
             Answer::Scalar(values) => {
                 let points: Vec<Point> =
                     values.into_iter().enumerate().map(|(at, v)| Point { t: grid.time(at), v }).collect();
-                let series = Series { labels: Labels::empty(), points };
+                let series = Series { labels: Labels::empty(), points, histograms: Vec::new() };
                 Value::Matrix(if series.points.is_empty() { Vec::new() } else { vec![series] })
             }
             Answer::Rows(rows) if instant => Value::Vector(
                 rows.rows
                     .into_iter()
                     .filter_map(|row| {
-                        let v = row.values.first().copied().filter(|v| present(*v))?;
-                        Some(VectorSample { labels: row.labels, point: Point { t: time, v } })
+                        let (v, histogram) = match row.get(0)? {
+                            CellRef::Float(v) => (v, None),
+                            CellRef::Native(h) => (f64::NAN, Some(h.clone())),
+                        };
+                        Some(VectorSample { labels: row.labels, point: Point { t: time, v }, histogram })
                     })
                     .collect(),
             ),
@@ -119,7 +126,11 @@ impl Answer<'_> {
                 let series = rows.rows.into_iter().filter_map(|row| {
                     let there = row.values.iter().enumerate().filter(|(_, v)| present(**v));
                     let points: Vec<Point> = there.map(|(at, v)| Point { t: grid.time(at), v: *v }).collect();
-                    (!points.is_empty()).then_some(Series { labels: row.labels, points })
+                    let natives = row.natives.into_iter().enumerate();
+                    let histograms: Vec<NativePoint> =
+                        natives.filter_map(|(at, h)| Some(NativePoint { t: grid.time(at), h: h? })).collect();
+                    let empty = points.is_empty() && histograms.is_empty();
+                    (!empty).then_some(Series { labels: row.labels, points, histograms })
                 });
                 let mut series: Vec<Series> = series.collect();
                 series.sort_by(|a, b| a.labels.cmp(&b.labels));

@@ -158,7 +158,7 @@ impl<'r> Rows<'r> {
     }
 
     pub(crate) fn push(&mut self, run: &Run<'_>, row: Row) -> Result<(), Error> {
-        let bytes = row.values.len() * 8 + row.labels.as_bytes().len() + size_of::<Row>();
+        let bytes = row.bytes() + row.labels.as_bytes().len() + size_of::<Row>();
         self.held.grow(run, row.points(), bytes)?;
         self.rows.push(row);
         Ok(())

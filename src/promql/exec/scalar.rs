@@ -61,7 +61,7 @@ impl Operator for VectorOf {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
         match self.0.take() {
             Some(values) if !values.is_empty() => {
-                *row = Row { values, ..Row::default() };
+                *row = Row::floats(model::Labels::empty(), false, values);
                 Ok(true)
             }
             _ => Ok(false),
@@ -81,11 +81,11 @@ impl Operator for AbsentOp<'_> {
         let Some(mut input) = self.input.take() else { return Ok(false) };
         let mut values = vec![1.0; self.grid.len];
         while input.next(row)? {
-            for (out, _) in values.iter_mut().zip(&row.values).filter(|(_, v)| present(**v)) {
+            for (_, out) in values.iter_mut().enumerate().filter(|(step, _)| row.has(*step)) {
                 *out = ABSENT;
             }
         }
-        *row = Row { labels: self.labels.clone(), drop_name: false, values };
+        *row = Row::floats(self.labels.clone(), false, values);
         Ok(!row.is_blank())
     }
 }

@@ -1,9 +1,13 @@
 //! The instant selector: the newest sample of each series at each step, within the lookback.
 
-use model::{TimeRange, Timestamp};
-use storage::{Columns, SelectRequest, SeriesEntry, SeriesSet, decode_series};
+use std::ops::Range;
 
-use super::{ABSENT, Grid, Operator, Row, Run};
+use model::{Labels, TimeRange, Timestamp};
+use storage::{SelectRequest, SeriesEntry, SeriesSet};
+
+use super::points::{Notices, Points, note_mix};
+use super::track::{Place, Track};
+use super::{ABSENT, Cell, Grid, Operator, Row, Run};
 use crate::plan::Extend;
 use crate::{Error, plan};
 
@@ -12,6 +16,8 @@ pub(crate) struct Series<'a> {
     run: &'a Run<'a>,
     set: Box<dyn SeriesSet>,
     range: TimeRange,
+    /// Only count and sum of histograms are wanted.
+    stats: bool,
     ended: bool,
 }
 
@@ -31,19 +37,18 @@ impl<'a> Series<'a> {
         let mut request = SelectRequest::new(range, select.matchers.clone());
         request.hints = select.hints.clone();
         let set = run.select.select(&request, run.context)?;
-        Ok(Series { run, set, range, ended: false })
+        Ok(Series { run, set, range, stats: select.stats, ended: false })
     }
 
-    /// The next series; its samples replace what is in `columns`.
-    pub(crate) fn next(&mut self, columns: &mut Columns) -> Result<Option<SeriesEntry>, Error> {
+    /// The next series; its samples replace what is in `track`.
+    pub(crate) fn next(&mut self, track: &mut Track) -> Result<Option<SeriesEntry>, Error> {
         if self.ended {
             return Ok(None);
         }
         self.run.check()?;
         match self.set.next()? {
             Some(entry) => {
-                columns.clear();
-                decode_series(&entry.chunks, self.range, columns)?;
+                track.decode(&entry.chunks, self.range, self.stats)?;
                 Ok(Some(entry))
             }
             None => {
@@ -60,17 +65,30 @@ pub(crate) fn window_end(at: Option<Timestamp>, offset: i64, step: Timestamp) ->
     at.unwrap_or(step).saturating_sub(offset)
 }
 
-/// `metric{...}` or `timestamp(metric{...})`.
+/// What a selector yields of its samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Yield {
+    Values,
+    /// Their times in seconds: `timestamp(...)`.
+    Times,
+    /// The same of what must be floats: info series.
+    InfoTimes,
+    /// When their counters began, in seconds: `start_timestamp(...)`.
+    Starts,
+}
+
+/// `metric{...}`, `timestamp(metric{...})` or `start_timestamp(metric{...})`.
 pub(crate) struct SelectOp<'a> {
     series: Series<'a>,
     grid: Grid,
     at: Option<Timestamp>,
     offset: i64,
-    /// Yields the samples' times instead of their values.
-    times: bool,
+    what: Yield,
     /// Between two samples the value lies on the line between them.
     smoothed: bool,
-    columns: Columns,
+    /// Where the selector stands.
+    range: Range<usize>,
+    track: Track,
 }
 
 impl<'a> SelectOp<'a> {
@@ -78,58 +96,142 @@ impl<'a> SelectOp<'a> {
         run: &'a Run<'a>,
         grid: Grid,
         select: &plan::Select,
-        times: bool,
+        what: Yield,
     ) -> Result<SelectOp<'a>, Error> {
         let smoothed = select.extend == Extend::Smoothed;
         let ahead = if smoothed { run.lookback } else { 0 };
         let series = Series::open(run, &grid, select, run.lookback, ahead)?;
-        let (at, offset) = (select.at, select.offset);
-        Ok(SelectOp { series, grid, at, offset, times, smoothed, columns: Columns::default() })
+        let (at, offset, range) = (select.at, select.offset, select.range.clone());
+        Ok(SelectOp { series, grid, at, offset, what, smoothed, range, track: Track::default() })
+    }
+
+    /// One series of floats; how many values it has.
+    fn floats(&self, row: &mut Row) -> u64 {
+        let (timestamps, values) = (&self.track.floats.timestamps[..], &self.track.floats.values[..]);
+        let lookback = self.series.run.lookback;
+        let (mut next, mut found) = (0, 0);
+        for step in 0..self.grid.len {
+            let end = window_end(self.at, self.offset, self.grid.time(step));
+            while next < timestamps.len() && timestamps[next] <= end {
+                next += 1;
+            }
+            let before = next.checked_sub(1);
+            if self.smoothed
+                && let Some(at) = before
+                && let Some(&after) = timestamps.get(next)
+                && timestamps[at] > end.saturating_sub(lookback)
+                && timestamps[at] < end
+                && after <= end.saturating_add(lookback)
+                && !model::is_stale(values[at])
+                && !model::is_stale(values[next])
+            {
+                found += 1;
+                let part = (end - timestamps[at]) as f64 / (after - timestamps[at]) as f64;
+                row.values.push(values[at] + (values[next] - values[at]) * part);
+                continue;
+            }
+            let value = match before {
+                Some(at) if timestamps[at] > end.saturating_sub(lookback) && !model::is_stale(values[at]) => {
+                    found += 1;
+                    match self.what {
+                        Yield::Values => values[at],
+                        Yield::Times | Yield::InfoTimes => timestamps[at] as f64 / 1000.0,
+                        Yield::Starts => self.track.start(Place::Float(at)) as f64 / 1000.0,
+                    }
+                }
+                _ => ABSENT,
+            };
+            row.values.push(value);
+        }
+        found
+    }
+
+    /// One series that has histograms, maybe floats too; how many values it has.
+    fn mixed(&mut self, labels: &Labels, row: &mut Row) -> u64 {
+        if self.smoothed {
+            self.track.drop_stale();
+        }
+        let lookback = self.series.run.lookback;
+        let (mut floats, mut natives, mut found) = (0, 0, 0);
+        for step in 0..self.grid.len {
+            let end = window_end(self.at, self.offset, self.grid.time(step));
+            if self.smoothed {
+                let cell = self.smooth(labels, end);
+                found += u64::from(cell.is_some());
+                row.push(cell);
+                continue;
+            }
+            while self.track.floats.timestamps.get(floats).is_some_and(|t| *t <= end) {
+                floats += 1;
+            }
+            while self.track.natives.timestamps.get(natives).is_some_and(|t| *t <= end) {
+                natives += 1;
+            }
+            let newest = self.track.newest(floats, natives);
+            let there =
+                newest.filter(|(t, place)| *t > end.saturating_sub(lookback) && !self.track.is_stale(*place));
+            found += u64::from(there.is_some());
+            row.push(there.map(|(time, place)| match self.what {
+                Yield::Values => self.track.cell(place),
+                Yield::Times | Yield::InfoTimes => Cell::Float(time as f64 / 1000.0),
+                Yield::Starts => Cell::Float(self.track.start(place) as f64 / 1000.0),
+            }));
+        }
+        found
+    }
+
+    /// The value between the neighbours of a time.
+    fn smooth(&self, labels: &Labels, time: Timestamp) -> Option<Cell> {
+        let lookback = self.series.run.lookback;
+        let (first, last) = (time.saturating_sub(lookback), time.saturating_add(lookback));
+        let within = |times: &[Timestamp]| {
+            (times.partition_point(|t| *t <= first), times.partition_point(|t| *t <= last))
+        };
+        let (floats, natives) = (&self.track.floats, &self.track.natives);
+        let (low, high) = within(&floats.timestamps);
+        let (native_low, native_high) = within(&natives.timestamps);
+        let run = self.series.run;
+        if low < high && native_low < native_high {
+            note_mix(run, &self.range, labels.metric_name());
+            return None;
+        }
+        if low < high {
+            let next = low + floats.timestamps[low..high].partition_point(|t| *t < time);
+            let (times, values) = (&floats.timestamps, &floats.values);
+            if next < high && times[next] == time {
+                return Some(Cell::Float(values[next]));
+            }
+            let at = next.checked_sub(1).filter(|at| *at >= low)?;
+            if next == high {
+                return Some(Cell::Float(values[at]));
+            }
+            let part = (time - times[at]) as f64 / (times[next] - times[at]) as f64;
+            return Some(Cell::Float(values[at] + (values[next] - values[at]) * part));
+        }
+        let points = Points::new(&natives.timestamps, &natives.values).part(native_low, native_high);
+        let mut notes = Notices::new(run, &self.range, labels.metric_name());
+        points.smooth(time, &mut notes).map(Cell::Native)
     }
 }
 
 impl Operator for SelectOp<'_> {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        while let Some(entry) = self.series.next(&mut self.columns)? {
-            let (timestamps, values) = (&self.columns.timestamps[..], &self.columns.values[..]);
-            let lookback = self.series.run.lookback;
-            row.values.clear();
-            let (mut next, mut found) = (0, 0);
-            for step in 0..self.grid.len {
-                let end = window_end(self.at, self.offset, self.grid.time(step));
-                while next < timestamps.len() && timestamps[next] <= end {
-                    next += 1;
-                }
-                let before = next.checked_sub(1);
-                if self.smoothed
-                    && let Some(at) = before
-                    && let Some(&after) = timestamps.get(next)
-                    && timestamps[at] > end.saturating_sub(lookback)
-                    && timestamps[at] < end
-                    && after <= end.saturating_add(lookback)
-                    && !model::is_stale(values[at])
-                    && !model::is_stale(values[next])
-                {
-                    found += 1;
-                    let part = (end - timestamps[at]) as f64 / (after - timestamps[at]) as f64;
-                    row.values.push(values[at] + (values[next] - values[at]) * part);
-                    continue;
-                }
-                let value = match before {
-                    Some(at)
-                        if timestamps[at] > end.saturating_sub(lookback) && !model::is_stale(values[at]) =>
-                    {
-                        found += 1;
-                        if self.times { timestamps[at] as f64 / 1000.0 } else { values[at] }
-                    }
-                    _ => ABSENT,
-                };
-                row.values.push(value);
+        while let Some(entry) = self.series.next(&mut self.track)? {
+            row.restart();
+            let found = match self.track.natives.values.is_empty() {
+                true => self.floats(row),
+                false => self.mixed(&entry.labels, row),
+            };
+            if self.what == Yield::InfoTimes && found > 0 && !self.track.natives.values.is_empty() {
+                return Err(Error::execution(format!(
+                    "info series {} has histograms; info samples must be floats",
+                    entry.labels
+                )));
             }
             if found > 0 {
                 self.series.run.count(found);
                 row.labels = entry.labels;
-                row.drop_name = self.times;
+                row.drop_name = self.what != Yield::Values;
                 return Ok(true);
             }
         }

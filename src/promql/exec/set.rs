@@ -4,7 +4,7 @@ use super::distinct::unite;
 use super::group::Groups;
 use super::join::signature;
 use super::run::{Ready, Rows};
-use super::{ABSENT, Grid, Op, Operator, Row, Run, present};
+use super::{Grid, Op, Operator, Row, Run};
 use crate::Error;
 use crate::parse::{BinaryOp, Matching};
 
@@ -57,18 +57,18 @@ impl<'a> SetOp<'a> {
             if new {
                 there.resize(there.len() + len, false);
             }
-            there[group * len..].iter_mut().zip(&row.values).for_each(|(t, v)| *t |= present(*v));
+            there[group * len..][..len].iter_mut().enumerate().for_each(|(step, t)| *t |= row.has(step));
         }
         for row in &mut rows.rows {
             match groups.find(&signature(&self.matching, &row.labels)) {
                 Some(group) => {
-                    for (value, there) in row.values.iter_mut().zip(&there[group * len..]) {
+                    for (step, there) in there[group * len..][..len].iter().enumerate() {
                         if *there != wanted {
-                            *value = ABSENT;
+                            row.clear(step);
                         }
                     }
                 }
-                None if wanted => row.values.fill(ABSENT),
+                None if wanted => (0..len).for_each(|step| row.clear(step)),
                 None => {}
             }
         }

@@ -25,6 +25,10 @@ impl Operator for SortOp<'_> {
                 );
             }
             let mut rows = self.run.collect(input)?;
+            if let SortFn::Value { .. } = self.function {
+                // Histograms have no order.
+                rows.rows.iter_mut().for_each(|row| row.natives.clear());
+            }
             if self.run.instant {
                 rows.rows.sort_by(|a, b| compare(&self.function, a, b));
             }

@@ -1,10 +1,10 @@
 //! Where windows of samples come from: a selector's series, or a subquery's rows turned into samples.
 
 use model::Labels;
-use storage::Columns;
 
 use super::select::{Series, window_end};
-use super::{Grid, Op, Row, Run, build, present};
+use super::track::Track;
+use super::{Grid, Op, Row, Run, build};
 use crate::plan::{Extend, Source};
 use crate::{Error, plan};
 
@@ -43,22 +43,22 @@ impl<'a> Samples<'a> {
         }
     }
 
-    /// Puts the next series' samples into `columns`.
-    pub(crate) fn next(&mut self, columns: &mut Columns) -> Result<Option<(Labels, bool)>, Error> {
+    /// Puts the next series' samples into `track`.
+    pub(crate) fn next(&mut self, track: &mut Track) -> Result<Option<(Labels, bool)>, Error> {
         match self {
             Samples::Selector(series) => {
-                let Some(entry) = series.next(columns)? else { return Ok(None) };
-                drop_stale(columns);
+                let Some(entry) = series.next(track)? else { return Ok(None) };
+                track.drop_stale();
                 Ok(Some((entry.labels, false)))
             }
             Samples::Subquery { op, grid, row } => {
                 if !op.next(row)? {
                     return Ok(None);
                 }
-                columns.clear();
-                for (at, value) in row.values.iter().enumerate() {
-                    if present(*value) {
-                        columns.push(grid.time(at), *value);
+                track.clear();
+                for at in 0..row.values.len() {
+                    if let Some(cell) = row.get(at) {
+                        track.push(grid.time(at), cell.to_cell());
                     }
                 }
                 Ok(Some((std::mem::take(&mut row.labels), row.drop_name)))
@@ -72,22 +72,6 @@ fn steps(first_end: i64, last_end: i64, window: i64, step: i64) -> Grid {
     let after = first_end.saturating_sub(window);
     let start = (after.div_euclid(step)).saturating_mul(step).saturating_add(step);
     Grid::new(start, last_end, step)
-}
-
-fn drop_stale(columns: &mut Columns) {
-    if !columns.values.iter().any(|v| model::is_stale(*v)) {
-        return;
-    }
-    let mut kept = 0;
-    for at in 0..columns.len() {
-        if !model::is_stale(columns.values[at]) {
-            columns.values[kept] = columns.values[at];
-            columns.timestamps[kept] = columns.timestamps[at];
-            kept += 1;
-        }
-    }
-    columns.values.truncate(kept);
-    columns.timestamps.truncate(kept);
 }
 
 #[cfg(test)]

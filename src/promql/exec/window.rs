@@ -17,6 +17,8 @@ use crate::plan::{Extend, RangeFn};
 pub(crate) struct Window<'w> {
     pub(crate) timestamps: &'w [Timestamp],
     pub(crate) values: &'w [f64],
+    /// When the samples' counters began; empty where nothing is known of it.
+    pub(crate) starts: &'w [Timestamp],
     pub(crate) low: usize,
     pub(crate) high: usize,
     pub(crate) start: Timestamp,
@@ -44,9 +46,13 @@ pub(crate) struct Kernel {
     params: Vec<Vec<f64>>,
     /// Window length in seconds.
     seconds: f64,
-    /// Indices at which a counter fell.
+    /// Indices at which a counter fell, or is said to have begun anew.
     falls: Vec<usize>,
     first_fall: usize,
+    /// Indices of samples that are said to have begun before the one before them was taken.
+    overlaps: Vec<usize>,
+    /// Whether such a one has been met.
+    overlap: bool,
     /// Number of changes (or falls) before each index.
     counts: Vec<u32>,
     /// Indices of candidates for the extreme, best first.
@@ -78,6 +84,8 @@ impl Kernel {
             seconds: window as f64 / 1000.0,
             falls: Vec::new(),
             first_fall: 0,
+            overlaps: Vec::new(),
+            overlap: false,
             counts: Vec::new(),
             extremes: VecDeque::new(),
             fed: 0,
@@ -85,18 +93,47 @@ impl Kernel {
         })
     }
 
-    /// A new series begins.
-    pub(crate) fn begin(&mut self, values: &[f64]) {
+    pub(crate) fn function(&self) -> RangeFn {
+        self.function
+    }
+
+    pub(crate) fn extend(&self) -> Extend {
+        self.extend
+    }
+
+    /// Length of the window.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// Whether a sample was met that is said to have begun before the one before it was taken; tells it once.
+    pub(crate) fn take_overlap(&mut self) -> bool {
+        std::mem::take(&mut self.overlap)
+    }
+
+    /// A new series begins. `starts` is empty where nothing is known of it.
+    pub(crate) fn begin(&mut self, timestamps: &[Timestamp], values: &[f64], starts: &[Timestamp]) {
+        let anew = |i: usize| {
+            i < starts.len() && started_anew(starts[i - 1], timestamps[i - 1], starts[i], timestamps[i])
+        };
         match self.function {
             RangeFn::Rate | RangeFn::Increase => {
                 self.falls.clear();
                 self.first_fall = 0;
-                self.falls.extend((1..values.len()).filter(|&i| values[i] < values[i - 1]));
+                self.overlaps.clear();
+                if starts.is_empty() || self.extend != Extend::No {
+                    self.falls.extend((1..values.len()).filter(|&i| values[i] < values[i - 1]));
+                } else {
+                    self.falls.extend((1..values.len()).filter(|&i| values[i] < values[i - 1] || anew(i)));
+                    let overlap = |i: &usize| overlaps(starts[i - 1], timestamps[i - 1], starts[*i]);
+                    self.overlaps.extend((1..values.len()).filter(overlap));
+                }
             }
-            RangeFn::Resets => self.count(values, |before, now| now < before),
-            RangeFn::Changes => {
-                self.count(values, |before, now| now != before && !(now.is_nan() && before.is_nan()))
-            }
+            RangeFn::Resets => self.count(values, |i| values[i] < values[i - 1] || anew(i)),
+            RangeFn::Changes => self.count(values, |i| {
+                let (before, now) = (values[i - 1], values[i]);
+                now != before && !(now.is_nan() && before.is_nan())
+            }),
             RangeFn::Min | RangeFn::Max => {
                 self.extremes.clear();
                 self.fed = 0;
@@ -105,11 +142,11 @@ impl Kernel {
         }
     }
 
-    fn count(&mut self, values: &[f64], hit: impl Fn(f64, f64) -> bool) {
+    fn count(&mut self, values: &[f64], hit: impl Fn(usize) -> bool) {
         self.counts.clear();
         let mut total = 0;
         for at in 0..values.len() {
-            total += u32::from(at > 0 && hit(values[at - 1], values[at]));
+            total += u32::from(at > 0 && hit(at));
             self.counts.push(total);
         }
     }
@@ -177,7 +214,7 @@ impl Kernel {
     /// `rate`, `increase` and `delta`: the difference between the last and the first sample, corrected for
     /// counter resets and extrapolated to the window's borders.
     fn extrapolated(&mut self, w: &Window<'_>, counter: bool, rate: bool) -> Option<f64> {
-        if w.len() < 2 {
+        if w.len() < 2 && w.starts.is_empty() {
             return None;
         }
         let (first, last) = (w.values[w.low], w.values[w.high - 1]);
@@ -190,30 +227,15 @@ impl Kernel {
                 result += w.values[at - 1];
             }
         }
-        let (first_time, last_time) = (w.timestamps[w.low], w.timestamps[w.high - 1]);
-        let mut to_start = (first_time - w.start) as f64 / 1000.0;
-        let mut to_end = (w.end - last_time) as f64 / 1000.0;
-        let sampled = (last_time - first_time) as f64 / 1000.0;
-        let average = sampled / (w.len() - 1) as f64;
-        // Up to 10 % more than the usual distance counts as the series going on to the border.
-        let threshold = average * 1.1;
-        if to_start >= threshold {
-            to_start = average / 2.0;
-        }
-        if counter {
-            // A counter cannot have been below zero: the line is not drawn beyond there.
-            let mut to_zero = to_start;
-            if result > 0.0 && first >= 0.0 {
-                to_zero = sampled * (first / result);
-            }
-            if to_zero < to_start {
-                to_start = to_zero;
+        let mut stretch = Stretch::new(w, w.timestamps[w.low], w.timestamps[w.high - 1], w.len() - 1);
+        if counter && !w.starts.is_empty() {
+            self.overlap |= self.overlaps.iter().any(|at| (w.low + 1..w.high).contains(at));
+            stretch.begin_at(w.starts[w.low]);
+            if stretch.begins() {
+                result += first;
             }
         }
-        if to_end >= threshold {
-            to_end = average / 2.0;
-        }
-        let mut factor = (sampled + to_start + to_end) / sampled;
+        let mut factor = stretch.factor(counter.then_some((first, result)))?;
         if rate {
             factor /= self.seconds;
         }
@@ -315,6 +337,99 @@ impl Kernel {
     }
 }
 
+/// How a difference between the samples of a window is extrapolated to the window's borders. Times in seconds.
+pub(crate) struct Stretch {
+    to_start: f64,
+    to_end: f64,
+    sampled: f64,
+    average: f64,
+    /// The window's start and the time of the first sample.
+    edge: (Timestamp, Timestamp),
+    gaps: usize,
+    begins: bool,
+}
+
+impl Stretch {
+    /// From the first to the last sample, between which there are `gaps` distances.
+    pub(crate) fn new(w: &Window<'_>, first: Timestamp, last: Timestamp, gaps: usize) -> Stretch {
+        let sampled = (last - first) as f64 / 1000.0;
+        Stretch {
+            to_start: (first - w.start) as f64 / 1000.0,
+            to_end: (w.end - last) as f64 / 1000.0,
+            sampled,
+            average: if gaps > 0 { sampled / gaps as f64 } else { 0.0 },
+            edge: (w.start, first),
+            gaps,
+            begins: false,
+        }
+    }
+
+    /// The first sample's counter began at `start`: if that is within the window, it was 0 there.
+    pub(crate) fn begin_at(&mut self, start: Timestamp) {
+        let (window, first) = self.edge;
+        if start != 0 && start > window && start < first {
+            self.begins = true;
+            self.to_start = 0.0;
+            self.sampled += (first - start) as f64 / 1000.0;
+        }
+    }
+
+    /// Whether it begins with a counter's own start.
+    pub(crate) fn begins(&self) -> bool {
+        self.begins
+    }
+
+    /// By what the difference is multiplied; `counted`: of a counter, the first value and the difference.
+    pub(crate) fn factor(mut self, counted: Option<(f64, f64)>) -> Option<f64> {
+        if self.gaps == 0 && !self.begins {
+            return None;
+        }
+        // Up to 10 % more than the usual distance counts as the series going on to the border.
+        let threshold = self.average * 1.1;
+        if !self.begins {
+            if self.to_start >= threshold {
+                self.to_start = self.average / 2.0;
+            }
+            if let Some((first, result)) = counted {
+                // A counter cannot have been below zero: the line is not drawn beyond there.
+                let mut to_zero = self.to_start;
+                if result > 0.0 && first >= 0.0 {
+                    to_zero = self.sampled * (first / result);
+                }
+                if to_zero < self.to_start {
+                    self.to_start = to_zero;
+                }
+            }
+        }
+        if self.to_end >= threshold {
+            self.to_end = self.average / 2.0;
+        }
+        Some(match self.sampled {
+            0.0 => 1.0,
+            sampled => (sampled + self.to_start + self.to_end) / sampled,
+        })
+    }
+}
+
+/// Whether a counter began anew between two samples, by what they say of their beginnings. What is said to begin at
+/// the sample before is a series of differences, unless that one knew nothing of its beginning.
+pub(crate) fn started_anew(
+    start_before: Timestamp,
+    before: Timestamp,
+    start: Timestamp,
+    now: Timestamp,
+) -> bool {
+    if start == 0 || start >= now || start < before {
+        return false;
+    }
+    start > before || (start_before < before && start_before != 0)
+}
+
+/// Whether a sample is said to have begun before the one before it was taken, but not where that one began.
+pub(crate) fn overlaps(start_before: Timestamp, before: Timestamp, start: Timestamp) -> bool {
+    start != 0 && start < before && start != start_before
+}
+
 /// `irate` and `idelta`: from the last two samples.
 fn instant(w: &Window<'_>, rate: bool) -> Option<f64> {
     if w.len() < 2 {
@@ -325,7 +440,10 @@ fn instant(w: &Window<'_>, rate: bool) -> Option<f64> {
     if interval == 0 {
         return None;
     }
-    let mut result = if rate && last < before { last } else { last - before };
+    let start = |at: usize| w.starts.get(at).copied().unwrap_or(0);
+    let (a, b) = (w.high - 2, w.high - 1);
+    let anew = rate && started_anew(start(a), w.timestamps[a], start(b), w.timestamps[b]);
+    let mut result = if rate && (last < before || anew) { last } else { last - before };
     if rate {
         result /= interval as f64 / 1000.0;
     }
@@ -387,13 +505,14 @@ mod tests {
         let timestamps: Vec<_> = samples.iter().map(|s| s.0).collect();
         let values: Vec<_> = samples.iter().map(|s| s.1).collect();
         let mut kernel = Kernel::new(function, vec![vec![0.5; ends.len()]; 2], window, Extend::No).unwrap();
-        kernel.begin(&values);
+        kernel.begin(&timestamps, &values, &[]);
         let window_at = |(step, &end): (usize, &i64)| {
             let low = timestamps.partition_point(|t| *t <= end - window);
             let high = timestamps.partition_point(|t| *t <= end);
             Window {
                 timestamps: &timestamps,
                 values: &values,
+                starts: &[],
                 low,
                 high,
                 start: end - window,

@@ -46,6 +46,8 @@ pub enum ExprKind {
         duration: bool,
     },
     String(String),
+    /// A string literal, as it is written, whose bytes are not UTF-8: no name, no value, but an expression.
+    NotText(String),
     Selector(Selector),
     /// `selector[range]`.
     Matrix {
@@ -305,6 +307,16 @@ impl BinaryOp {
     pub fn is_comparison(self) -> bool {
         use BinaryOp::*;
         matches!(self, Eq | Ne | Lt | Le | Gt | Ge)
+    }
+
+    /// Whether the result is no longer the metric itself.
+    pub fn is_arithmetic(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, Add | Sub | Mul | Div | Mod | Pow | Atan2)
+    }
+
+    pub fn is_trim(self) -> bool {
+        matches!(self, BinaryOp::TrimUpper | BinaryOp::TrimLower)
     }
 
     pub fn is_set(self) -> bool {

@@ -64,6 +64,7 @@ impl Checker<'_> {
             ExprKind::Call { function, args } => self.call(expr, function, args)?,
             ExprKind::Number { .. }
             | ExprKind::String(_)
+            | ExprKind::NotText(_)
             | ExprKind::Selector(_)
             | ExprKind::Matrix { .. } => {}
         }
@@ -158,7 +159,7 @@ impl Expr {
     pub fn type_of(&self) -> Type {
         match &self.kind {
             ExprKind::Number { .. } => Type::Scalar,
-            ExprKind::String(_) => Type::String,
+            ExprKind::String(_) | ExprKind::NotText(_) => Type::String,
             ExprKind::Selector(_) | ExprKind::Aggregate(_) => Type::Vector,
             ExprKind::Matrix { .. } | ExprKind::Subquery(_) => Type::Matrix,
             ExprKind::Call { function, .. } => function.returns,

@@ -54,6 +54,7 @@ impl Display for Expr {
         match &self.kind {
             ExprKind::Number { value, duration } => number(f, *value, *duration),
             ExprKind::String(text) => f.write_str(&quote(text)),
+            ExprKind::NotText(literal) => f.write_str(literal),
             ExprKind::Selector(selector) => {
                 write!(f, "{}{}", Bare(selector), selector.modifiers)
             }
@@ -106,7 +107,11 @@ fn list(f: &mut Formatter<'_>, args: &[Expr]) -> fmt::Result {
         if at > 0 {
             f.write_str(", ")?;
         }
-        write!(f, "{arg}")?;
+        match arg.kind {
+            // Here no operator can take the sign for its own.
+            ExprKind::Number { value: f64::INFINITY, duration: false } => f.write_str("+Inf")?,
+            _ => write!(f, "{arg}")?,
+        }
     }
     Ok(())
 }

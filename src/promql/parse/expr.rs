@@ -1,7 +1,7 @@
 //! The Pratt parser of expressions.
 
 use super::lex::{Tok, Token, lex, read_number};
-use super::unquote::unquote;
+use super::unquote::{unquote, unquote_bytes};
 use super::*;
 
 pub(super) struct Parser<'a> {
@@ -217,8 +217,12 @@ impl<'a> Parser<'a> {
             }
             Tok::Text => {
                 self.next();
-                let text = unquote(self.slice(token)).map_err(|m| self.fail(range.clone(), m))?;
-                Ok(Expr { kind: ExprKind::String(text), range })
+                let literal = self.slice(token);
+                let kind = match unquote_bytes(literal).map_err(|m| self.fail(range.clone(), m))? {
+                    Ok(text) => ExprKind::String(text),
+                    Err(_) => ExprKind::NotText(literal.to_owned()),
+                };
+                Ok(Expr { kind, range })
             }
             Tok::LeftParen => {
                 self.next();

@@ -2,10 +2,15 @@
 
 /// The value of a literal with its quotes, or what is wrong with it.
 pub(crate) fn unquote(literal: &str) -> Result<String, String> {
+    unquote_bytes(literal)?.map_err(|_| format!("string literal {literal} is not valid UTF-8"))
+}
+
+/// The same, with bytes that are not UTF-8 as they are.
+pub(super) fn unquote_bytes(literal: &str) -> Result<Result<String, Vec<u8>>, String> {
     let quote = literal.as_bytes()[0];
     let inner = &literal[1..literal.len() - 1];
     if quote == b'`' {
-        return Ok(inner.to_owned());
+        return Ok(Ok(inner.to_owned()));
     }
     let invalid = || format!("invalid escape in string literal {literal}");
     let mut out: Vec<u8> = Vec::with_capacity(inner.len());
@@ -60,7 +65,7 @@ pub(crate) fn unquote(literal: &str) -> Result<String, String> {
         }
     }
     out.extend_from_slice(rest.as_bytes());
-    String::from_utf8(out).map_err(|_| format!("string literal {literal} is not valid UTF-8"))
+    Ok(String::from_utf8(out).map_err(std::string::FromUtf8Error::into_bytes))
 }
 
 /// A literal for `text`, double-quoted.

@@ -1,12 +1,14 @@
 //! Tree to nodes, with `@`, `offset` and every duration resolved.
 
+use std::ops::Range;
+
 use model::{METRIC_NAME, MatchOp, Matcher, Timestamp};
 use storage::Hints;
 
 use super::function::*;
 use super::node::*;
 use crate::Error;
-use crate::parse::{self, At, Expr, ExprKind, Modifiers, Type, UnaryOp};
+use crate::parse::{self, AggregateOp, At, Expr, ExprKind, Modifiers, Type, UnaryOp};
 
 /// The times of a query; all in milliseconds.
 #[derive(Clone, Debug)]
@@ -42,6 +44,7 @@ impl PlanContext {
             ExprKind::Paren(inner) => self.node(inner)?,
             ExprKind::Number { value, .. } => Node::Number(*value),
             ExprKind::String(text) => Node::Text(text.clone()),
+            ExprKind::NotText(literal) => return Err(not_text(literal)),
             ExprKind::Selector(selector) => Node::Select(self.select(selector, 0, expr)?),
             ExprKind::Matrix { .. } | ExprKind::Subquery(_) => {
                 return Err(Error::unsupported("a range vector outside a function"));
@@ -54,12 +57,16 @@ impl PlanContext {
                     (UnaryOp::Minus, _) => Node::Negate(node),
                 }
             }
-            ExprKind::Binary(binary) => self.binary(binary)?,
+            ExprKind::Binary(binary) => self.binary(binary, expr.range.clone())?,
             ExprKind::Aggregate(aggregate) => {
                 let (param, param_range) = match &aggregate.param {
+                    Some(Expr { kind: ExprKind::NotText(literal), .. }) => {
+                        return Err(Error::execution(format!("invalid label name {literal}")));
+                    }
                     Some(param) => (Some(self.boxed(param)?), param.range.clone()),
                     None => (None, expr.range.clone()),
                 };
+                let chooses = matches!(aggregate.op, AggregateOp::TopK | AggregateOp::BottomK);
                 Node::Aggregate {
                     op: aggregate.op,
                     param,
@@ -67,32 +74,28 @@ impl PlanContext {
                     grouping: sorted(&aggregate.grouping),
                     without: aggregate.without,
                     input: self.boxed(&aggregate.expr)?,
-                    range: aggregate.expr.range.clone(),
+                    range: if chooses { expr.range.clone() } else { aggregate.expr.range.clone() },
                 }
             }
             ExprKind::Call { function, args } => self.call(function.name, args, expr)?,
         })
     }
 
-    fn binary(&self, binary: &parse::Binary) -> Result<Node, Error> {
-        use parse::BinaryOp::{TrimLower, TrimUpper};
+    fn binary(&self, binary: &parse::Binary, range: Range<usize>) -> Result<Node, Error> {
         let op = binary.op;
-        if matches!(op, TrimLower | TrimUpper) {
-            return Err(Error::unsupported(format!("operator {:?} (native histograms)", op.as_str())));
-        }
         let (lhs, rhs) = (self.boxed(&binary.lhs)?, self.boxed(&binary.rhs)?);
         let matching = binary.matching.clone();
         let returns_bool = binary.returns_bool;
         Ok(match (binary.lhs.type_of(), binary.rhs.type_of()) {
             (Type::Scalar, Type::Scalar) => Node::ScalarBinary { op, lhs, rhs },
             (Type::Scalar, _) => {
-                Node::VectorScalar { op, returns_bool, vector: rhs, scalar: lhs, scalar_left: true }
+                Node::VectorScalar { op, returns_bool, vector: rhs, scalar: lhs, scalar_left: true, range }
             }
             (_, Type::Scalar) => {
-                Node::VectorScalar { op, returns_bool, vector: lhs, scalar: rhs, scalar_left: false }
+                Node::VectorScalar { op, returns_bool, vector: lhs, scalar: rhs, scalar_left: false, range }
             }
             _ if op.is_set() => Node::Set { op, matching, lhs, rhs },
-            _ => Node::Join { op, returns_bool, matching, lhs, rhs },
+            _ => Node::Join { op, returns_bool, matching, lhs, rhs, range },
         })
     }
 
@@ -105,6 +108,7 @@ impl PlanContext {
         }
         let text = |at: usize| match args.get(at).map(|a| &a.bare().kind) {
             Some(ExprKind::String(text)) => Ok(text.clone()),
+            Some(ExprKind::NotText(literal)) => Err(not_text(literal)),
             _ => Err(Error::execution(format!("argument {} of {name} must be a string literal", at + 1))),
         };
         let arg = |at: usize| match args.get(at) {
@@ -210,7 +214,8 @@ impl PlanContext {
         names.append(&mut data);
         let hints = Hints { max_resolution: self.max_resolution, ..Hints::default() };
         let range = base.range.clone();
-        let select = Select { matchers: names, offset, at, window: 0, extend: Extend::No, hints, range };
+        let (window, extend, stats) = (0, Extend::No, false);
+        let select = Select { matchers: names, offset, at, window, extend, stats, hints, range };
         Ok(Node::Info { input, select, wanted })
     }
 
@@ -256,6 +261,11 @@ impl PlanContext {
         {
             return Ok(Node::SelectTimes(self.select(selector, 0, first.bare())?));
         }
+        if function == MapFn::StartTimestamp
+            && let ExprKind::Selector(selector) = &first.bare().kind
+        {
+            return Ok(Node::SelectStarts(self.select(selector, 0, first.bare())?));
+        }
         let params = rest.iter().map(|arg| self.node(arg)).collect::<Result<_, _>>()?;
         Ok(Node::Map { function, input: self.boxed(first)?, params })
     }
@@ -273,6 +283,7 @@ impl PlanContext {
             at,
             window,
             extend,
+            stats: false,
             hints,
             range: expr.range.clone(),
         })
@@ -319,6 +330,10 @@ impl PlanContext {
         }
         Ok(ms as i64)
     }
+}
+
+fn not_text(literal: &str) -> Error {
+    Error::execution(format!("string literal {literal} is not valid UTF-8"))
 }
 
 fn extend_of(modifiers: &Modifiers) -> Extend {

@@ -35,4 +35,5 @@ fn rewrite(node: &mut Node, context: &PlanContext) {
     passes::fold::run(node);
     passes::invariant::run(node);
     passes::hints::run(node, context.step);
+    passes::stats::run(node);
 }

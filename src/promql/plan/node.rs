@@ -35,6 +35,8 @@ pub enum Node {
     Select(Select),
     /// `timestamp(selector)`: the times of the samples themselves.
     SelectTimes(Select),
+    /// `start_timestamp(selector)`.
+    SelectStarts(Select),
     Range {
         function: RangeFn,
         source: Source,
@@ -96,6 +98,7 @@ pub enum Node {
         grouping: Vec<String>,
         without: bool,
         input: Box<Node>,
+        /// What annotations about the input are told of: the input, or the whole where that chooses.
         range: Range<usize>,
     },
     VectorScalar {
@@ -104,6 +107,8 @@ pub enum Node {
         vector: Box<Node>,
         scalar: Box<Node>,
         scalar_left: bool,
+        /// Where the whole expression stands, for annotations; so with the next one.
+        range: Range<usize>,
     },
     Join {
         op: BinaryOp,
@@ -111,6 +116,7 @@ pub enum Node {
         matching: Matching,
         lhs: Box<Node>,
         rhs: Box<Node>,
+        range: Range<usize>,
     },
     Set {
         op: BinaryOp,
@@ -135,6 +141,8 @@ pub struct Select {
     pub window: i64,
     /// Samples beyond the window that are looked at.
     pub extend: Extend,
+    /// Of histograms only count, sum and resets are wanted.
+    pub stats: bool,
     pub hints: Hints,
     pub range: Range<usize>,
 }
@@ -185,7 +193,12 @@ impl Node {
     /// Calls `visit` on each direct child.
     pub fn each_child(&mut self, visit: &mut dyn FnMut(&mut Node)) {
         match self {
-            Node::Number(_) | Node::Text(_) | Node::Time | Node::Select(_) | Node::SelectTimes(_) => {}
+            Node::Number(_)
+            | Node::Text(_)
+            | Node::Time
+            | Node::Select(_)
+            | Node::SelectTimes(_)
+            | Node::SelectStarts(_) => {}
             Node::ScalarOf(n)
             | Node::ScalarNegate(n)
             | Node::Negate(n)
@@ -243,7 +256,9 @@ impl Node {
     /// The offset and the fixed time of the first selector or subquery in here.
     pub(crate) fn times(&mut self) -> Option<(i64, Option<Timestamp>)> {
         match self {
-            Node::Select(select) | Node::SelectTimes(select) => Some((select.offset, select.at)),
+            Node::Select(select) | Node::SelectTimes(select) | Node::SelectStarts(select) => {
+                Some((select.offset, select.at))
+            }
             Node::Range { source, .. } => {
                 let (_, at, offset) = source.window();
                 Some((offset, at))

@@ -1,11 +1,11 @@
 //! Whether a result is what a script expects.
 
-use model::Labels;
+use model::{FloatHistogram, Labels};
 
 use super::script::{Eval, Text};
 use super::series::Item;
 use crate::exec::almost_equal;
-use crate::{QueryResult, Series, Value};
+use crate::{QueryResult, Series, Value, native};
 
 const EPSILON: f64 = 1e-6;
 
@@ -38,7 +38,11 @@ pub(super) fn instant(eval: &Eval, result: &QueryResult) -> Result<(), String> {
                 if eval.ordered && at != position {
                     return Err(format!("{} is number {position}, wanted number {at}", sample.labels));
                 }
-                value(wanted, 0, sample.point.v).map_err(|e| format!("{}: {e}", sample.labels))?;
+                let got = match &sample.histogram {
+                    Some(h) => Err(&**h),
+                    None => Ok(sample.point.v),
+                };
+                value(wanted, 0, got).map_err(|e| format!("{}: {e}", sample.labels))?;
             }
             missing(eval, samples.iter().map(|s| &s.labels))
         }
@@ -53,17 +57,20 @@ pub(super) fn range(eval: &Eval, result: &QueryResult) -> Result<(), String> {
     matrix(eval, &result.value, eval.start, eval.step)
 }
 
-/// Checks the value that a range result has at the eval's own time.
+/// Checks the value that a range result has at the eval's own time; its notes are of other times too.
 pub(super) fn middle(eval: &Eval, result: &QueryResult) -> Result<(), String> {
-    notes(eval, result)?;
     let Value::Matrix(all) = &result.value else { return Err("wanted a matrix".to_owned()) };
-    let there: Vec<(&Labels, f64)> = all
+    let there: Vec<(&Labels, Got<'_>)> = all
         .iter()
-        .filter_map(|s| s.points.iter().find(|p| p.t == eval.start).map(|p| (&s.labels, p.v)))
+        .filter_map(|s| {
+            let float = s.points.iter().find(|p| p.t == eval.start).map(|p| Ok(p.v));
+            let native = || s.histograms.iter().find(|p| p.t == eval.start).map(|p| Err(&*p.h));
+            float.or_else(native).map(|got| (&s.labels, got))
+        })
         .collect();
     if let Some(wanted) = eval.scalar {
         return match there[..] {
-            [(_, got)] if same(wanted, got) => Ok(()),
+            [(_, Ok(got))] if same(wanted, got) => Ok(()),
             _ => Err(format!("wanted scalar {wanted} at the middle step, got {there:?}")),
         };
     }
@@ -84,18 +91,19 @@ fn matrix(eval: &Eval, got: &Value, start: i64, step: i64) -> Result<(), String>
     if !all.is_sorted_by(|a, b| a.labels <= b.labels) {
         return Err("matrix is not sorted by labels".to_owned());
     }
-    for Series { labels, points } in all {
+    for Series { labels, points, histograms } in all {
         let (_, wanted) = find(eval, labels)?;
         let there = wanted.iter().filter(|i| **i != Item::Missing).count();
-        if there != points.len() {
-            return Err(format!("{labels}: wanted {there} points, got {points:?}"));
+        if there != points.len() + histograms.len() {
+            return Err(format!("{labels}: wanted {there} points, got {points:?} {histograms:?}"));
         }
-        for point in points {
-            let at = (point.t - start) / step.max(1);
-            if at < 0 || start + at * step != point.t {
-                return Err(format!("{labels}: unexpected time {}", point.t));
+        let floats = points.iter().map(|p| (p.t, Ok(p.v)));
+        for (t, got) in floats.chain(histograms.iter().map(|p| (p.t, Err(&*p.h)))) {
+            let at = (t - start) / step.max(1);
+            if at < 0 || start + at * step != t {
+                return Err(format!("{labels}: unexpected time {t}"));
             }
-            value(wanted, at as usize, point.v).map_err(|e| format!("{labels} at {}: {e}", point.t))?;
+            value(wanted, at as usize, got).map_err(|e| format!("{labels} at {t}: {e}"))?;
         }
     }
     missing(eval, all.iter().map(|s| &s.labels))
@@ -117,13 +125,45 @@ fn missing<'l>(eval: &Eval, mut got: impl Iterator<Item = &'l Labels> + Clone) -
     Ok(())
 }
 
-fn value(wanted: &[Item], at: usize, got: f64) -> Result<(), String> {
-    match wanted.get(at) {
-        Some(Item::Float(wanted)) if same(*wanted, got) => Ok(()),
-        Some(Item::Float(wanted)) => Err(format!("wanted {wanted}, got {got}")),
-        Some(Item::Histogram) => Err(format!("wanted a histogram, got {got}")),
-        Some(Item::Missing) | None => Err(format!("wanted nothing, got {got}")),
+/// A float, or else a histogram.
+type Got<'g> = Result<f64, &'g FloatHistogram>;
+
+fn value(wanted: &[Item], at: usize, got: Got<'_>) -> Result<(), String> {
+    match (wanted.get(at), got) {
+        (Some(Item::Float(wanted)), Ok(got)) if same(*wanted, got) => Ok(()),
+        (Some(Item::Float(wanted)), got) => Err(format!("wanted {wanted}, got {got:?}")),
+        (Some(Item::Histogram { histogram, hinted }), Err(got)) => {
+            same_histogram(histogram, got, *hinted)
+                .map_err(|e| format!("{e}: wanted {histogram:?}, got {got:?}"))
+        }
+        (Some(Item::Histogram { .. }), Ok(got)) => Err(format!("wanted a histogram, got {got}")),
+        (Some(Item::Missing) | None, got) => Err(format!("wanted nothing, got {got:?}")),
     }
+}
+
+/// Histograms without their empty buckets, counts within the tolerance.
+fn same_histogram(a: &FloatHistogram, b: &FloatHistogram, hinted: bool) -> Result<(), &'static str> {
+    let (mut a, mut b) = (a.clone(), b.clone());
+    native::compact(&mut a);
+    native::compact(&mut b);
+    let all = |x: &[f64], y: &[f64]| x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(*x, *y));
+    for (equal, what) in [
+        (a.schema == b.schema, "another schema"),
+        (same(a.count, b.count), "another count"),
+        (same(a.sum, b.sum), "another sum"),
+        (same(a.zero_count, b.zero_count), "another zero bucket"),
+        (a.zero_threshold == b.zero_threshold, "another zero threshold"),
+        (a.custom_values == b.custom_values, "other bounds"),
+        (a.positive_spans == b.positive_spans && a.negative_spans == b.negative_spans, "other buckets"),
+        (all(&a.positive_counts, &b.positive_counts), "other positive counts"),
+        (all(&a.negative_counts, &b.negative_counts), "other negative counts"),
+        (!hinted || a.hint == b.hint, "another counter reset hint"),
+    ] {
+        if !equal {
+            return Err(what);
+        }
+    }
+    Ok(())
 }
 
 fn notes(eval: &Eval, result: &QueryResult) -> Result<(), String> {

@@ -1,10 +1,12 @@
 //! Series in memory behind [`storage::Select`], encoded as everywhere else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chunk::Encoding;
-use model::{Kind, Labels, Matcher, Sample, TimeRange};
+use chunk::histogram::{At, encode_floats};
+use model::{FloatHistogram, Kind, Labels, Matcher, Sample, TimeRange, Timestamp};
 use parking_lot::RwLock;
 use storage::{
     ChunkData, Context, Error, LabelRequest, Listed, Notes, Select, SelectRequest, SeriesEntry, SeriesSet,
@@ -19,6 +21,46 @@ pub struct MemoryStore {
     series: RwLock<BTreeMap<Labels, Vec<ChunkData>>>,
 }
 
+/// A sample to be stored.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub time: Timestamp,
+    /// When its counter began, 0 where that is not known.
+    pub start: Timestamp,
+    /// A float, or else a histogram.
+    pub value: Result<f64, Arc<FloatHistogram>>,
+}
+
+impl Stored {
+    fn is_float(&self) -> bool {
+        self.value.is_ok()
+    }
+}
+
+fn refused(e: chunk::Error) -> Error {
+    Error::with_source(Kind::Invalid, format!("samples do not encode: {e}"), e)
+}
+
+fn floats(run: &[Stored]) -> Result<Vec<ChunkData>, Error> {
+    let value = |s: &Stored| s.value.as_ref().copied().unwrap_or(f64::NAN);
+    let mut out = Vec::new();
+    for part in run.chunks(CHUNK_SAMPLES) {
+        let range = TimeRange::new(part[0].time, part[part.len() - 1].time);
+        let samples = part.iter().map(|s| Sample { timestamp: s.time, value: value(s) });
+        let (encoding, bytes) = (Encoding::Xor, chunk::xor::encode(samples).map_err(refused)?);
+        out.push(ChunkData { range, encoding, bytes: Bytes::from(bytes) });
+    }
+    Ok(out)
+}
+
+fn histograms(run: &[Stored]) -> Result<Vec<ChunkData>, Error> {
+    let samples = run.iter().filter_map(|s| {
+        let histogram = s.value.as_ref().err()?;
+        Some(At { timestamp: s.time, histogram: (**histogram).clone() })
+    });
+    encode_floats(samples, CHUNK_SAMPLES as u16).map_err(refused)
+}
+
 impl MemoryStore {
     pub fn new() -> MemoryStore {
         MemoryStore::default()
@@ -28,8 +70,7 @@ impl MemoryStore {
     pub fn add(&self, labels: &Labels, samples: &[Sample]) -> Result<(), Error> {
         let mut chunks = Vec::new();
         for part in samples.chunks(CHUNK_SAMPLES) {
-            let bytes = chunk::xor::encode(part.iter().copied())
-                .map_err(|e| Error::with_source(Kind::Invalid, format!("samples do not encode: {e}"), e))?;
+            let bytes = chunk::xor::encode(part.iter().copied()).map_err(refused)?;
             let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
             chunks.push(ChunkData {
                 range: TimeRange::new(first.timestamp, last.timestamp),
@@ -37,10 +78,27 @@ impl MemoryStore {
                 bytes: Bytes::from(bytes),
             });
         }
+        self.extend(labels, chunks);
+        Ok(())
+    }
+
+    /// The same for samples of both kinds.
+    pub fn add_mixed(&self, labels: &Labels, samples: &[Stored]) -> Result<(), Error> {
+        let mut chunks = Vec::new();
+        for run in samples.chunk_by(|a, b| a.is_float() == b.is_float()) {
+            match run[0].value {
+                Ok(_) => chunks.extend(floats(run)?),
+                Err(_) => chunks.extend(histograms(run)?),
+            }
+        }
+        self.extend(labels, chunks);
+        Ok(())
+    }
+
+    fn extend(&self, labels: &Labels, chunks: Vec<ChunkData>) {
         if !chunks.is_empty() {
             self.series.write().entry(labels.clone()).or_default().extend(chunks);
         }
-        Ok(())
     }
 
     pub fn clear(&self) {

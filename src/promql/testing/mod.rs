@@ -4,11 +4,13 @@
 //! so that tests, benches and the `promqltest` tool share it. It knows no file: callers hand in the text.
 
 mod compare;
+mod histogram;
 mod memory;
+mod nhcb;
 mod pin;
 mod runner;
 mod script;
 mod series;
 
-pub use memory::MemoryStore;
+pub use memory::{MemoryStore, Stored};
 pub use runner::{Failure, Report, run_script};

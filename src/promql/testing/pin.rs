@@ -3,7 +3,7 @@
 use crate::parse::{At, Expr, ExprKind, Subquery};
 
 /// Functions whose value depends on the evaluation time itself.
-const UNSAFE: [&str; 15] = [
+const UNSAFE: [&str; 16] = [
     "days_in_month",
     "day_of_month",
     "day_of_week",
@@ -19,6 +19,7 @@ const UNSAFE: [&str; 15] = [
     "predict_linear",
     "time",
     "timestamp",
+    "start_timestamp",
 ];
 
 /// The same query fixed at `time`, or none where a function looks at the evaluation time.
@@ -29,7 +30,7 @@ pub(super) fn pinned(expr: &Expr, time: i64) -> Option<Expr> {
 
 fn pin(expr: &mut Expr, time: i64) -> bool {
     match &mut expr.kind {
-        ExprKind::Number { .. } | ExprKind::String(_) => true,
+        ExprKind::Number { .. } | ExprKind::String(_) | ExprKind::NotText(_) => true,
         ExprKind::Selector(selector) | ExprKind::Matrix { selector, .. } => {
             selector.modifiers.at.get_or_insert(At::Time(time));
             true

@@ -2,7 +2,7 @@
 
 use model::{Labels, Pattern};
 
-use super::series::{Item, parse_line};
+use super::series::{Item, Line, parse_line, parse_load_line};
 
 /// One command and the line on which it stands, from 1.
 pub(super) struct Command {
@@ -12,8 +12,16 @@ pub(super) struct Command {
 
 pub(super) enum CommandKind {
     Clear,
-    Load { step: i64, series: Vec<(Labels, Vec<Item>)> },
+    Load { step: i64, series: Vec<Loaded>, with_nhcb: bool },
     Eval(Box<Eval>),
+}
+
+/// One series of a `load` block.
+pub(super) struct Loaded {
+    pub(super) labels: Labels,
+    pub(super) items: Vec<Item>,
+    /// When each sample began, as an offset from its time; empty where nothing is said of it.
+    pub(super) starts: Vec<Option<i64>>,
 }
 
 /// A query with its times and what is expected of it.
@@ -83,16 +91,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Command>, String> {
             let step = first.split_whitespace().nth(1).ok_or_else(|| fail("load without a step".into()))?;
             let step = time(step).map_err(fail)?;
             let lines = std::mem::replace(&mut at, block_end)..block_end;
-            let mut series = Vec::new();
-            for text in &lines_of(&lines, text) {
-                let text = text.trim();
-                // Start timestamps are not stored by this version.
-                if text.split_whitespace().next().is_some_and(|w| w.ends_with("@st")) {
-                    continue;
-                }
-                series.push(parse_line(text).map_err(fail)?);
-            }
-            CommandKind::Load { step, series }
+            let series = loaded(&lines_of(&lines, text)).map_err(fail)?;
+            CommandKind::Load { step, series, with_nhcb: word == "load_with_nhcb" }
         } else if word.starts_with("eval") {
             let lines = std::mem::replace(&mut at, block_end)..block_end;
             let mut eval = header(first).map_err(fail)?;
@@ -106,6 +106,33 @@ pub(super) fn parse(text: &str) -> Result<Vec<Command>, String> {
         out.push(Command { line, kind });
     }
     Ok(out)
+}
+
+fn loaded(lines: &[&str]) -> Result<Vec<Loaded>, String> {
+    let mut out = Vec::new();
+    let mut begun: Option<(Labels, Vec<Option<i64>>)> = None;
+    for line in lines {
+        match parse_load_line(line)? {
+            Line::Starts(labels, starts) => {
+                if begun.is_some() {
+                    return Err(format!("no samples between two lines of start times: {line}"));
+                }
+                begun = Some((labels, starts));
+            }
+            Line::Samples(labels, items) => {
+                let starts = match begun.take() {
+                    None => Vec::new(),
+                    Some((of, starts)) if of == labels && starts.len() == items.len() => starts,
+                    Some(_) => return Err(format!("start times before it do not fit: {line}")),
+                };
+                out.push(Loaded { labels, items, starts });
+            }
+        }
+    }
+    match begun {
+        Some((labels, _)) => Err(format!("start times of {labels} without samples")),
+        None => Ok(out),
+    }
 }
 
 fn lines_of<'t>(range: &std::ops::Range<usize>, text: &'t str) -> Vec<&'t str> {

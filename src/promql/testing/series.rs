@@ -1,16 +1,82 @@
 //! The notation of series in scripts: `metric{a="b"} 1+2x3 _ stale`.
 
-use model::{Labels, stale_nan};
+use std::sync::Arc;
 
+use model::{FloatHistogram, Labels, stale_nan};
+
+use super::histogram::histogram;
 use crate::parse::parse_series_labels;
 
 /// One written value.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Item {
     Missing,
     Float(f64),
-    /// A native histogram, which is not evaluated by this version.
-    Histogram,
+    Histogram {
+        histogram: Arc<FloatHistogram>,
+        /// Whether something was written of resets.
+        hinted: bool,
+    },
+}
+
+/// A line of a `load` block.
+pub(super) enum Line {
+    Samples(Labels, Vec<Item>),
+    /// When the samples of the next line began, as offsets from their times.
+    Starts(Labels, Vec<Option<i64>>),
+}
+
+/// Labels and what belongs to them.
+pub(super) fn parse_load_line(line: &str) -> Result<Line, String> {
+    let (labels, rest) = split_labels(line)?;
+    // Without braces the marker is part of the name.
+    let (labels, starts) = match (labels.strip_suffix("@st"), rest.strip_prefix("@st")) {
+        (Some(labels), _) => (labels, Some(rest)),
+        (_, starts) => (labels, starts),
+    };
+    let parsed = parse_series_labels(labels).map_err(|e| e.to_string())?;
+    Ok(match starts {
+        Some(starts) => Line::Starts(parsed, parse_starts(starts)?),
+        None => Line::Samples(parsed, parse_items(rest)?),
+    })
+}
+
+/// `_`, `_x3`, `-1m`, `-1mx3`, `-30s-1mx2`.
+fn parse_starts(text: &str) -> Result<Vec<Option<i64>>, String> {
+    let mut out = Vec::new();
+    for word in text.split_whitespace() {
+        let (value, times) = repeated(word)?;
+        if value == "_" {
+            out.extend(std::iter::repeat_n(None, times.unwrap_or(1)));
+            continue;
+        }
+        let sign = value[1..].find(['+', '-']).map(|at| at + 1);
+        let (first, step) = match sign {
+            Some(at) => (offset(&value[..at])?, offset(&value[at..])?),
+            None => (offset(value)?, 0),
+        };
+        out.extend((0..=times.unwrap_or(0) as i64).map(|n| Some(first + n * step)));
+    }
+    Ok(out)
+}
+
+/// A duration with a sign, in milliseconds.
+fn offset(text: &str) -> Result<i64, String> {
+    let (sign, plain) = match text.strip_prefix('-') {
+        Some(plain) => (-1, plain),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    model::parse_duration(plain).map(|ms| sign * ms).map_err(|e| e.to_string())
+}
+
+/// A word without its `x<n>`.
+fn repeated(text: &str) -> Result<(&str, Option<usize>), String> {
+    Ok(match text.rsplit_once('x') {
+        Some((value, times)) if !times.is_empty() && times.bytes().all(|b| b.is_ascii_digit()) => {
+            (value, Some(times.parse::<usize>().map_err(|e| format!("{text:?}: {e}"))?))
+        }
+        _ => (text, None),
+    })
 }
 
 /// Labels and values of one line.
@@ -64,29 +130,8 @@ fn parse_items(text: &str) -> Result<Vec<Item>, String> {
     Ok(out)
 }
 
-/// Skips a histogram (and what is added to it), yielding as many items as it stands for.
-fn histogram<'t>(text: &'t str, out: &mut Vec<Item>) -> Result<&'t str, String> {
-    let unended = || format!("histogram is not ended: {text}");
-    let mut rest = &text[text.find("}}").ok_or_else(unended)? + 2..];
-    if rest.starts_with("+{{") || rest.starts_with("-{{") {
-        rest = &rest[rest.find("}}").ok_or_else(unended)? + 2..];
-    }
-    let end = rest.find([' ', '\t']).unwrap_or(rest.len());
-    let count = match rest[..end].strip_prefix('x') {
-        Some(digits) => digits.parse::<usize>().map_err(|e| format!("{digits:?}: {e}"))? + 1,
-        None => 1,
-    };
-    out.extend(std::iter::repeat_n(Item::Histogram, count));
-    Ok(&rest[end..])
-}
-
 fn item(text: &str, out: &mut Vec<Item>) -> Result<(), String> {
-    let (value, times) = match text.rsplit_once('x') {
-        Some((value, times)) if !times.is_empty() && times.bytes().all(|b| b.is_ascii_digit()) => {
-            (value, Some(times.parse::<usize>().map_err(|e| format!("{text:?}: {e}"))?))
-        }
-        _ => (text, None),
-    };
+    let (value, times) = repeated(text)?;
     if value == "_" {
         out.extend(std::iter::repeat_n(Item::Missing, times.unwrap_or(1)));
         return Ok(());
@@ -153,6 +198,13 @@ mod tests {
         let (labels, items) = parse_line("{\"a.b\", c=\"d\"} {{sum:1 buckets:[1 2]}}x2 4").unwrap();
         assert_eq!(labels.metric_name(), "a.b");
         assert_eq!(items.len(), 4);
-        assert_eq!(parse_line("m {{}}").unwrap().1, [Item::Histogram]);
+        let Item::Histogram { histogram, hinted } = &parse_line("m {{}}").unwrap().1[0] else { panic!() };
+        assert_eq!((&**histogram, *hinted), (&FloatHistogram::default(), false));
+        let starts = |line| match parse_load_line(line) {
+            Ok(Line::Starts(labels, starts)) => (labels.to_string(), starts),
+            _ => panic!("{line}"),
+        };
+        assert_eq!(starts("m@st _x2 -30s-1mx1"), ("m".into(), vec![None, None, Some(-30_000), Some(-90_000)]));
+        assert_eq!(starts("m{a=\"b\"}@st -0msx1 1ms").1, [Some(0), Some(0), Some(1)]);
     }
 }

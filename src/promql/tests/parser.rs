@@ -67,7 +67,7 @@ const PIECES: &[&str] = &[
 fn strip(expr: &mut Expr) {
     expr.range = 0..0;
     match &mut expr.kind {
-        ExprKind::Number { .. } | ExprKind::String(_) => {}
+        ExprKind::Number { .. } | ExprKind::String(_) | ExprKind::NotText(_) => {}
         ExprKind::Selector(selector) => strip_modifiers(&mut selector.modifiers),
         ExprKind::Matrix { selector: Selector { modifiers, .. }, window } => {
             strip_modifiers(modifiers);

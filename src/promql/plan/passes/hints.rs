@@ -16,7 +16,7 @@ struct Around {
 
 fn walk(node: &mut Node, around: &Around) {
     let inner = match node {
-        Node::Select(select) | Node::SelectTimes(select) => {
+        Node::Select(select) | Node::SelectTimes(select) | Node::SelectStarts(select) => {
             select.hints.step = around.step;
             select.hints.function.clone_from(&around.function);
             select.hints.grouping.clone_from(&around.grouping);

@@ -28,7 +28,10 @@ fn wrap(node: &mut Node) -> bool {
     let itself = match node {
         Node::Number(_) | Node::Text(_) => true,
         Node::Time => false,
-        Node::Select(select) | Node::SelectTimes(select) | Node::Info { select, .. } => select.at.is_some(),
+        Node::Select(select)
+        | Node::SelectTimes(select)
+        | Node::SelectStarts(select)
+        | Node::Info { select, .. } => select.at.is_some(),
         Node::Range { function, source, .. } => {
             let fixed = match source {
                 Source::Selector(select) => select.at.is_some(),

@@ -3,3 +3,4 @@
 pub(super) mod fold;
 pub(super) mod hints;
 pub(super) mod invariant;
+pub(super) mod stats;
