@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use model::FloatHistogram;
+use promql::native::all_buckets;
 use promql::{Point, Stats, Value};
 use storage::Reservation;
 
@@ -61,8 +63,16 @@ impl Data for QueryData {
                     let sample = &samples[*element];
                     out.extend_from_slice(if *element > 0 { b",{\"metric\":" } else { b"{\"metric\":" });
                     json::labels(out, &sample.labels);
-                    out.extend_from_slice(b",\"value\":");
-                    point(out, &sample.point);
+                    match &sample.histogram {
+                        Some(h) => {
+                            out.extend_from_slice(b",\"histogram\":");
+                            native(out, sample.point.t, h);
+                        }
+                        None => {
+                            out.extend_from_slice(b",\"value\":");
+                            point(out, &sample.point);
+                        }
+                    }
                     out.push(b'}');
                     *element += 1;
                 }
@@ -73,16 +83,30 @@ impl Data for QueryData {
                     if *inner == 0 {
                         out.extend_from_slice(if *element > 0 { b",{\"metric\":" } else { b"{\"metric\":" });
                         json::labels(out, &one.labels);
-                        out.extend_from_slice(b",\"values\":[");
                     }
-                    while *inner < one.points.len() {
+                    let floats = one.points.len();
+                    while *inner < floats + one.histograms.len() {
                         if out.len() >= until && *inner > 0 {
                             return false;
                         }
-                        if *inner > 0 {
-                            out.push(b',');
+                        match *inner {
+                            0 if floats > 0 => out.extend_from_slice(b",\"values\":["),
+                            at if at == floats => {
+                                out.extend_from_slice(if at > 0 {
+                                    b"],\"histograms\":["
+                                } else {
+                                    b",\"histograms\":["
+                                });
+                            }
+                            _ => out.push(b','),
                         }
-                        point(out, &one.points[*inner]);
+                        match one.points.get(*inner) {
+                            Some(p) => point(out, p),
+                            None => {
+                                let p = &one.histograms[*inner - floats];
+                                native(out, p.t, &p.h);
+                            }
+                        }
                         *inner += 1;
                     }
                     out.extend_from_slice(b"]}");
@@ -105,6 +129,36 @@ fn point(out: &mut Vec<u8>, point: &Point) {
     out.extend_from_slice(b",\"");
     number::value(out, point.v);
     out.extend_from_slice(b"\"]");
+}
+
+/// `[time,{"count":…,"sum":…,"buckets":[[rule,"lower","upper","count"],…]}]`; empty buckets are left out.
+fn native(out: &mut Vec<u8>, t: i64, h: &FloatHistogram) {
+    out.push(b'[');
+    number::timestamp(out, t);
+    for (name, value) in [(&b",{\"count\":\""[..], h.count), (b"\",\"sum\":\"", h.sum)] {
+        out.extend_from_slice(name);
+        number::value(out, value);
+    }
+    out.push(b'"');
+    let mut first = true;
+    for bucket in all_buckets(h).iter().filter(|b| b.count != 0.0) {
+        out.extend_from_slice(if first { b",\"buckets\":[[" } else { b",[" });
+        first = false;
+        // Which bounds belong to the bucket.
+        out.push(match (bucket.lower_inclusive, bucket.upper_inclusive) {
+            (false, true) => b'0',
+            (true, false) => b'1',
+            (false, false) => b'2',
+            (true, true) => b'3',
+        });
+        for value in [bucket.lower, bucket.upper, bucket.count] {
+            out.extend_from_slice(b",\"");
+            number::value(out, value);
+            out.push(b'"');
+        }
+        out.push(b']');
+    }
+    out.extend_from_slice(if first { b"}]" } else { b"]}]" });
 }
 
 /// Scalars and strings carry their time as a plain float, without padding.
@@ -136,8 +190,11 @@ fn stats(out: &mut Vec<u8>, timings: &Timings) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use model::Labels;
-    use promql::{Series, VectorSample};
+    use model::histogram::Span;
+    use promql::{NativePoint, Series, VectorSample};
 
     use super::*;
 
@@ -170,20 +227,65 @@ mod tests {
             r#"{"resultType":"string","result":[1,"a\""]}"#
         );
         assert_eq!(shown(Value::Vector(vec![]), 1000), r#"{"resultType":"vector","result":[]}"#);
-        let sample = VectorSample { labels: up("a"), point: Point { t: t - 370, v: f64::NAN } };
+        let point = Point { t: t - 370, v: f64::NAN };
+        let sample = VectorSample { labels: up("a"), point, histogram: None };
         assert_eq!(
             shown(Value::Vector(vec![sample]), 1000),
             r#"{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"value":[1795220319.380,"NaN"]}]}"#
         );
     }
 
+    fn histogram() -> Arc<FloatHistogram> {
+        let span = |offset, length| Span { offset, length };
+        Arc::new(FloatHistogram {
+            schema: 1,
+            zero_threshold: 0.001,
+            zero_count: 2.0,
+            count: 9.5,
+            sum: -3.0,
+            positive_spans: vec![span(0, 2), span(1, 1)],
+            negative_spans: vec![span(1, 1)],
+            positive_counts: vec![1.0, 0.0, 2.5],
+            negative_counts: vec![4.0],
+            ..FloatHistogram::default()
+        })
+    }
+
+    #[test]
+    fn histograms() {
+        let sample = |h| {
+            let point = Point { t: 1000, v: f64::NAN };
+            Value::Vector(vec![VectorSample { labels: up("a"), point, histogram: Some(h) }])
+        };
+        assert_eq!(
+            shown(sample(histogram()), 1000),
+            r#"{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"histogram":[1,{"count":"9.5","sum":"-3","buckets":[[1,"-1.414213562373095","-1","4"],[3,"-0.001","0.001","2"],[0,"0.7071067811865475","1","1"],[0,"2","2.82842712474619","2.5"]]}]}]}"#
+        );
+        assert!(shown(sample(Arc::default()), 1000).contains(r#""histogram":[1,{"count":"0","sum":"0"}]"#));
+        let custom = FloatHistogram {
+            schema: model::histogram::CUSTOM_BUCKETS,
+            positive_spans: vec![Span { offset: 0, length: 3 }],
+            positive_counts: vec![1.0, 2.0, 3.0],
+            custom_values: [0.1, 10.0].into(),
+            ..FloatHistogram::default()
+        };
+        assert!(
+            shown(sample(Arc::new(custom)), 1000)
+                .contains(r#""buckets":[[3,"-Inf","0.1","1"],[0,"0.1","10","2"],[0,"10","+Inf","3"]]"#)
+        );
+    }
+
     #[test]
     fn pieces_of_any_size_make_the_same_text() {
         let points = |n: i64| (0..n).map(|t| Point { t: t * 15_000, v: t as f64 / 3.0 }).collect();
+        let series = |labels, points, natives: i64| {
+            let histograms = (0..natives).map(|t| NativePoint { t: t * 15_000, h: histogram() }).collect();
+            Series { labels, points, histograms }
+        };
         let matrix = Value::Matrix(vec![
-            Series { labels: up("a"), points: points(7) },
-            Series { labels: Labels::empty(), points: points(1) },
-            Series { labels: up("b"), points: points(3) },
+            series(up("a"), points(7), 0),
+            series(Labels::empty(), points(1), 2),
+            series(up("b"), points(0), 3),
         ]);
         let whole = shown(matrix.clone(), usize::MAX);
         assert!(serde_json::from_str::<serde_json::Value>(&whole).is_ok(), "{whole}");

@@ -164,8 +164,7 @@ impl<'a> HistogramOp<'a> {
         let q = qs[at].0.first().copied().unwrap_or(f64::NAN);
         let mut builder = without_name(labels).to_builder();
         builder.set(label, &format_label_float(q));
-        let labels =
-            builder.finish().map_err(|e| Error::execution(format!("labels of a quantile: {e}")))?;
+        let labels = builder.finish().map_err(|e| Error::execution(format!("labels of a quantile: {e}")))?;
         Ok((labels, dropped))
     }
 

@@ -217,8 +217,7 @@ impl<'a> JoinOp<'a> {
     fn result_labels(&self, many: &Labels, one: &Labels) -> Result<Labels, Error> {
         let matching = &self.matching;
         let listed = |name: &str| matching.labels.iter().any(|l| l == name);
-        let drops =
-            self.op.is_arithmetic() || (self.returns_bool && !self.run.settings.delayed_name_removal);
+        let drops = self.op.is_arithmetic() || (self.returns_bool && !self.run.settings.delayed_name_removal);
         let kept = many.filter(|name| {
             !(drops && is_metadata(name)) && (matching.card != Card::OneToOne || listed(name) == matching.on)
         });

@@ -79,7 +79,16 @@ impl<'w> Mixed<'w> {
             Last => self.samples().last().map(cell),
             TsOfFirst => self.samples().first().and_then(|s| float(s.time as f64 / 1000.0)),
             TsOfLast => self.samples().last().and_then(|s| float(s.time as f64 / 1000.0)),
-            Min | Max | Stddev | Stdvar | Quantile | Mad | TsOfMin | TsOfMax | Deriv | PredictLinear
+            Min
+            | Max
+            | Stddev
+            | Stdvar
+            | Quantile
+            | Mad
+            | TsOfMin
+            | TsOfMax
+            | Deriv
+            | PredictLinear
             | DoubleExponentialSmoothing => {
                 if !self.has_floats() {
                     return None;

@@ -43,10 +43,8 @@ impl<'n> Notices<'n> {
     }
 
     pub(crate) fn not_counter(&self) {
-        self.run.warn(
-            self.range,
-            format_args!("this native histogram metric is not a counter: {:?}", self.name),
-        );
+        self.run
+            .warn(self.range, format_args!("this native histogram metric is not a counter: {:?}", self.name));
     }
 
     pub(crate) fn not_gauge(&self) {
@@ -138,9 +136,7 @@ impl<'p> Points<'p> {
 
     fn started_anew(&self, at: usize) -> bool {
         match self.starts.get(at) {
-            Some(start) => {
-                started_anew(self.starts[at - 1], self.times[at - 1], *start, self.times[at])
-            }
+            Some(start) => started_anew(self.starts[at - 1], self.times[at - 1], *start, self.times[at]),
             None => false,
         }
     }

@@ -5,9 +5,9 @@ use std::ops::Range;
 use model::Timestamp;
 
 use super::aggregate::warn_quantile;
-use super::select::window_end;
 use super::mixed::Mixed;
 use super::points::{Notices, Points};
+use super::select::window_end;
 use super::subquery::Samples;
 use super::track::Track;
 use super::window::{Kernel, Window};

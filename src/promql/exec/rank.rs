@@ -118,10 +118,8 @@ impl<'a> RankOp<'a> {
         for row in rows.iter_mut() {
             let natives = std::mem::take(&mut row.natives);
             if natives.iter().zip(params).any(|(h, k)| h.is_some() && *k >= 1.0) {
-                self.run.info(
-                    &self.range,
-                    format_args!("ignored histogram in {} aggregation", self.op.as_str()),
-                );
+                self.run
+                    .info(&self.range, format_args!("ignored histogram in {} aggregation", self.op.as_str()));
             }
         }
     }

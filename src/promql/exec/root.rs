@@ -79,8 +79,7 @@ fn matrix(source: &Source, grid: Grid, run: &Run<'_>) -> Result<Vec<Series>, Err
     while let Some((labels, drop_name)) = samples.next(&mut track)? {
         let within = |t: &Timestamp| *t > start && *t <= end;
         let floats = track.floats.timestamps.iter().zip(&track.floats.values);
-        let points: Vec<Point> =
-            floats.filter(|(t, _)| within(t)).map(|(&t, &v)| Point { t, v }).collect();
+        let points: Vec<Point> = floats.filter(|(t, _)| within(t)).map(|(&t, &v)| Point { t, v }).collect();
         let natives = track.natives.timestamps.iter().zip(&track.natives.values);
         let histograms: Vec<NativePoint> =
             natives.filter(|(t, _)| within(t)).map(|(&t, h)| NativePoint { t, h: h.clone() }).collect();

@@ -59,10 +59,13 @@ fn combine(
         && h.zero_threshold == other.zero_threshold
     {
         let pairs = h.positive_counts.iter_mut().zip(&other.positive_counts);
-        pairs.chain(h.negative_counts.iter_mut().zip(&other.negative_counts)).for_each(|(a, b)| *a = op(*a, *b));
+        pairs
+            .chain(h.negative_counts.iter_mut().zip(&other.negative_counts))
+            .for_each(|(a, b)| *a = op(*a, *b));
         return Ok(met);
     }
-    let (mut up, mut down) = (take(&h.positive_spans, &h.positive_counts), take(&h.negative_spans, &h.negative_counts));
+    let (mut up, mut down) =
+        (take(&h.positive_spans, &h.positive_counts), take(&h.negative_spans, &h.negative_counts));
     let mut other_up = take(&other.positive_spans, &other.positive_counts);
     let mut other_down = take(&other.negative_spans, &other.negative_counts);
     if is_custom(h) {
@@ -115,10 +118,9 @@ pub(crate) fn scale(h: &mut FloatHistogram, factor: f64) {
 pub(crate) fn divide(h: &mut FloatHistogram, by: f64) {
     each(h, |v| v / by);
     if by == 0.0 {
-        for (spans, counts) in [
-            (&mut h.positive_spans, &mut h.positive_counts),
-            (&mut h.negative_spans, &mut h.negative_counts),
-        ] {
+        for (spans, counts) in
+            [(&mut h.positive_spans, &mut h.positive_counts), (&mut h.negative_spans, &mut h.negative_counts)]
+        {
             spans.clear();
             counts.clear();
         }
@@ -153,9 +155,10 @@ pub(crate) fn compact(h: &mut FloatHistogram) {
 pub(crate) fn to_schema(h: &FloatHistogram, schema: i32) -> FloatHistogram {
     let mut out = h.clone();
     if h.schema > schema && !is_custom(h) {
-        for (spans, buckets) in
-            [(&mut out.positive_spans, &mut out.positive_counts), (&mut out.negative_spans, &mut out.negative_counts)]
-        {
+        for (spans, buckets) in [
+            (&mut out.positive_spans, &mut out.positive_counts),
+            (&mut out.negative_spans, &mut out.negative_counts),
+        ] {
             let mut side = take(spans, buckets);
             coarsen(&mut side, h.schema, schema);
             put(spans, buckets, &side);
@@ -283,7 +286,8 @@ pub(super) fn zero_count_up_to(h: &FloatHistogram, mut threshold: f64) -> (f64, 
 }
 
 fn clear_inside_zero(h: &mut FloatHistogram) {
-    let (mut up, mut down) = (take(&h.positive_spans, &h.positive_counts), take(&h.negative_spans, &h.negative_counts));
+    let (mut up, mut down) =
+        (take(&h.positive_spans, &h.positive_counts), take(&h.negative_spans, &h.negative_counts));
     for side in [&mut up, &mut down] {
         side.retain(|(index, n)| exponential(index - 1, h.schema) >= h.zero_threshold && *n != 0.0);
     }

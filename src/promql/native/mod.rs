@@ -13,8 +13,8 @@ mod total;
 mod trim;
 
 pub(crate) use arith::{Incompatible, Met, add, compact, divide, scale, subtract, to_schema};
-pub use buckets::{Bucket, all_buckets};
 pub(crate) use buckets::show;
+pub use buckets::{Bucket, all_buckets};
 pub(crate) use quantile::{Skew, fraction, quantile, variance};
 pub(crate) use reset::{equal, is_reset, keep_stats};
 pub(crate) use total::{NativeMean, Total};

@@ -3,7 +3,9 @@
 use model::FloatHistogram;
 use model::histogram::ResetHint;
 
-use super::arith::{Side, coarsen, common_bounds, outside_zero, rebound, same_bounds, take, zero_count_up_to};
+use super::arith::{
+    Side, coarsen, common_bounds, outside_zero, rebound, same_bounds, take, zero_count_up_to,
+};
 use super::is_custom;
 
 /// Whether the counters of `h` were reset since `before`.

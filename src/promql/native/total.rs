@@ -5,7 +5,9 @@ use std::sync::Arc;
 use model::FloatHistogram;
 use model::histogram::{ResetHint, spans_of};
 
-use super::arith::{Incompatible, Met, coarse_index, common_bounds, hint_of_both, rebound_index, same_bounds};
+use super::arith::{
+    Incompatible, Met, coarse_index, common_bounds, hint_of_both, rebound_index, same_bounds,
+};
 use super::bounds::exponential;
 use super::buckets::counts;
 use super::{arith, is_custom};

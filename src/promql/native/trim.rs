@@ -48,8 +48,7 @@ pub(crate) fn trim(h: &FloatHistogram, at: f64, upper: bool) -> FloatHistogram {
 }
 
 fn rest(b: &Bucket, at: f64, upper: bool, linear: bool) -> Rest {
-    let (whole, part) =
-        if upper { (b.upper <= at, b.lower < at) } else { (b.lower >= at, b.upper > at) };
+    let (whole, part) = if upper { (b.upper <= at, b.lower < at) } else { (b.lower >= at, b.upper > at) };
     if whole {
         (b.count, middle(b.lower, b.upper, linear))
     } else if !part {

@@ -132,10 +132,8 @@ fn value(wanted: &[Item], at: usize, got: Got<'_>) -> Result<(), String> {
     match (wanted.get(at), got) {
         (Some(Item::Float(wanted)), Ok(got)) if same(*wanted, got) => Ok(()),
         (Some(Item::Float(wanted)), got) => Err(format!("wanted {wanted}, got {got:?}")),
-        (Some(Item::Histogram { histogram, hinted }), Err(got)) => {
-            same_histogram(histogram, got, *hinted)
-                .map_err(|e| format!("{e}: wanted {histogram:?}, got {got:?}"))
-        }
+        (Some(Item::Histogram { histogram, hinted }), Err(got)) => same_histogram(histogram, got, *hinted)
+            .map_err(|e| format!("{e}: wanted {histogram:?}, got {got:?}")),
         (Some(Item::Histogram { .. }), Ok(got)) => Err(format!("wanted a histogram, got {got}")),
         (Some(Item::Missing) | None, got) => Err(format!("wanted nothing, got {got:?}")),
     }

@@ -121,7 +121,9 @@ mod tests {
 
     #[test]
     fn notation() {
-        let all = items("{{schema:1 sum:-.5 count:4 z_bucket:1 z_bucket_w:.01 buckets:[1 2] offset:-3 n_buckets:[1]}}");
+        let all = items(
+            "{{schema:1 sum:-.5 count:4 z_bucket:1 z_bucket_w:.01 buckets:[1 2] offset:-3 n_buckets:[1]}}",
+        );
         let h = &all[0];
         assert_eq!((h.schema, h.sum, h.count, h.zero_count, h.zero_threshold), (1, -0.5, 4.0, 1.0, 0.01));
         assert_eq!(h.positive_spans, [Span { offset: -3, length: 2 }]);
@@ -130,7 +132,9 @@ mod tests {
         assert_eq!(all.iter().map(|h| h.count).collect::<Vec<_>>(), [1.0, 3.0, 5.0]);
         assert_eq!(all[2].positive_counts, [1.0, 4.0]);
         assert_eq!(items("{{schema:-53 custom_values:[-2 3]}}x1").len(), 2);
-        for bad in ["{{schema:9}}", "{{count:1 count:2}}", "{{what:1}}", "{{buckets:[1 2}}", "{{schema:1}}+{{}}x1"] {
+        for bad in
+            ["{{schema:9}}", "{{count:1 count:2}}", "{{what:1}}", "{{buckets:[1 2}}", "{{schema:1}}+{{}}x1"]
+        {
             assert!(histogram(bad, &mut Vec::new()).is_err(), "{bad}");
         }
     }

@@ -50,12 +50,10 @@ pub fn run_script(text: &str) -> Result<Report, String> {
             CommandKind::Load { step, series, with_nhcb } => {
                 runner.load(step, series, with_nhcb).map_err(|e| format!("line {line}: {e}"))?
             }
-            CommandKind::Eval(eval) => {
-                match runner.eval(&eval) {
-                    Ok(()) => report.passed += 1,
-                    Err(reason) => report.failures.push(Failure { line, query: eval.query, reason }),
-                }
-            }
+            CommandKind::Eval(eval) => match runner.eval(&eval) {
+                Ok(()) => report.passed += 1,
+                Err(reason) => report.failures.push(Failure { line, query: eval.query, reason }),
+            },
         }
     }
     Ok(report)

@@ -204,7 +204,10 @@ mod tests {
             Ok(Line::Starts(labels, starts)) => (labels.to_string(), starts),
             _ => panic!("{line}"),
         };
-        assert_eq!(starts("m@st _x2 -30s-1mx1"), ("m".into(), vec![None, None, Some(-30_000), Some(-90_000)]));
+        assert_eq!(
+            starts("m@st _x2 -30s-1mx1"),
+            ("m".into(), vec![None, None, Some(-30_000), Some(-90_000)])
+        );
         assert_eq!(starts("m{a=\"b\"}@st -0msx1 1ms").1, [Some(0), Some(0), Some(1)]);
     }
 }

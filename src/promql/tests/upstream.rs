@@ -50,11 +50,7 @@ fn upstream_corpus() {
         }
         let text = std::fs::read_to_string(&path).unwrap();
         let report = run_script(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-        println!(
-            "{name:24} {:4} passed {:4} failed",
-            report.passed,
-            report.failures.len()
-        );
+        println!("{name:24} {:4} passed {:4} failed", report.passed, report.failures.len());
         if only.is_some() {
             for f in &report.failures {
                 println!("  {}: {}\n      {}", f.line, f.query, f.reason);

@@ -15,10 +15,7 @@ fn walk(node: &mut Node, wanted: bool, whole: bool) {
         // A subquery looks for resets by itself, and needs buckets for that.
         Node::Range { source: Source::Subquery(_), .. } => whole = true,
         Node::Map { function, .. } => {
-            wanted |= matches!(
-                function,
-                MapFn::HistogramAvg | MapFn::HistogramCount | MapFn::HistogramSum
-            );
+            wanted |= matches!(function, MapFn::HistogramAvg | MapFn::HistogramCount | MapFn::HistogramSum);
         }
         Node::HistogramQuantile { .. } | Node::HistogramQuantiles { .. } | Node::HistogramFraction { .. } => {
             whole = true;
