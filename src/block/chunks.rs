@@ -97,6 +97,8 @@ pub fn sample_count(encoding: Encoding, payload: &[u8]) -> Result<u64, Error> {
     let two =
         |bytes: &[u8]| bytes.first_chunk::<2>().map(|c| u64::from(u16::from_be_bytes(*c))).ok_or_else(short);
     match encoding {
+        // The two bits above it say something of resets.
+        Encoding::HistogramStart | Encoding::FloatHistogramStart => Ok(two(payload)? & 0x3fff),
         Encoding::Aggregate => {
             let mut cursor = Cursor::new(payload);
             while !cursor.is_empty() {

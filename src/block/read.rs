@@ -191,6 +191,15 @@ impl Inner {
             Encoding::FloatHistogram => FloatIter::new(payload)
                 .map_err(|e| e.to_string())
                 .and_then(|samples| check_times(at, samples.map(|s| s.map(|s| s.timestamp)))),
+            Encoding::Xor2 => chunk::xor2::Iter::new(payload)
+                .map_err(|e| e.to_string())
+                .and_then(|samples| check_times(at, samples.map(|s| s.map(|s| s.0.timestamp)))),
+            Encoding::HistogramStart => IntIter::started(payload)
+                .map_err(|e| e.to_string())
+                .and_then(|samples| check_times(at, samples.map(|s| s.map(|s| s.timestamp)))),
+            Encoding::FloatHistogramStart => FloatIter::started(payload)
+                .map_err(|e| e.to_string())
+                .and_then(|samples| check_times(at, samples.map(|s| s.map(|s| s.timestamp)))),
             Encoding::Aggregate => Ok(()),
         };
         times.map_err(|text| {

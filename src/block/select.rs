@@ -277,6 +277,14 @@ pub fn without(chunk: &ChunkData, deleted: &[TimeRange]) -> Result<Vec<ChunkData
             let samples = samples.map_err(corrupt)?.into_iter().filter(|s| kept(s.timestamp));
             encode_floats(samples, u16::MAX).map_err(again)
         }
+        Encoding::Xor2 | Encoding::HistogramStart | Encoding::FloatHistogramStart => {
+            // What is left is written without start times.
+            let mut out = Vec::new();
+            for plain in chunk::plain(chunk.clone()).map_err(corrupt)? {
+                out.extend(without(&plain, deleted)?);
+            }
+            Ok(out)
+        }
         Encoding::Aggregate => Err(Error::new(
             Kind::Refused,
             "a part of a downsampled chunk is deleted, which this version cannot apply; compact the block with Thanos",

@@ -125,8 +125,11 @@ impl BlockWriter {
             self.stats.num_chunks += 1;
             self.stats.num_samples += count;
             match chunk.encoding {
-                chunk::Encoding::Xor => self.stats.num_float_samples += count,
-                chunk::Encoding::Histogram | chunk::Encoding::FloatHistogram => {
+                chunk::Encoding::Xor | chunk::Encoding::Xor2 => self.stats.num_float_samples += count,
+                chunk::Encoding::Histogram
+                | chunk::Encoding::FloatHistogram
+                | chunk::Encoding::HistogramStart
+                | chunk::Encoding::FloatHistogramStart => {
                     self.stats.num_histogram_samples += count;
                 }
                 chunk::Encoding::Aggregate => {}

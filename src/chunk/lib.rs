@@ -12,12 +12,16 @@ mod bits;
 mod data;
 mod error;
 pub mod histogram;
+mod plain;
+mod starts;
 mod varbit;
 mod window;
 pub mod xor;
+pub mod xor2;
 
 pub use data::ChunkData;
 pub use error::Error;
+pub use plain::plain;
 
 /// How a chunk's bytes are to be read; the discriminant is the encoding byte of Prometheus's chunk files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +33,12 @@ pub enum Encoding {
     Histogram = 2,
     /// Native histograms with float counts.
     FloatHistogram = 3,
+    /// Floats with start times (Prometheus 3.x, `xor2`).
+    Xor2 = 4,
+    /// Native histograms with integer counts and start times.
+    HistogramStart = 5,
+    /// Native histograms with float counts and start times.
+    FloatHistogramStart = 6,
     /// Thanos's downsampled aggregates.
     Aggregate = 0xff,
 }
@@ -40,6 +50,9 @@ impl Encoding {
             1 => Some(Encoding::Xor),
             2 => Some(Encoding::Histogram),
             3 => Some(Encoding::FloatHistogram),
+            4 => Some(Encoding::Xor2),
+            5 => Some(Encoding::HistogramStart),
+            6 => Some(Encoding::FloatHistogramStart),
             0xff => Some(Encoding::Aggregate),
             _ => None,
         }

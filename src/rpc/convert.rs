@@ -74,6 +74,15 @@ pub(crate) fn matchers_from_pb(matchers: &[pb::LabelMatcher]) -> Result<Vec<Matc
 /// A chunk as it is stored; the StoreAPI numbers encodings one lower than chunk files do.
 pub(crate) fn chunk_to_pb(chunk: &ChunkData) -> Result<pb::AggrChunk, Error> {
     let encoding = match chunk.encoding {
+        Encoding::Xor2 | Encoding::HistogramStart | Encoding::FloatHistogramStart => {
+            // The StoreAPI has no name for these: peers get the samples without their start times.
+            let plain = chunk::plain(chunk.clone())
+                .map_err(|e| Error::with_source(Kind::Corrupt, format!("chunk does not decode: {e}"), e))?;
+            return match &plain[..] {
+                [chunk] => chunk_to_pb(chunk),
+                _ => Err(Error::new(Kind::Corrupt, "a chunk of histograms holds a counter reset")),
+            };
+        }
         Encoding::Xor => PbEncoding::Xor,
         Encoding::Histogram => PbEncoding::Histogram,
         Encoding::FloatHistogram => PbEncoding::FloatHistogram,

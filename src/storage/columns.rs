@@ -74,6 +74,16 @@ pub(crate) fn decode_floats<'a>(
     let first = out.len();
     let mut tangled = false;
     for chunk in chunks.filter(|c| c.range.overlaps(&range)) {
+        if chunk.encoding == Encoding::Xor2 {
+            for sample in chunk::xor2::Iter::new(&chunk.bytes).map_err(corrupt)? {
+                let (sample, start) = sample.map_err(corrupt)?;
+                if range.contains(sample.timestamp) {
+                    tangled |= out.len() > first && out.timestamps[out.len() - 1] >= sample.timestamp;
+                    out.push_started(sample.timestamp, sample.value, start);
+                }
+            }
+            continue;
+        }
         if chunk.encoding != Encoding::Xor {
             return Err(Error::new(
                 Kind::Refused,

@@ -68,7 +68,7 @@ pub fn decode_mixed(
     histograms: &mut HistogramColumns,
 ) -> Result<(), Error> {
     let (first_float, first) = (floats.len(), histograms.len());
-    let is_float = |c: &&ChunkData| c.encoding == Encoding::Xor;
+    let is_float = |c: &&ChunkData| matches!(c.encoding, Encoding::Xor | Encoding::Xor2);
     decode_floats(chunks.iter().filter(is_float), range, floats)?;
     let mut others: Vec<_> = chunks.iter().filter(|c| !is_float(c) && c.range.overlaps(&range)).collect();
     others.sort_by_key(|c| (c.range.start, c.range.end));
@@ -93,7 +93,21 @@ pub fn decode_mixed(
                     push(sample.timestamp, sample.histogram, 0);
                 }
             }
-            Encoding::Xor => {}
+            Encoding::HistogramStart => {
+                let mut samples = IntIter::started(&chunk.bytes).map_err(corrupt)?;
+                while let Some(sample) = samples.next_started() {
+                    let (sample, start) = sample.map_err(corrupt)?;
+                    push(sample.timestamp, sample.histogram.to_float(), start);
+                }
+            }
+            Encoding::FloatHistogramStart => {
+                let mut samples = FloatIter::started(&chunk.bytes).map_err(corrupt)?;
+                while let Some(sample) = samples.next_started() {
+                    let (sample, start) = sample.map_err(corrupt)?;
+                    push(sample.timestamp, sample.histogram, start);
+                }
+            }
+            Encoding::Xor | Encoding::Xor2 => {}
             Encoding::Aggregate => {
                 return Err(Error::new(
                     Kind::Refused,

@@ -7,9 +7,10 @@ use model::{Timestamp, is_stale};
 
 use super::judge::{self, Incoming, Judgement};
 use super::layout::{Layout, buckets, fell, widen};
-use super::{At, HEADER_BYTES, Pushed, header, header_bits, hint_at};
+use super::{At, HEADER_BYTES, Pushed, header, header_bits, hint_at, started_header};
 use crate::Error;
 use crate::bits::BitReader;
+use crate::starts::ReadStarts;
 use crate::varbit::{BitWriter, int};
 use crate::window::{ReadWindow, Window};
 use crate::xor::MAX_SAMPLES;
@@ -84,6 +85,11 @@ impl FloatAppender {
 
     pub fn last_timestamp(&self) -> Timestamp {
         self.time
+    }
+
+    /// Unused low bits of the chunk's last byte.
+    pub(super) fn free_bits(&mut self) -> &mut u8 {
+        &mut self.free
     }
 
     /// Heap bytes beside the chunk's own.
@@ -243,6 +249,9 @@ fn incoming(h: &FloatHistogram) -> Incoming<'_> {
 pub struct FloatIter<'a> {
     reader: BitReader<'a>,
     header: ResetHint,
+    starts: Option<ReadStarts>,
+    /// Of the sample read last.
+    start: Timestamp,
     left: u16,
     read: u16,
     layout: Layout,
@@ -257,7 +266,27 @@ pub struct FloatIter<'a> {
 
 impl<'a> FloatIter<'a> {
     pub fn new(bytes: &'a [u8]) -> Result<FloatIter<'a>, Error> {
-        let left = crate::xor::count(bytes)?;
+        FloatIter::with(bytes, crate::xor::count(bytes)?, header(bytes)?, None)
+    }
+
+    /// The same of a chunk with start times, which [`FloatIter::next_started`] tells.
+    pub fn started(bytes: &'a [u8]) -> Result<FloatIter<'a>, Error> {
+        let (left, header, starts) = started_header(bytes)?;
+        FloatIter::with(bytes, left, header, Some(ReadStarts::new(starts)))
+    }
+
+    /// The next sample and when its counter began, 0 where that is not known.
+    pub fn next_started(&mut self) -> Option<Result<(At<FloatHistogram>, Timestamp), Error>> {
+        let sample = self.next()?;
+        Some(sample.map(|sample| (sample, self.start)))
+    }
+
+    fn with(
+        bytes: &'a [u8],
+        left: u16,
+        header: ResetHint,
+        starts: Option<ReadStarts>,
+    ) -> Result<FloatIter<'a>, Error> {
         let body = bytes.get(HEADER_BYTES..).ok_or(Error::Truncated)?;
         let mut reader = BitReader::new(body);
         let layout = if left > 0 { Layout::take(&mut reader)? } else { Layout::default() };
@@ -268,7 +297,9 @@ impl<'a> FloatIter<'a> {
         }
         Ok(FloatIter {
             reader,
-            header: header(bytes)?,
+            header,
+            starts,
+            start: 0,
             left,
             read: 0,
             positive: vec![ReadField::default(); up],
@@ -283,6 +314,7 @@ impl<'a> FloatIter<'a> {
     }
 
     fn step(&mut self) -> Result<At<FloatHistogram>, Error> {
+        let before = self.time;
         let r = &mut self.reader;
         if self.read == 0 {
             self.time = int(r);
@@ -303,6 +335,9 @@ impl<'a> FloatIter<'a> {
                     field.take(r)?;
                 }
             }
+        }
+        if let Some(starts) = &mut self.starts {
+            self.start = starts.next(r, self.read, before, self.time)?;
         }
         r.check()?;
         let hint = hint_at(self.header, self.read);

@@ -7,9 +7,10 @@ use model::{Timestamp, is_stale};
 
 use super::judge::{self, Incoming, Judgement};
 use super::layout::{Layout, buckets, fell, widen};
-use super::{At, HEADER_BYTES, Pushed, header, header_bits, hint_at};
+use super::{At, HEADER_BYTES, Pushed, header, header_bits, hint_at, started_header};
 use crate::Error;
 use crate::bits::BitReader;
+use crate::starts::ReadStarts;
 use crate::varbit::{BitWriter, int, uint};
 use crate::window::{ReadWindow, Window};
 use crate::xor::MAX_SAMPLES;
@@ -64,6 +65,11 @@ impl IntAppender {
     /// Time of the last sample; meaningless while empty.
     pub fn last_timestamp(&self) -> Timestamp {
         self.time.value
+    }
+
+    /// Unused low bits of the chunk's last byte.
+    pub(super) fn free_bits(&mut self) -> &mut u8 {
+        &mut self.free
     }
 
     /// Heap bytes beside the chunk's own.
@@ -239,6 +245,9 @@ fn absolutes(deltas: impl Iterator<Item = i64>) -> impl Iterator<Item = i64> {
 pub struct IntIter<'a> {
     reader: BitReader<'a>,
     header: ResetHint,
+    starts: Option<ReadStarts>,
+    /// Of the sample read last.
+    start: Timestamp,
     left: u16,
     read: u16,
     layout: Layout,
@@ -253,7 +262,27 @@ pub struct IntIter<'a> {
 
 impl<'a> IntIter<'a> {
     pub fn new(bytes: &'a [u8]) -> Result<IntIter<'a>, Error> {
-        let left = crate::xor::count(bytes)?;
+        IntIter::with(bytes, crate::xor::count(bytes)?, header(bytes)?, None)
+    }
+
+    /// The same of a chunk with start times, which [`IntIter::next_started`] tells.
+    pub fn started(bytes: &'a [u8]) -> Result<IntIter<'a>, Error> {
+        let (left, header, starts) = started_header(bytes)?;
+        IntIter::with(bytes, left, header, Some(ReadStarts::new(starts)))
+    }
+
+    /// The next sample and when its counter began, 0 where that is not known.
+    pub fn next_started(&mut self) -> Option<Result<(At<Histogram>, Timestamp), Error>> {
+        let sample = self.next()?;
+        Some(sample.map(|sample| (sample, self.start)))
+    }
+
+    fn with(
+        bytes: &'a [u8],
+        left: u16,
+        header: ResetHint,
+        starts: Option<ReadStarts>,
+    ) -> Result<IntIter<'a>, Error> {
         let body = bytes.get(HEADER_BYTES..).ok_or(Error::Truncated)?;
         let mut reader = BitReader::new(body);
         let layout = if left > 0 { Layout::take(&mut reader)? } else { Layout::default() };
@@ -264,7 +293,9 @@ impl<'a> IntIter<'a> {
         }
         Ok(IntIter {
             reader,
-            header: header(bytes)?,
+            header,
+            starts,
+            start: 0,
             left,
             read: 0,
             positive: vec![Track::default(); up],
@@ -279,6 +310,7 @@ impl<'a> IntIter<'a> {
     }
 
     fn step(&mut self) -> Result<At<Histogram>, Error> {
+        let before = self.time.value;
         let r = &mut self.reader;
         if self.read == 0 {
             self.time.value = int(r);
@@ -299,6 +331,9 @@ impl<'a> IntIter<'a> {
                     track.take(r);
                 }
             }
+        }
+        if let Some(starts) = &mut self.starts {
+            self.start = starts.next(r, self.read, before, self.time.value)?;
         }
         r.check()?;
         let hint = hint_at(self.header, self.read);

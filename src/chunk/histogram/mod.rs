@@ -18,7 +18,7 @@ mod split;
 
 pub use float::{FloatAppender, FloatIter};
 pub use int::{IntAppender, IntIter};
-pub use split::{encode_floats, encode_ints};
+pub use split::{encode_floats, encode_ints, with_starts};
 
 use model::Timestamp;
 use model::histogram::ResetHint;
@@ -54,6 +54,13 @@ pub fn header(bytes: &[u8]) -> Result<ResetHint, Error> {
         0b11 => ResetHint::Gauge,
         _ => ResetHint::Unknown,
     })
+}
+
+/// The header of a chunk with start times: its samples, what it says of resets, and the byte about starts.
+fn started_header(bytes: &[u8]) -> Result<(u16, ResetHint, u8), Error> {
+    let head = bytes.first_chunk::<HEADER_BYTES>().ok_or(Error::Truncated)?;
+    let count = u16::from_be_bytes([head[0] & 0x3f, head[1]]);
+    Ok((count, header(&[0, 0, head[0]])?, head[2]))
 }
 
 fn header_bits(hint: ResetHint) -> u8 {

@@ -4,8 +4,13 @@ use bytes::Bytes;
 use model::histogram::{FloatHistogram, Histogram, ResetHint};
 use model::{TimeRange, Timestamp};
 
-use super::{At, FloatAppender, IntAppender, Pushed};
+use super::{At, FloatAppender, FloatIter, IntAppender, IntIter, Pushed, header};
+use crate::starts::WriteStarts;
+use crate::varbit::BitWriter;
 use crate::{ChunkData, Encoding, Error};
+
+/// Most samples of a chunk with start times: its count has fewer bits.
+const MAX_STARTED: u16 = (1 << 14) - 1;
 
 /// Chunks of sorted histograms with whole counts, of at most `per_chunk` samples each. Of what comes before the first
 /// one nothing is known.
@@ -31,6 +36,7 @@ trait Appender {
     fn samples(&self) -> u16;
     fn next_header(&self, h: &Self::Histogram) -> ResetHint;
     fn add(&mut self, out: &mut Vec<u8>, t: Timestamp, h: &Self::Histogram) -> Result<Pushed, Error>;
+    fn free(&mut self) -> &mut u8;
 }
 
 macro_rules! appender {
@@ -50,12 +56,61 @@ macro_rules! appender {
             fn add(&mut self, out: &mut Vec<u8>, t: Timestamp, h: &$histogram) -> Result<Pushed, Error> {
                 self.push(out, t, h)
             }
+            fn free(&mut self) -> &mut u8 {
+                self.free_bits()
+            }
         }
     };
 }
 
 appender!(IntAppender, Histogram, Encoding::Histogram);
 appender!(FloatAppender, FloatHistogram, Encoding::FloatHistogram);
+
+/// A chunk of histograms written anew with a start time for each of its samples, 0 where it is not known.
+pub fn with_starts(chunk: &ChunkData, starts: &[Timestamp]) -> Result<ChunkData, Error> {
+    let (encoding, bytes) = match chunk.encoding {
+        Encoding::Histogram => {
+            let samples = IntIter::new(&chunk.bytes)?;
+            (Encoding::HistogramStart, start_all::<IntAppender>(samples, &chunk.bytes, starts)?)
+        }
+        Encoding::FloatHistogram => {
+            let samples = FloatIter::new(&chunk.bytes)?;
+            (Encoding::FloatHistogramStart, start_all::<FloatAppender>(samples, &chunk.bytes, starts)?)
+        }
+        _ => return Err(Error::Header("only chunks of histograms can be given start times")),
+    };
+    Ok(ChunkData { range: chunk.range, encoding, bytes: bytes.into() })
+}
+
+fn start_all<A: Appender>(
+    samples: impl Iterator<Item = Result<At<A::Histogram>, Error>>,
+    chunk: &[u8],
+    starts: &[Timestamp],
+) -> Result<Vec<u8>, Error> {
+    let (mut out, mut writer) = (Vec::with_capacity(chunk.len() + 2 * starts.len()), WriteStarts::default());
+    let mut appender = A::begin(header(chunk)?);
+    let (mut number, mut before) = (0u16, 0);
+    for sample in samples {
+        let At { timestamp, histogram } = sample?;
+        if number == MAX_STARTED {
+            return Err(Error::Full);
+        }
+        if appender.add(&mut out, timestamp, &histogram)? != Pushed::Appended {
+            return Err(Error::Header("a sample does not fit the chunk that it was read from"));
+        }
+        let mut w = BitWriter::new(&mut out, *appender.free());
+        let start = starts.get(usize::from(number)).copied().unwrap_or(0);
+        writer.put(&mut w, number, before, timestamp, start);
+        *appender.free() = w.free();
+        (number, before) = (number + 1, timestamp);
+    }
+    if let Some(head) = out.first_chunk_mut::<3>() {
+        // What is said of resets moves to the top of the count.
+        let [high, low] = number.to_be_bytes();
+        *head = [high | head[2], low, writer.header];
+    }
+    Ok(out)
+}
 
 fn split<A: Appender>(
     samples: impl IntoIterator<Item = At<A::Histogram>>,

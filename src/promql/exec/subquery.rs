@@ -1,10 +1,13 @@
 //! Where windows of samples come from: a selector's series, or a subquery's rows turned into samples.
 
+use std::sync::Arc;
+
 use model::Labels;
+use model::histogram::ResetHint;
 
 use super::select::{Series, window_end};
 use super::track::Track;
-use super::{Grid, Op, Row, Run, build};
+use super::{Cell, Grid, Op, Row, Run, build};
 use crate::plan::{Extend, Source};
 use crate::{Error, plan};
 
@@ -58,12 +61,24 @@ impl<'a> Samples<'a> {
                 track.clear();
                 for at in 0..row.values.len() {
                     if let Some(cell) = row.get(at) {
-                        track.push(grid.time(at), cell.to_cell());
+                        track.push(grid.time(at), unhinted(cell.to_cell()));
                     }
                 }
                 Ok(Some((std::mem::take(&mut row.labels), row.drop_name)))
             }
         }
+    }
+}
+
+/// What is known of resets between stored samples does not hold between those of a subquery, which may leave out
+/// samples or repeat them.
+fn unhinted(cell: Cell) -> Cell {
+    match cell {
+        Cell::Native(mut h) if matches!(h.hint, ResetHint::Reset | ResetHint::NotReset) => {
+            Arc::make_mut(&mut h).hint = ResetHint::Unknown;
+            Cell::Native(h)
+        }
+        cell => cell,
     }
 }
 

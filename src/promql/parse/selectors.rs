@@ -14,7 +14,7 @@ pub fn selectors(expr: &Expr) -> Vec<Vec<Matcher>> {
 fn walk(expr: &Expr, found: &mut Vec<Vec<Matcher>>) {
     let mut take = |selector: &Selector| found.push(selector.matchers.clone());
     match &expr.kind {
-        ExprKind::Number { .. } | ExprKind::String(_) => {}
+        ExprKind::Number { .. } | ExprKind::String(_) | ExprKind::NotText(_) => {}
         ExprKind::Selector(selector) | ExprKind::Matrix { selector, .. } => take(selector),
         ExprKind::Subquery(subquery) => walk(&subquery.expr, found),
         ExprKind::Call { args, .. } => args.iter().for_each(|arg| walk(arg, found)),

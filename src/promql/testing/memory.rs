@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chunk::Encoding;
-use chunk::histogram::{At, encode_floats};
+use chunk::histogram::{At, encode_floats, with_starts};
 use model::{FloatHistogram, Kind, Labels, Matcher, Sample, TimeRange, Timestamp};
 use parking_lot::RwLock;
 use storage::{
@@ -47,7 +47,14 @@ fn floats(run: &[Stored]) -> Result<Vec<ChunkData>, Error> {
     for part in run.chunks(CHUNK_SAMPLES) {
         let range = TimeRange::new(part[0].time, part[part.len() - 1].time);
         let samples = part.iter().map(|s| Sample { timestamp: s.time, value: value(s) });
-        let (encoding, bytes) = (Encoding::Xor, chunk::xor::encode(samples).map_err(refused)?);
+        let started = part.iter().any(|s| s.start != 0);
+        let (encoding, bytes) = match started {
+            true => {
+                let samples = samples.zip(part.iter().map(|s| s.start));
+                (Encoding::Xor2, chunk::xor2::encode(samples).map_err(refused)?)
+            }
+            false => (Encoding::Xor, chunk::xor::encode(samples).map_err(refused)?),
+        };
         out.push(ChunkData { range, encoding, bytes: Bytes::from(bytes) });
     }
     Ok(out)
@@ -58,7 +65,16 @@ fn histograms(run: &[Stored]) -> Result<Vec<ChunkData>, Error> {
         let histogram = s.value.as_ref().err()?;
         Some(At { timestamp: s.time, histogram: (**histogram).clone() })
     });
-    encode_floats(samples, CHUNK_SAMPLES as u16).map_err(refused)
+    let chunks = encode_floats(samples, CHUNK_SAMPLES as u16).map_err(refused)?;
+    if run.iter().all(|s| s.start == 0) {
+        return Ok(chunks);
+    }
+    let started = |chunk: &ChunkData| {
+        let within = run.iter().filter(|s| chunk.range.contains(s.time));
+        let starts: Vec<Timestamp> = within.map(|s| s.start).collect();
+        with_starts(chunk, &starts).map_err(refused)
+    };
+    chunks.iter().map(started).collect()
 }
 
 impl MemoryStore {
