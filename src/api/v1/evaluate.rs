@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Labels, Timestamp};
+use model::{FloatHistogram, Labels, Timestamp};
 use promql::{Class, InstantRequest, Point, QueryResult, RangeRequest, Stats, Value};
 use storage::{Cancel, Notes, Reservation};
 
@@ -94,12 +94,20 @@ impl ApiState {
 
 /// About what a result takes in memory.
 fn bytes_of(value: &Value) -> u64 {
+    let native = |h: &FloatHistogram| {
+        size_of::<FloatHistogram>() + 8 * (h.positive_counts.len() + h.negative_counts.len())
+    };
     let of = |labels: &Labels, points: usize| labels.as_bytes().len() + points * size_of::<Point>() + 48;
     let bytes = match value {
         Value::Scalar(..) => 0,
         Value::String(_, text) => text.len(),
-        Value::Vector(samples) => samples.iter().map(|s| of(&s.labels, 1)).sum(),
-        Value::Matrix(series) => series.iter().map(|s| of(&s.labels, s.points.len())).sum(),
+        Value::Vector(samples) => {
+            samples.iter().map(|s| of(&s.labels, 1) + s.histogram.as_deref().map_or(0, native)).sum()
+        }
+        Value::Matrix(series) => series
+            .iter()
+            .map(|s| of(&s.labels, s.points.len()) + s.histograms.iter().map(|p| native(&p.h)).sum::<usize>())
+            .sum(),
     };
     bytes as u64
 }
