@@ -8,6 +8,7 @@ use wire::remote_write::Limits;
 use crate::decode::{Aside, Decoded, Reading, Recognise, Ways, decode_v1};
 use crate::resolve::LabelsOf;
 
+#[cfg(test)]
 impl<'a> Reading<'a> {
     /// Without rules.
     pub fn within(limits: &'a Limits) -> Reading<'a> {

@@ -249,7 +249,7 @@ impl Replay<'_> {
     fn freeze(&mut self, mut reader: Reader<'_>, position: u64) -> Result<(), Error> {
         let tenant = self.tenants.get_or_add(&reader.tenant()?);
         let block = reader.text()?;
-        let window = TimeRange::new(reader.z()?, reader.z()?);
+        let window = time_range(&mut reader)?;
         let begun = self.state.frozen.iter().find(|f| f.tenant == tenant.index && *f.block == *block);
         let tag = match begun.map(|f| f.tag) {
             Some(tag) => tag,
@@ -269,7 +269,7 @@ impl Replay<'_> {
     }
 
     fn delete(&mut self, mut reader: Reader<'_>) -> Result<(), Error> {
-        let range = TimeRange::new(reader.z()?, reader.z()?);
+        let range = time_range(&mut reader)?;
         for id in reader.ids()? {
             if let Some(slot) = self.slot(id)?
                 && let Some(mut series) = self.state.get_mut(slot)
@@ -316,4 +316,10 @@ impl Replay<'_> {
         self.state.raise_newest(&newest);
         orphans
     }
+}
+
+/// A range of times that is not empty: whoever wrote another one is damaged.
+fn time_range(reader: &mut Reader<'_>) -> Result<TimeRange, Error> {
+    let range = TimeRange::new(reader.z()?, reader.z()?);
+    if range.is_empty() { Err(broken()) } else { Ok(range) }
 }

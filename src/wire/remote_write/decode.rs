@@ -192,11 +192,12 @@ pub(super) fn sample_with_start(mut walk: Walk<'_>) -> Result<(Sample, Timestamp
                 walk.expect(wire, Wire::Fixed64, "a sample's value")?;
                 sample.value = f64::from_bits(walk.fixed64()?);
             }
-            2 | 3 => {
+            2 => {
                 walk.expect(wire, Wire::Varint, "a sample's timestamp")?;
-                let t = walk.varint()? as i64;
-                *(if field == 2 { &mut sample.timestamp } else { &mut start }) = t;
+                sample.timestamp = walk.varint()? as i64;
             }
+            // In version 1.0 this field means nothing, so that it may be of any kind.
+            3 if wire == Wire::Varint => start = walk.varint()? as i64,
             _ => walk.skip(field, wire)?,
         }
     }
