@@ -150,6 +150,13 @@ pub const HELP: &[(&str, &str)] = &[
         "tributary_receive_limits_config_last_reload_successful",
         "Whether the limits could be read when they were last looked at.",
     ),
+    ("tributary_receive_memory_limit_bytes", "Memory that the process may use."),
+    (
+        "tributary_receive_memory_pressure",
+        "Which writes are refused because memory is short: 0 none, 1 those of new series, 2 all.",
+    ),
+    ("tributary_receive_memory_refused_total", "Writes turned away because memory is short."),
+    ("tributary_receive_memory_used_bytes", "Memory of the process that the system cannot take back."),
     (
         "tributary_receive_peer_labels_verified",
         "1 if the peer's external labels are known and differ from ours, else 0: uploads wait for it.",
@@ -160,6 +167,10 @@ pub const HELP: &[(&str, &str)] = &[
         "Samples whose series a relabelling rule dropped; they are acknowledged and not stored.",
     ),
     ("tributary_receive_samples_total", "Samples received, by what became of them."),
+    (
+        "tributary_receive_write_to_visible_seconds",
+        "Time from a write's arrival until its samples are stored and any read sees them.",
+    ),
     (
         "tributary_store_block_read_failures_total",
         "Blocks of the bucket that could not be read for an answer.",
@@ -175,6 +186,10 @@ pub const HELP: &[(&str, &str)] = &[
         "Series that count towards a tenant's limit: those that got samples of late and have not ended.",
     ),
     ("tributary_tsdb_blocks_skipped_total", "Local blocks left out because they are damaged."),
+    (
+        "tributary_tsdb_oldest_unsealed_seconds",
+        "How long ago the oldest of the samples arrived that are in no block yet.",
+    ),
     ("tributary_tsdb_replay_seconds", "Time that the replay of the log took at the start."),
     ("tributary_tsdb_series_deleted_total", "Series of the head of which samples were deleted by hand."),
     (

@@ -14,3 +14,4 @@ pub use buildinfo::{Build, build};
 pub use help::HELP;
 pub use logs::{Format, Level, init_logs};
 pub use metric::{Handle, install_metrics};
+pub use process::{memory_limit, memory_used};

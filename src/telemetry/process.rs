@@ -37,6 +37,24 @@ pub(crate) fn update() {
     }
 }
 
+/// Bytes of memory that the process holds and the system cannot take back; none where nobody says.
+pub fn memory_used() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let anonymous = status_bytes(&status, "RssAnon:")?;
+    Some((anonymous + status_bytes(&status, "RssShmem:").unwrap_or(0.0)) as u64)
+}
+
+/// Bytes of memory that the process may use: its container's limit, else what the machine has.
+pub fn memory_limit() -> Option<u64> {
+    let text = |path: &str| fs::read_to_string(path).ok();
+    let own =
+        text("/sys/fs/cgroup/memory.max").or_else(|| text("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    let own = own.and_then(|text| text.trim().parse::<u64>().ok());
+    let machine = text("/proc/meminfo").and_then(|text| status_bytes(&text, "MemTotal:")).map(|n| n as u64);
+    // Without a limit the older kind shows a number beyond all memory.
+    own.into_iter().chain(machine).min()
+}
+
 #[derive(Debug, PartialEq)]
 struct Stat {
     cpu_seconds: f64,

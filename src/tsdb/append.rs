@@ -4,6 +4,7 @@
 //! One pass over the rows to sort them by shard, in buffers kept per thread; the rest is the head's.
 
 use std::cell::RefCell;
+use std::sync::atomic::Ordering::Relaxed;
 
 use model::{Kind, TenantId, Timestamp};
 use storage::{AppendOutcome, Known, Refusal, Verdict, WriteBatch};
@@ -46,6 +47,12 @@ impl Engine {
     ) -> Result<AppendOutcome, Error> {
         if verdicts.len() != batch.verdicts() || rows.iter().any(|r| *r as usize >= batch.series().len()) {
             return Err(Error::new(Kind::Internal, "an append's rows or verdicts do not fit its batch"));
+        }
+        if self.refuse_all.load(Relaxed) {
+            return Err(Error::new(
+                Kind::Unavailable,
+                "this node is short of memory; send the request again",
+            ));
         }
         if batch.verdicts() > batch.samples().len() {
             for &row in rows {

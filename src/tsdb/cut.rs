@@ -19,7 +19,7 @@ use storage::{ChunkData, Columns, decode_series};
 use crate::blocks::{OpenBlock, from_block};
 use crate::head::{CHUNK_SAMPLES, Window, encode};
 use crate::tenants::Tenant;
-use crate::{Engine, Error, dir, payload};
+use crate::{Engine, Error, Settings, dir, payload};
 
 /// Windows of a tenant's head that are left alone by a backfill; more are cut from the oldest on.
 const MOST_WINDOWS: usize = 3;
@@ -33,6 +33,10 @@ const MARK_WAIT: Duration = Duration::from_secs(60);
 const IDLE: i64 = 60 * 60_000;
 /// They are looked for after a cut, and this often otherwise.
 const FORGET_EVERY: i64 = 10 * 60_000;
+
+/// How much later than it should be a cut may be before it is worth a warning, and how often it is.
+const GRACE: i64 = 10 * 60_000;
+const WARN_EVERY: i64 = 30 * 60_000;
 
 /// A block that has just been cut from the head and is open for reading.
 #[derive(Clone)]
@@ -72,7 +76,8 @@ impl Engine {
         let mut failure = None;
         for (index, windows) in self.head.windows() {
             let Some(tenant) = self.tenants.by_index(index) else { continue };
-            for start in due(&windows, range, window, now, force) {
+            let jitter = self.jitter(&tenant);
+            for start in due(&windows, range, window.saturating_add(jitter), now, force) {
                 let aligned = start.saturating_add(range).saturating_add(window) <= now || !force;
                 match self.cut_window(&tenant, TimeRange::new(start, start + range - 1), aligned, now) {
                     Ok(Some(block)) => cut.push(block),
@@ -96,6 +101,7 @@ impl Engine {
             metrics::counter!("prometheus_tsdb_head_series_removed_total").increment(forgotten as u64);
         }
         self.report();
+        self.watch(now);
         if let Err(error) = self.checkpoint() {
             tracing::error!(error = %error, "old log segments stay until the next cut");
         }
@@ -259,6 +265,46 @@ impl Engine {
         disk.write_atomic(&path, text.as_bytes()).map_err(|e| Error::io("write", &path, e))
     }
 
+    /// How much later than it could be a tenant's windows are cut on this node: always the same, and others for
+    /// other tenants and nodes.
+    fn jitter(&self, tenant: &Tenant) -> i64 {
+        let own = self.settings.external_labels.placement_hash(tenant.id.as_str());
+        match self.settings.cut_jitter {
+            most if most > 0 => (own % most as u64) as i64,
+            _ => 0,
+        }
+    }
+
+    /// Says how old the oldest samples are that no block has, and warns where a cut should long have taken them.
+    fn watch(&self, now: Timestamp) {
+        let windows = self.head.windows();
+        let all = windows.iter().flat_map(|(tenant, windows)| windows.iter().map(move |w| (w, *tenant)));
+        let Some((oldest, tenant)) = all.min_by_key(|(w, _)| w.first_write) else {
+            metrics::gauge!("tributary_tsdb_oldest_unsealed_seconds").set(0);
+            return;
+        };
+        let age = now.saturating_sub(oldest.first_write).max(0);
+        metrics::gauge!("tributary_tsdb_oldest_unsealed_seconds").set(age as f64 / 1e3);
+        if age < self.oldest_allowed() || now.saturating_sub(self.last_warned.load(Relaxed)) < WARN_EVERY {
+            return;
+        }
+        self.last_warned.store(now, Relaxed);
+        let tenant = self.tenants.by_index(tenant).map(|tenant| tenant.id.to_string()).unwrap_or_default();
+        tracing::warn!(
+            tenant,
+            window = oldest.start,
+            age_ms = age,
+            "samples have been in the head for longer than any cut should leave them: look for errors of cuts"
+        );
+    }
+
+    /// How long samples may be in the head before something is wrong.
+    fn oldest_allowed(&self) -> i64 {
+        let Settings { block_range, out_of_order_window, cut_jitter, future_tolerance, .. } = self.settings;
+        let due = block_range.saturating_add(out_of_order_window).saturating_add(future_tolerance);
+        due.saturating_add(cut_jitter).saturating_add(LATE_AT_MOST).saturating_add(GRACE)
+    }
+
     /// Gauges that are cheap enough to set once a minute.
     fn report(&self) {
         let mut head = TimeRange::EMPTY;
@@ -366,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_too_bad_for_a_block_is_set_aside_and_the_others_are_written() {
+    fn a_series_that_cannot_be_cut_is_set_aside_and_the_cut_goes_on_t13() {
         let disk = testkit::MemDisk::new();
         let (world, _) = testkit::world(Arc::new(disk), 0, 1);
         let settings = crate::Settings { dir: "/data".into(), segment_bytes: 64 << 10, ..Default::default() };

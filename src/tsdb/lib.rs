@@ -34,7 +34,7 @@ pub use settings::{Durability, Settings, TenantLabels};
 pub use view::TenantView;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use model::{Kind, Matcher, TenantId, TimeRange, Timestamp};
@@ -64,6 +64,10 @@ pub(crate) struct Engine {
     pub cutting: Mutex<()>,
     /// When series were last looked through for idle ones, by the caller's clock.
     pub last_forgot: AtomicI64,
+    /// When it was last warned of old samples, by the caller's clock.
+    pub last_warned: AtomicI64,
+    /// The node is short of memory.
+    pub refuse_all: AtomicBool,
     /// Samples of one series per part of a batch.
     pub row_samples: u32,
     claim: Mutex<Option<dir::Claim>>,
@@ -86,6 +90,17 @@ pub struct HeadStats {
     pub range: Option<TimeRange>,
     /// Estimated bytes of memory, without postings.
     pub bytes: u64,
+}
+
+/// Which writes the engine refuses for a while, as Unavailable, because the node is short of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Pressure {
+    #[default]
+    None = 0,
+    /// Samples of series that are not there.
+    NewSeries = 1,
+    All = 2,
 }
 
 /// Whether the engine takes writes.
@@ -172,6 +187,8 @@ impl Tsdb {
             tenants,
             cutting: Mutex::new(()),
             last_forgot: AtomicI64::new(i64::MIN),
+            last_warned: AtomicI64::new(i64::MIN),
+            refuse_all: AtomicBool::new(false),
             claim: Mutex::new(Some(claim)),
         };
         Ok(Arc::new(Tsdb { engine: Arc::new(engine) }))
@@ -233,6 +250,12 @@ impl Tsdb {
     /// all every few minutes.
     pub fn count_active(&self, now: Timestamp, all: bool) {
         self.engine.count_active(now, all);
+    }
+
+    /// Refuses writes until it is told otherwise.
+    pub fn set_pressure(&self, pressure: Pressure) {
+        self.engine.refuse_all.store(pressure == Pressure::All, Relaxed);
+        self.engine.head.refuse_new.store(pressure != Pressure::None, Relaxed);
     }
 
     /// Active series of a tenant: those that count towards its limit.

@@ -42,6 +42,8 @@ pub struct Settings {
     pub max_sample_age: i64,
     /// Length of a block's window; chunks end at its edges.
     pub block_range: i64,
+    /// Cuts of different tenants are spread over this time after they are due.
+    pub cut_jitter: i64,
     /// Local blocks are deleted once their newest sample is older than this, if shipped.
     pub retention: i64,
     /// Written into the blocks' `thanos.labels`, with the tenant label.
@@ -75,6 +77,7 @@ impl Default for Settings {
             future_tolerance: 10 * 60_000,
             max_sample_age: 48 * HOUR,
             block_range: 2 * HOUR,
+            cut_jitter: 0,
             retention: 15 * 24 * HOUR,
             external_labels: Labels::empty(),
             tenant_label: "tenant_id".to_owned(),

@@ -16,6 +16,7 @@ use tsdb::Health;
 use crate::admit::{self, Admission, Version};
 use crate::decode::{self, Aside, Decoded, Reading, Recognise, Ways};
 use crate::limits::{Limits, Profile};
+use crate::memory::Memory;
 use crate::otlp;
 use crate::pending::Collected;
 use crate::quorum::Outcome;
@@ -36,6 +37,7 @@ pub struct WriteDoor {
     pub admission: Admission,
     pub rates: Arc<Rates>,
     pub limits: Arc<Limits>,
+    pub memory: Arc<Memory>,
     pub identities: Arc<Identities>,
     pub pool: Pool,
     pub world: World,
@@ -63,6 +65,7 @@ impl WriteDoor {
             identities: Arc::new(Identities::new(identity::Settings::default(), &*world.chance)),
             rates: Arc::new(Rates::default()),
             limits: Arc::clone(limits),
+            memory: Arc::new(Memory::new(settings.admission.memory_limit.bytes())),
             pool,
             world: world.clone(),
             tenancy: settings.tenancy.clone(),
@@ -159,6 +162,7 @@ enum Next {
 impl WriteDoor {
     async fn take(&self, request: Request, version: Version) -> Result<Summary, Denial> {
         let judged_at = self.world.clock.now_ms();
+        let started = self.world.clock.monotonic();
         let (head, body) = request.into_parts();
         let tenant = admit::tenant_of(&head.headers, &self.tenancy)?;
         let replica = admit::replica_of(&head.headers, &self.replica_header)?;
@@ -168,6 +172,7 @@ impl WriteDoor {
                 self.replica_header, self.replication_factor
             )));
         }
+        self.memory.check()?;
         let _place = self.limits.enter(self.writer.timeout()).await?;
         let profile = self.limits.of(&tenant);
         let admitted = self.admission.read(&head.headers, body, version).await?;
@@ -189,6 +194,11 @@ impl WriteDoor {
         }
         drop(admitted.permit);
         self.count(&tenant, &summary, stage.samples, stage.series);
+        if summary.accepted > 0 {
+            // Whoever asks from here on sees the samples: they are in a head and in its log.
+            let took = self.world.clock.monotonic().saturating_duration_since(started);
+            metrics::histogram!("tributary_receive_write_to_visible_seconds").record(took.as_secs_f64());
+        }
         Ok(summary)
     }
 

@@ -19,6 +19,7 @@ mod lifecycle;
 mod limits;
 mod listen;
 mod local;
+mod memory;
 mod otlp;
 mod peers;
 mod pending;
@@ -70,6 +71,7 @@ use crate::http::WriteDoor;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
 use crate::local::Local;
+use crate::memory::Memory;
 use crate::peers::Peers;
 use crate::replicate::{Peer, PeerLimits, Remote};
 use crate::ring::{Connect, RingHolder};
@@ -304,6 +306,7 @@ impl Receive {
             },
             limits: Some(self.limits_of()),
             active_window: storage.active_window.ms(),
+            cut_jitter: storage.cut_jitter.ms(),
             segment_bytes: storage.segment_bytes.bytes(),
             ..tsdb::Settings::default()
         }
@@ -355,6 +358,9 @@ impl Receive {
         let (peers, writer, until) = (Arc::clone(&self.peers), Arc::clone(&self.writer), inner.clone());
         tasks.spawn("peers", async move { peers.run(writer, until).await });
         let (door, until) = (Arc::clone(&self.write_door), inner.clone());
+        let (memory, writer, until) =
+            (Arc::clone(&self.write_door.memory), Arc::clone(&self.writer), inner.clone());
+        tasks.spawn("memory", async move { memory.run(writer, until).await });
         tasks.spawn("gauges", async move { gauges(door, until).await });
         if let Some(engine) = engine {
             let (ship, until) = (Arc::clone(&self.ship), inner.clone());

@@ -38,6 +38,8 @@ settings! {
         ["receive.durability"] durability: DurabilityName = DurabilityName::Durable;
         /// Size of one segment of the log. Two of them are preallocated.
         [hidden "tsdb.wal-segment-size"] segment_bytes: ByteSize = ByteSize::from_mib(128);
+        /// Cuts of different tenants are spread over this time. Longer is smoother, and keeps samples in memory longer.
+        [hidden "tsdb.cut-jitter"] cut_jitter: Span = Span::from_mins(5);
         /// Length of a block.
         [hidden "tsdb.min-block-duration"] block_duration: Span = Span::from_hours(2);
     }
@@ -140,6 +142,9 @@ settings! {
         /// Bytes that all writes in flight may hold together. Beyond it writes wait a moment and are then
         /// answered 503 with Retry-After. Too little slows senders down; too much risks the memory of the node.
         ["receive.max-inflight-bytes"] max_inflight: ByteSize = ByteSize::from_mib(512);
+        /// Memory of the node, by which it judges when to refuse writes for a while: from 90 % on those of new
+        /// series, from 95 % on all, with 503 and Retry-After. 0 takes the container's limit, or the machine's memory.
+        ["receive.memory-limit"] memory_limit: ByteSize = ByteSize::from_bytes(0);
         /// Samples per second that one tenant may write through this node, averaged over ten seconds; 0 is no
         /// limit. Beyond it a write is answered 429 with Retry-After, and nothing of it is taken. Prometheus drops
         /// what gets a 429 unless retry_on_http_429 is set.

@@ -6,6 +6,8 @@
 //! is not the one after the last row's). Per sample: the push, and about eleven bytes of record. No allocation
 //! once the buffers have grown, but for chunks and new series.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use model::{Labels, Timestamp};
 use storage::{Refusal, SeriesHandle, Verdict, WriteBatch};
 use wal::Log;
@@ -152,6 +154,10 @@ impl Head {
         };
         let slot = match found {
             Some(slot) => slot,
+            None if self.refuse_new.load(Relaxed) => {
+                verdicts.fill(Verdict::Unavailable);
+                return;
+            }
             None => {
                 let accepted = samples.iter().any(|s| bounds.judge(s.timestamp, judged_at, None).is_ok());
                 let created = match accepted {

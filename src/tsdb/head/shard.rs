@@ -1,5 +1,7 @@
 //! One shard: its series by hash and slot, and per tenant the postings and the windows that hold samples.
 
+use std::sync::atomic::AtomicBool;
+
 use hashbrown::HashTable;
 use model::{TimeRange, Timestamp};
 use parking_lot::Mutex;
@@ -29,6 +31,8 @@ pub(crate) struct HeadSettings {
 pub(crate) struct Head {
     pub settings: HeadSettings,
     pub shards: Vec<Shard>,
+    /// The node is short of memory: samples of series that are not there have to come again.
+    pub refuse_new: AtomicBool,
 }
 
 pub(crate) struct Shard {
@@ -89,7 +93,7 @@ impl Head {
     pub(crate) fn new(settings: HeadSettings, shards: usize) -> Head {
         let shard =
             |index| Shard { index, state: Mutex::new(ShardState { next_id: 1, ..Default::default() }) };
-        Head { settings, shards: (0..shards as u16).map(shard).collect() }
+        Head { settings, shards: (0..shards as u16).map(shard).collect(), refuse_new: AtomicBool::new(false) }
     }
 
     /// The shard of a hash. Its low and its highest bits are left to the table.
