@@ -71,7 +71,6 @@ use crate::http::WriteDoor;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
 use crate::local::Local;
-use crate::memory::Memory;
 use crate::peers::Peers;
 use crate::replicate::{Peer, PeerLimits, Remote};
 use crate::ring::{Connect, RingHolder};
@@ -357,10 +356,10 @@ impl Receive {
         tasks.spawn("limits", watch::run(limits, inner.clone()));
         let (peers, writer, until) = (Arc::clone(&self.peers), Arc::clone(&self.writer), inner.clone());
         tasks.spawn("peers", async move { peers.run(writer, until).await });
-        let (door, until) = (Arc::clone(&self.write_door), inner.clone());
         let (memory, writer, until) =
             (Arc::clone(&self.write_door.memory), Arc::clone(&self.writer), inner.clone());
         tasks.spawn("memory", async move { memory.run(writer, until).await });
+        let (door, until) = (Arc::clone(&self.write_door), inner.clone());
         tasks.spawn("gauges", async move { gauges(door, until).await });
         if let Some(engine) = engine {
             let (ship, until) = (Arc::clone(&self.ship), inner.clone());
