@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::scenarios::{self, Shape};
-use crate::{demo, engine, floor, report};
+use crate::{demo, engine, floor, queries, report};
 
 fn command() -> Command {
     Command::new("loadtest")
@@ -34,6 +34,19 @@ fn command() -> Command {
                 .arg(opt("away", "Seconds for which the receiver is away").default_value("5")),
         )
         .subcommand(engine_command())
+        .subcommand(
+            Command::new("queries")
+                .about("CPU, time and memory of queries beside peers on the same data; large queries under a budget")
+                .arg(opt("series", "Number of series; 0 leaves the comparison out").default_value("100000"))
+                .arg(opt("hours", "Hours of data, a scrape every 15 s").default_value("2"))
+                .arg(opt("large", "Series of the part about large queries; 0 leaves it out").default_value("1000000"))
+                .arg(opt("repeat", "Seconds for which a query is repeated on a server").default_value("1.5"))
+                .arg(opt("binary", "The tributary binary").default_value(default_binary()))
+                .arg(opt("prometheus", "The Prometheus binary").default_value("prometheus"))
+                .arg(opt("victoria-metrics", "The VictoriaMetrics binary").default_value("victoria-metrics"))
+                .arg(opt("results", "Folder under which <date>-<machine> is written; nothing is written without"))
+                .arg(opt("dir", "Folder under which data is kept while the run lasts")),
+        )
         .subcommand(
             Command::new("instructions")
                 .about("Instructions per sample of a server under callgrind, and the functions that cost most")
@@ -140,6 +153,7 @@ pub async fn run() -> Result<bool> {
     }
     match name {
         "engine" => return run_engine(args).await,
+        "queries" => return run_queries(args).await,
         "instructions" => return run_instructions(args).await,
         "floor-server" => {
             let listen = args.get_one::<String>("listen").context("listen is missing")?;
@@ -197,7 +211,7 @@ async fn run_engine(args: &ArgMatches) -> Result<bool> {
     print!("{}", report.markdown());
     // A part or a trial must not overwrite the day's figures.
     if !partial {
-        let folder = report.folder(&path("results").context("--results is missing")?);
+        let folder = engine::results_folder(&path("results").context("--results is missing")?)?;
         report.write(&folder)?;
         eprintln!("written: {}", folder.display());
     }
@@ -213,4 +227,28 @@ async fn run_instructions(args: &ArgMatches) -> Result<bool> {
     let counts = crate::instructions::run(&binary, &data, series, scrapes, server).await?;
     print!("{}", engine::counts(&counts));
     Ok(true)
+}
+
+async fn run_queries(args: &ArgMatches) -> Result<bool> {
+    let path = |name: &str| args.get_one::<String>(name).map(PathBuf::from);
+    let options = queries::Options {
+        binary: path("binary").context("--binary is missing")?,
+        prometheus: path("prometheus").context("--prometheus is missing")?,
+        victoria: path("victoria-metrics").context("--victoria-metrics is missing")?,
+        series: number(args, "series")?,
+        hours: number(args, "hours")?,
+        large: number(args, "large")?,
+        repeat: number(args, "repeat")?,
+        dir: path("dir"),
+    };
+    let report = queries::run(&options).await?;
+    print!("{}", report.markdown());
+    if let Some(results) = path("results") {
+        let folder = engine::results_folder(&results)?;
+        std::fs::create_dir_all(&folder)?;
+        let name = format!("queries-{}x{}h", options.series, options.hours);
+        std::fs::write(folder.join(format!("{name}.md")), report.markdown())?;
+        std::fs::write(folder.join(format!("{name}.json")), serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    Ok(report.passed())
 }

@@ -10,6 +10,7 @@ mod http;
 mod ingest;
 mod instructions;
 mod process;
+mod queries;
 mod report;
 mod scenarios;
 mod servers;

@@ -135,6 +135,29 @@ pub fn usage(pid: u32) -> Result<Usage> {
     Ok(out)
 }
 
+fn status_bytes(pid: u32, key: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line =
+        text.lines().find_map(|l| l.strip_prefix(key)).with_context(|| format!("no {key} in status"))?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}
+
+/// Resident memory of a process now.
+pub fn rss(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most resident memory since `reset_peak_rss`.
+pub fn peak_rss(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// Makes the kernel forget the highest resident memory so far.
+pub fn reset_peak_rss(pid: u32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("reset the peak of resident memory")
+}
+
 /// The most anonymous memory that a process was seen to hold while it is watched, polled ten times a second.
 pub struct Watch {
     task: tokio::task::JoinHandle<()>,
@@ -228,4 +251,22 @@ fn written_len(path: &Path) -> Result<u64> {
         end = from;
     }
     Ok(0)
+}
+
+/// Payload bytes that went, in both directions, over the connections open to these local ports; none where `ss`,
+/// which knows, is not installed.
+pub fn bytes_over(ports: &[u16]) -> Option<u64> {
+    let mut sum = 0;
+    for port in ports {
+        let out = Command::new("ss").args(["-tinH", &format!("dport = :{port}")]).output().ok()?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        sum += text
+            .split_whitespace()
+            .filter_map(|word| {
+                word.strip_prefix("bytes_sent:").or_else(|| word.strip_prefix("bytes_received:"))
+            })
+            .filter_map(|bytes| bytes.parse::<u64>().ok())
+            .sum::<u64>();
+    }
+    Some(sum)
 }

@@ -49,6 +49,8 @@ pub struct System {
     pub query_url: String,
     pub data: PathBuf,
     pub drop_labels: Vec<String>,
+    /// Ports at which the servers listen for one another.
+    pub peer_ports: Vec<u16>,
 }
 
 impl System {
@@ -96,6 +98,7 @@ pub async fn standalone(program: &Program, data: &Path, ports: Option<(u16, u16)
         query_url: url,
         data: data.join("data"),
         drop_labels: Vec::new(),
+        peer_ports: Vec::new(),
     })
 }
 
@@ -173,6 +176,7 @@ pub async fn cluster(program: &Program, data: &Path) -> Result<System> {
         query_url,
         data: data.to_owned(),
         drop_labels: vec!["tenant_id".to_owned(), "replica".to_owned()],
+        peer_ports: ports[..3].iter().map(|[grpc, ..]| *grpc).collect(),
     })
 }
 
@@ -199,6 +203,7 @@ pub async fn victoria(program: &Program, data: &Path) -> Result<System> {
             "-retentionPeriod=1".to_owned(),
             // So that a count over all series of a large run is answered at all.
             "-search.maxUniqueTimeseries=5000000".to_owned(),
+            "-search.maxSeries=5000000".to_owned(),
             "-search.maxQueryDuration=300s".to_owned(),
         ]
     };
@@ -236,5 +241,6 @@ async fn peer(
         query_url: url,
         data: data.join("data"),
         drop_labels: Vec::new(),
+        peer_ports: Vec::new(),
     })
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Bench, Kind, now};
 use crate::http::Client;
 use crate::ingest::{self, Ledger, Plan};
-use crate::process::{Watch, folder_size, wal_size};
+use crate::process::{Watch, bytes_over, folder_size, wal_size};
 use crate::workload::Workload;
 
 /// What one run showed.
@@ -37,6 +37,8 @@ pub struct Figures {
     pub ready_s: Option<f64>,
     /// The most memory from that start until ready, beside what was held before the kill.
     pub ready_anon_peak_bytes_per_series: Option<f64>,
+    /// What the servers of a cluster sent one another.
+    pub peer_bytes_per_sample: Option<f64>,
     /// Acknowledged samples that a count over everything did not find after the kill.
     pub lost_by_kill: Option<i64>,
 }
@@ -53,6 +55,9 @@ impl Figures {
         );
         if let Some(seconds) = self.ready_s {
             out += &format!(", ready {seconds:.2} s after kill -9");
+        }
+        if let Some(bytes) = self.peer_bytes_per_sample {
+            out += &format!(", {bytes:.1} B between peers per sample");
         }
         if let Some(lost) = self.lost_by_kill {
             out += &format!(", {lost} acked samples lost");
@@ -106,6 +111,9 @@ pub async fn run(
         p99_ms: ms(0.99),
         ..Figures::default()
     };
+    if !system.peer_ports.is_empty() {
+        out.peer_bytes_per_sample = bytes_over(&system.peer_ports).map(|bytes| bytes as f64 / samples);
+    }
     system.kill()?;
     if section == "1M" && kind != Kind::Floor {
         restart(bench, kind, data, workload, &mut out).await?;

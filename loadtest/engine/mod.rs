@@ -16,10 +16,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::instructions;
-use crate::servers::{Program, System, floor, prometheus, standalone, victoria};
+use crate::servers::{Program, System, cluster, floor, prometheus, standalone, victoria};
 use crate::workload::Workload;
 
-pub use report::{Report, counts};
+pub use report::{Report, counts, results_folder, table};
 
 /// What the command line says.
 pub struct Options {
@@ -44,6 +44,8 @@ pub const SECTIONS: [&str; 6] = ["100k", "1M", "500k", "cut", "block", "instruct
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Ours,
+    /// Three receivers of ours with RF 3, and a querier.
+    Cluster,
     Victoria,
     VictoriaNext,
     Prometheus,
@@ -54,6 +56,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Ours => "tributary",
+            Kind::Cluster => "tributary, 3 x RF 3",
             Kind::Victoria => "victoria-metrics",
             Kind::VictoriaNext => "victoria-metrics (newer)",
             Kind::Prometheus => "prometheus",
@@ -113,6 +116,7 @@ impl Bench {
         let o = &self.options;
         match kind {
             Kind::Ours => standalone(&Program::new(&o.binary), data, None).await,
+            Kind::Cluster => cluster(&Program::new(&o.binary), data).await,
             Kind::Prometheus => {
                 let program = Program::new(&o.prometheus)
                     .with("--web.enable-admin-api")
@@ -190,6 +194,7 @@ async fn round(bench: &Bench, report: &mut Report, section: &str, series: usize,
         let mut kinds = bench.peers();
         if section == "100k" {
             kinds.insert(0, Kind::Floor);
+            kinds.push(Kind::Cluster);
         }
         if run == 0 {
             kinds.push(Kind::Prometheus);

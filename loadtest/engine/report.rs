@@ -28,7 +28,8 @@ pub struct Report {
     pub targets: Vec<Target>,
 }
 
-const KINDS: [Kind; 5] = [Kind::Ours, Kind::Victoria, Kind::VictoriaNext, Kind::Prometheus, Kind::Floor];
+const KINDS: [Kind; 6] =
+    [Kind::Ours, Kind::Cluster, Kind::Victoria, Kind::VictoriaNext, Kind::Prometheus, Kind::Floor];
 
 impl Report {
     pub fn new(options: &Options) -> Result<Report> {
@@ -65,11 +66,6 @@ impl Report {
         let mut values: Vec<f64> = runs.filter_map(of).collect();
         values.sort_by(f64::total_cmp);
         values.get(values.len().checked_sub(1)? / 2).copied()
-    }
-
-    /// Where the results of this machine and day belong.
-    pub fn folder(&self, results: &Path) -> PathBuf {
-        results.join(format!("{}-{}", self.date, self.machine))
     }
 
     /// Writes `engine.md` and `engine.json`.
@@ -129,6 +125,7 @@ impl Report {
             "disk B per sample",
             "p50 ms",
             "p99 ms",
+            "B between peers per sample",
         ];
         let mut rows = vec![heads.map(str::to_owned).to_vec()];
         for section in ["100k", "500k", "1M"] {
@@ -155,6 +152,8 @@ impl Report {
                     only(format!("{:.2}", m(|f| f.disk_bytes_per_sample))),
                     format!("{:.1}", m(|f| f.p50_ms)),
                     format!("{:.1}", m(|f| f.p99_ms)),
+                    self.median(section, kind, |f| f.peer_bytes_per_sample)
+                        .map_or(String::new(), |bytes| format!("{bytes:.1}")),
                 ]);
             }
         }
@@ -228,6 +227,11 @@ impl Report {
         }
         out + &counts(&self.instructions)
     }
+}
+
+/// Where the results of this machine and day belong.
+pub fn results_folder(results: &Path) -> Result<PathBuf> {
+    Ok(results.join(format!("{}-{}", date(super::unix_seconds()?), machine())))
 }
 
 /// Instruction counts as a table, and under it the functions that cost most.

@@ -35,6 +35,15 @@ pub fn judge(report: &Report) -> Vec<Target> {
     if let (Some(ours), Some(floor)) = (cpu("100k", Kind::Ours), cpu("100k", Kind::Floor)) {
         out.push(target("CPU at 100k, of the floor's", ours / floor, 2.5, "x"));
     }
+    for (kind, at_most) in [(Kind::Prometheus, 0.25), (Kind::Victoria, 1.0), (Kind::VictoriaNext, 1.0)] {
+        if let (Some(ours), Some(theirs)) = (cpu("100k", Kind::Cluster), cpu("100k", kind)) {
+            let what = format!("CPU of three receivers with RF 3, of one {}'s", kind.name());
+            out.push(target(what, ours / theirs, at_most, "x"));
+        }
+    }
+    if let Some(bytes) = report.median("100k", Kind::Cluster, |f| f.peer_bytes_per_sample) {
+        out.push(target("between peers, per sample", bytes, 15.0, "B"));
+    }
     for kind in victorias {
         if let (Some(ours), Some(theirs)) = (anon("500k", Kind::Ours), anon("500k", kind)) {
             out.push(target(format!("memory at 500k, of {}'s", kind.name()), ours / theirs, 0.75, "x"));

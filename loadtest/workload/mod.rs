@@ -4,6 +4,7 @@
 
 mod encode;
 mod node;
+mod service;
 
 pub use encode::{BodyEncoder, body_of};
 pub use node::Series;
@@ -39,6 +40,16 @@ impl Workload {
         seed: u64,
     ) -> Workload {
         Workload { series: node::series(series, seed), seed, steps, start_ms, interval_ms, batch }
+    }
+
+    /// A tenth of the series are a service's histograms, and every node has an info series to join with: what
+    /// queries are run over.
+    pub fn for_queries(series: usize, steps: u32, start_ms: i64, interval_ms: i64, batch: usize) -> Workload {
+        let mut all = node::series(series - series / 10, 1);
+        all.extend(service::histograms(series / 10));
+        let infos = service::infos(&all);
+        all.extend(infos);
+        Workload { series: all, seed: 1, steps, start_ms, interval_ms, batch }
     }
 
     /// Requests per step.

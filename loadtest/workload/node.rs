@@ -28,7 +28,14 @@ pub enum Shape {
     Gauge,
     /// Numbers with many digits.
     Ratio,
+    /// The nth cumulative bucket of a histogram: the same pace for all of a kind, so that buckets never cross.
+    Bucket(u8),
+    /// Always 1, as info metrics are.
+    One,
 }
+
+/// Percent of all requests that are in each bucket or below.
+const BUCKET_SHARES: [u64; 11] = [2, 6, 18, 37, 61, 80, 90, 95, 98, 99, 100];
 
 impl Shape {
     /// The value at `step` for a series with random `key`. Growing shapes never shrink: each step adds a part
@@ -42,6 +49,11 @@ impl Shape {
             Shape::Counter => (base + u64::from(step) * slope + noise % slope) as f64,
             Shape::Seconds => (base + u64::from(step) * slope + noise % slope) as f64 / 100.0,
             Shape::Gauge => (base * 4096 + noise % 65_536 * 4096) as f64,
+            Shape::Bucket(at) => {
+                let total = u64::from(step) * 100 + mix(u64::from(step)) % 100;
+                (total * BUCKET_SHARES[usize::from(at).min(10)] / 100) as f64
+            }
+            Shape::One => 1.0,
             Shape::Ratio => (noise >> 11) as f64 / (1u64 << 53) as f64,
         }
     }
