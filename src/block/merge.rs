@@ -5,14 +5,16 @@
 //!
 //! # Cost
 //! Streaming: one series of each source in memory. Chunks that overlap no other are copied as they are; only overlapping
-//! float chunks are decoded, merged and encoded again.
+//! ones are decoded, merged and encoded again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
+use chunk::histogram::{At, FloatIter, IntIter, encode_floats, encode_ints};
 use chunk::{ChunkData, Encoding, xor};
-use model::{Kind, Labels, Sample, TimeRange, pick_conflict};
+use model::histogram::ResetHint;
+use model::{Kind, Labels, Native, Sample, TimeRange, Timestamp, float_wins, native_wins, pick_conflict};
 
 use crate::{Block, BlockSeries, BlockWriter, Error};
 
@@ -20,7 +22,7 @@ use crate::{Block, BlockSeries, BlockWriter, Error};
 pub const SAMPLES_PER_CHUNK: usize = 120;
 
 /// Adds every series of `blocks` to `writer`, which is empty. Where sources have different values for one series and
-/// time, [`pick_conflict`] decides, as it does for every reader.
+/// time, the rules of `model` decide ([`pick_conflict`], [`native_wins`], [`float_wins`]), as for every reader.
 pub fn merge(blocks: &[Block], writer: &mut BlockWriter) -> Result<(), Error> {
     let all = |block: &Block| block.series(&[], TimeRange::ALL, 0, false);
     let mut sources: Vec<BlockSeries> = blocks.iter().map(all).collect::<Result<_, _>>()?;
@@ -76,39 +78,127 @@ fn untangle(chunks: Vec<ChunkData>, out: &mut Vec<ChunkData>) -> Result<(), Erro
         out.extend(chunks);
         return Ok(());
     }
-    let corrupt = |e: chunk::Error| Error {
-        source: Some(Box::new(e.clone())),
-        ..Error::corrupt(format!("chunk: {e}"))
-    };
-    let mut samples: Vec<Sample> = Vec::new();
+    let mut floats: Vec<Sample> = Vec::new();
+    let mut natives: Vec<At<Native>> = Vec::new();
     for chunk in &chunks {
-        if chunk.encoding != Encoding::Xor {
-            let message = format!(
-                "overlapping chunks of encoding {:?} cannot be merged by this version",
-                chunk.encoding
-            );
-            return Err(Error::new(Kind::Refused, message));
-        }
-        for sample in xor::Iter::new(&chunk.bytes).map_err(corrupt)? {
-            samples.push(sample.map_err(corrupt)?);
-        }
+        decode(chunk, &mut floats, &mut natives)?;
     }
-    samples.sort_by_key(|s| s.timestamp);
-    samples.dedup_by(|next, kept| {
+    floats.sort_by_key(|s| s.timestamp);
+    floats.dedup_by(|next, kept| {
         let same = next.timestamp == kept.timestamp;
         if same {
             kept.value = pick_conflict(kept.value, next.value);
         }
         same
     });
-    for part in samples.chunks(SAMPLES_PER_CHUNK) {
-        if let (Some(first), Some(last)) = (part.first(), part.last()) {
-            out.push(ChunkData {
-                range: TimeRange::new(first.timestamp, last.timestamp),
-                encoding: Encoding::Xor,
-                bytes: Bytes::from(xor::encode(part.iter().copied()).map_err(corrupt)?),
-            });
+    if !natives.is_empty() {
+        settle(&mut floats, &mut natives);
+    }
+    encode(&floats, natives, out)
+}
+
+fn corrupt(error: chunk::Error) -> Error {
+    Error { source: Some(Box::new(error.clone())), ..Error::corrupt(format!("chunk: {error}")) }
+}
+
+fn decode(chunk: &ChunkData, floats: &mut Vec<Sample>, natives: &mut Vec<At<Native>>) -> Result<(), Error> {
+    match chunk.encoding {
+        Encoding::Xor => {
+            for sample in xor::Iter::new(&chunk.bytes).map_err(corrupt)? {
+                floats.push(sample.map_err(corrupt)?);
+            }
+        }
+        Encoding::Histogram => {
+            for row in IntIter::new(&chunk.bytes).map_err(corrupt)? {
+                let At { timestamp, histogram } = row.map_err(corrupt)?;
+                natives.push(At { timestamp, histogram: Native::Whole(histogram) });
+            }
+        }
+        Encoding::FloatHistogram => {
+            for row in FloatIter::new(&chunk.bytes).map_err(corrupt)? {
+                let At { timestamp, histogram } = row.map_err(corrupt)?;
+                natives.push(At { timestamp, histogram: Native::Float(histogram) });
+            }
+        }
+        Encoding::Aggregate => {
+            let message = "overlapping downsampled chunks cannot be merged by this version";
+            return Err(Error::new(Kind::Refused, message));
         }
     }
     Ok(())
+}
+
+/// Each time once, as every reader sees it ([`native_wins`], [`float_wins`]). `floats` are that already.
+fn settle(floats: &mut Vec<Sample>, natives: &mut Vec<At<Native>>) {
+    natives.sort_by_key(|row| row.timestamp);
+    natives.dedup_by(|next, kept| {
+        let same = next.timestamp == kept.timestamp;
+        if same && native_wins(&next.histogram, &kept.histogram) {
+            std::mem::swap(next, kept);
+        }
+        same
+    });
+    let mut at = 0;
+    floats.retain(|float| {
+        while natives.get(at).is_some_and(|row| row.timestamp < float.timestamp) {
+            at += 1;
+        }
+        match natives.get(at) {
+            Some(row) if row.timestamp == float.timestamp => {
+                let wins = float_wins(float.value, row.histogram.is_stale());
+                if wins {
+                    natives.remove(at);
+                }
+                wins
+            }
+            _ => true,
+        }
+    });
+    for row in natives {
+        // What is said of resets holds for the sample that came before in its chunk, which now may be another.
+        if row.histogram.hint() != ResetHint::Gauge {
+            row.histogram.set_hint(ResetHint::Unknown);
+        }
+    }
+}
+
+/// Chunks of what is sorted and of no common time; each of one kind.
+fn encode(floats: &[Sample], natives: Vec<At<Native>>, out: &mut Vec<ChunkData>) -> Result<(), Error> {
+    let mut left = floats;
+    let mut put_floats = |before: Timestamp, out: &mut Vec<ChunkData>| -> Result<(), Error> {
+        let end = left.partition_point(|s| s.timestamp < before);
+        let (run, rest) = left.split_at(end);
+        left = rest;
+        for part in run.chunks(SAMPLES_PER_CHUNK) {
+            if let (Some(first), Some(last)) = (part.first(), part.last()) {
+                out.push(ChunkData {
+                    range: TimeRange::new(first.timestamp, last.timestamp),
+                    encoding: Encoding::Xor,
+                    bytes: Bytes::from(xor::encode(part.iter().copied()).map_err(corrupt)?),
+                });
+            }
+        }
+        Ok(())
+    };
+    let per_chunk = SAMPLES_PER_CHUNK as u16;
+    let (mut wholes, mut halves) = (Vec::new(), Vec::new());
+    let mut rows = natives.into_iter().peekable();
+    while let Some(At { timestamp, histogram }) = rows.next() {
+        put_floats(timestamp, out)?;
+        let next_float = floats.partition_point(|s| s.timestamp < timestamp);
+        let next_float = floats.get(next_float).map(|s| s.timestamp);
+        let goes_on = rows.peek().is_some_and(|next| {
+            std::mem::discriminant(&next.histogram) == std::mem::discriminant(&histogram)
+                && next_float.is_none_or(|t| next.timestamp < t)
+        });
+        match histogram {
+            Native::Whole(histogram) => wholes.push(At { timestamp, histogram }),
+            Native::Float(histogram) => halves.push(At { timestamp, histogram }),
+        }
+        if !goes_on {
+            out.extend(encode_ints(wholes.drain(..), per_chunk).map_err(corrupt)?);
+            out.extend(encode_floats(halves.drain(..), per_chunk).map_err(corrupt)?);
+        }
+    }
+    put_floats(Timestamp::MAX, out)
 }

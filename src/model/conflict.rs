@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use crate::FloatHistogram;
-use crate::histogram::{Span, indices};
+use crate::histogram::{Span, absolutes, indices};
+use crate::{FloatHistogram, Native, is_stale};
 
 /// The greater of the two wins. A stale marker is least; else counts, sum, layout and buckets decide by their bits, so
 /// that the order in which copies arrive cannot matter. Buckets that are empty do not count: one sample has more or
@@ -33,6 +33,45 @@ pub fn compare_conflict(a: &FloatHistogram, b: &FloatHistogram) -> Ordering {
             (a.hint == crate::histogram::ResetHint::Gauge)
                 .cmp(&(b.hint == crate::histogram::ResetHint::Gauge))
         })
+}
+
+/// Whether `new` takes the place of `kept` where both are a series' histogram of one time. Of equal ones the one with
+/// fewer empty buckets, so that this does not depend on the order in which they arrive either.
+pub fn histogram_wins(new: &FloatHistogram, kept: &FloatHistogram) -> bool {
+    let room = |h: &FloatHistogram| h.positive_counts.len() + h.negative_counts.len();
+    match compare_conflict(new, kept) {
+        Ordering::Equal => room(new) < room(kept),
+        order => order == Ordering::Greater,
+    }
+}
+
+/// The same of histograms of either kind. Where they are equal as floats, whole counts win, and of these the greater.
+pub fn native_wins(new: &Native, kept: &Native) -> bool {
+    let (a, b) = (new.to_float(), kept.to_float());
+    let exact = |h: &Native| match h {
+        Native::Whole(h) => {
+            let side = |spans, deltas: &[i64]| {
+                let counts = indices(spans).zip(absolutes(deltas.iter().copied()));
+                counts.filter(|(_, count)| *count != 0).collect::<Vec<_>>()
+            };
+            let positive = side(&h.positive_spans, &h.positive_deltas);
+            Some((h.count, h.zero_count, positive, side(&h.negative_spans, &h.negative_deltas)))
+        }
+        Native::Float(_) => None,
+    };
+    match compare_conflict(&a, &b) {
+        Ordering::Equal if a.is_stale() => matches!((new, kept), (Native::Whole(_), Native::Float(_))),
+        Ordering::Equal => match exact(new).cmp(&exact(kept)) {
+            Ordering::Equal => histogram_wins(&a, &b),
+            order => order == Ordering::Greater,
+        },
+        order => order == Ordering::Greater,
+    }
+}
+
+/// Whether a float wins over a histogram of the same series and time: only over a stale marker, unless it is one too.
+pub fn float_wins(value: f64, histogram_is_stale: bool) -> bool {
+    histogram_is_stale && !is_stale(value)
 }
 
 /// Buckets that are not empty.

@@ -14,7 +14,7 @@ mod sample;
 mod tenant;
 mod time;
 
-pub use conflict::compare_conflict;
+pub use conflict::{compare_conflict, float_wins, histogram_wins, native_wins};
 pub use error::Kind;
 pub use histogram::{FloatHistogram, Histogram, InvalidHistogram, Native};
 pub use labels::{

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use chunk::Encoding;
 use chunk::histogram::{FloatIter, IntIter};
 use model::histogram::ResetHint;
-use model::{FloatHistogram, Kind, TimeRange, Timestamp, compare_conflict, is_stale};
+use model::{FloatHistogram, Kind, TimeRange, Timestamp, float_wins, histogram_wins};
 
 use crate::columns::{decode_floats, note_start};
 use crate::{ChunkData, Columns, Error};
@@ -57,7 +57,7 @@ impl HistogramColumns {
 
 /// Appends the samples of `chunks` that lie in `range` to `floats` and `histograms`, each sorted by time, and no time in
 /// both. Where chunks differ about a time the answer is the same whatever their order: of two floats
-/// [`model::pick_conflict`] decides, of two histograms [`compare_conflict`], and of a float and a histogram the one that is
+/// [`model::pick_conflict`] decides, of two histograms [`model::compare_conflict`], and of a float and a histogram the one that is
 /// no stale marker, else the histogram.
 ///
 /// What a histogram says of resets holds for the one before it in its chunk, so that where chunks overlap nothing is said.
@@ -143,13 +143,7 @@ fn untangle(out: &mut HistogramColumns, first: usize) {
         let last = out.timestamps[first..].last().copied();
         match out.histograms.last_mut() {
             Some(kept) if last == Some(t) => {
-                // Of equal ones the one with fewer empty buckets, so that this does not depend on the order either.
-                let room = |h: &FloatHistogram| h.positive_counts.len() + h.negative_counts.len();
-                let wins = match compare_conflict(&histogram, kept) {
-                    Ordering::Equal => room(&histogram) < room(kept),
-                    order => order == Ordering::Greater,
-                };
-                if wins {
+                if histogram_wins(&histogram, kept) {
                     *kept = histogram;
                 }
                 let count = out.timestamps.len();
@@ -170,7 +164,7 @@ fn one_per_time(floats: &mut Columns, first_float: usize, histograms: &mut Histo
             Ordering::Less => f += 1,
             Ordering::Greater => h += 1,
             Ordering::Equal => {
-                if histograms.histograms[h].is_stale() && !is_stale(floats.values[f]) {
+                if float_wins(floats.values[f], histograms.histograms[h].is_stale()) {
                     drop_histograms.push(h);
                 } else {
                     drop_floats.push(f);

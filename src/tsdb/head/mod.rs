@@ -8,6 +8,7 @@ mod append;
 mod delete;
 mod freeze;
 mod judge;
+mod native;
 mod order;
 mod pages;
 mod postings;
