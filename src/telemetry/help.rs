@@ -26,6 +26,7 @@ pub const HELP: &[(&str, &str)] = &[
         "Cuts of the head that did not succeed and are tried again.",
     ),
     ("prometheus_tsdb_compactions_total", "Cuts of the head into blocks."),
+    ("prometheus_tsdb_exemplar_exemplars_in_storage", "Exemplars that are kept, of all tenants."),
     ("prometheus_tsdb_head_max_time", "Time of the newest sample in the head, in milliseconds."),
     ("prometheus_tsdb_head_min_time", "Time of the oldest sample in the head, in milliseconds."),
     ("prometheus_tsdb_head_samples_appended_total", "Samples taken into the head."),

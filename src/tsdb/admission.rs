@@ -79,6 +79,7 @@ impl Tenant {
     /// Puts new limits in force; true where series have to be counted before they can be kept to.
     pub(crate) fn set_limits(&self, limits: TenantLimits) -> bool {
         self.out_of_order_window.store(limits.out_of_order_window.unwrap_or(i64::MAX), Relaxed);
+        self.exemplars.lock().set_limit(limits.exemplars.map(|most| most as usize));
         let mut admission = self.admission.lock();
         let wants_metrics = limits.series_per_metric > 0;
         let starts = wants_metrics && admission.by_metric.is_none();

@@ -4,10 +4,11 @@
 //! One pass over the rows to sort them by shard, in buffers kept per thread; the rest is the head's.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use model::{Kind, TenantId, Timestamp};
-use storage::{AppendOutcome, Known, Refusal, Verdict, WriteBatch};
+use storage::{AppendOutcome, Known, Refusal, SampleKind, Verdict, WriteBatch};
 
 use crate::head::{Head, Notes, Rows};
 use crate::tenants::Tenant;
@@ -15,6 +16,9 @@ use crate::{Engine, Error};
 
 /// Samples of one series that are judged under one hold of the lock.
 const ROW_SAMPLES: u32 = 4096;
+
+/// Exemplars of one series that are judged under one hold of the lock.
+const EXEMPLARS: u32 = 16;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -32,6 +36,7 @@ struct Sums {
     judged: usize,
     created: u32,
     stored: u64,
+    natives: u64,
     failure: Option<Error>,
 }
 
@@ -54,13 +59,6 @@ impl Engine {
                 "this node is short of memory; send the request again",
             ));
         }
-        if batch.verdicts() > batch.samples().len() {
-            for &row in rows {
-                let [_, histograms, exemplars] = batch.verdicts_of(&batch.series()[row as usize]);
-                verdicts[histograms].fill(Verdict::Refused(Refusal::Unsupported));
-                verdicts[exemplars].fill(Verdict::Refused(Refusal::Unsupported));
-            }
-        }
         let tenant = self.tenants.get_or_add(tenant);
         // Taken out while it is in use, so that a panic costs only the buffers.
         let mut scratch = SCRATCH.take();
@@ -79,13 +77,17 @@ impl Engine {
             None => set(verdicts, notes.missed.iter().map(|(rows, _)| rows), Verdict::Unavailable),
         }
         SCRATCH.set(scratch);
-        let Sums { judged, created, stored, failure } = sums;
+        let Sums { judged, created, stored, natives, failure } = sums;
         match failure {
             Some(error) if judged == 0 => return Err(error),
             Some(error) => tracing::debug!(error = %error, "part of a batch could not be taken"),
             None => {}
         }
         metrics::counter!("prometheus_tsdb_head_samples_appended_total", "type" => "float").increment(stored);
+        if natives > 0 {
+            metrics::counter!("prometheus_tsdb_head_samples_appended_total", "type" => "histogram")
+                .increment(natives);
+        }
         if created > 0 {
             metrics::counter!("prometheus_tsdb_head_series_created_total").increment(u64::from(created));
             tenant.report_series();
@@ -105,16 +107,18 @@ impl Engine {
         let Scratch { by_shard, notes } = scratch;
         by_shard.resize_with(self.head.shards.len().max(by_shard.len()), Vec::new);
         by_shard.iter_mut().for_each(Vec::clear);
+        let only_floats = batch.verdicts() == batch.samples().len();
         for &row in rows {
             let series = &batch.series()[row as usize];
-            let samples = series.samples();
             let of_shard = &mut by_shard[self.head.shard_of(series.hash)];
-            let (mut start, end) = (samples.start as u32, samples.end as u32);
-            while start < end {
-                let part = Rows { row, start, end: end.min(start + self.row_samples) };
-                start = part.end;
-                of_shard.push(part);
+            split(row, series.samples(), self.row_samples, of_shard);
+            if only_floats {
+                continue;
             }
+            // Histograms are judged one by one: some are larger than a thousand floats.
+            let [_, histograms, exemplars] = batch.verdicts_of(series);
+            split(row, histograms, 1, of_shard);
+            split(row, exemplars, EXEMPLARS, of_shard);
         }
         let mut sums = Sums::default();
         for (shard, parts) in self.head.shards.iter().zip(&*by_shard) {
@@ -129,9 +133,13 @@ impl Engine {
                         .append_group(shard, &self.log, tenant, batch, group, judged_at, verdicts, notes)
                     {
                         Ok(done) => Some(done),
-                        // Labels that no record can hold: only they are refused.
+                        // Labels or a histogram that no record can hold: only they are refused.
                         Err(error) if error.kind == Kind::Invalid && group.len() == 1 => {
-                            set(verdicts, group, Verdict::Refused(Refusal::InvalidLabels));
+                            let why = match batch.kind_of(group[0].start as usize) {
+                                SampleKind::Histogram => Refusal::InvalidHistogram,
+                                _ => Refusal::InvalidLabels,
+                            };
+                            set(verdicts, group, Verdict::Refused(why));
                             continue;
                         }
                         Err(error) => {
@@ -145,6 +153,7 @@ impl Engine {
                         sums.judged += group.len();
                         sums.created += done.created;
                         sums.stored += done.stored;
+                        sums.natives += done.natives;
                     }
                     None => set(verdicts, group, Verdict::Unavailable),
                 }
@@ -176,21 +185,26 @@ impl Engine {
                 verdicts[samples].fill(Verdict::Unavailable);
                 continue;
             }
-            again.push(&labels, hash, batch.samples()[samples.clone()].iter().copied());
+            copy(batch, samples.clone(), &mut again);
+            again.close(&labels, hash, None);
             parts.push((rows.row, samples));
         }
         let rows: Vec<u32> = (0..parts.len() as u32).collect();
-        let mut judged = vec![Verdict::Unavailable; again.samples().len()];
+        let mut judged = vec![Verdict::Unavailable; again.verdicts()];
         let mut scratch = Scratch { notes: Notes { learns: true, ..Notes::default() }, ..Scratch::default() };
         let more = self.append_sorted(tenant, &again, &rows, judged_at, &mut judged, &mut scratch);
         for (series, (_, samples)) in again.series().iter().zip(&parts) {
-            verdicts[samples.clone()].copy_from_slice(&judged[series.samples()]);
+            // All of one kind.
+            for range in again.verdicts_of(series).into_iter().filter(|range| !range.is_empty()) {
+                verdicts[samples.clone()].copy_from_slice(&judged[range]);
+            }
         }
         let learned = scratch.notes.learned.into_iter();
         known.learned.extend(learned.map(|(row, handle)| (parts[row as usize].0, handle)));
         sums.judged += more.judged;
         sums.created += more.created;
         sums.stored += more.stored;
+        sums.natives += more.natives;
         sums.failure = sums.failure.take().or(more.failure);
     }
 
@@ -209,6 +223,35 @@ fn next_group<'a>(batch: &WriteBatch, parts: &'a [Rows], most: usize) -> &'a [Ro
     };
     let n = parts.iter().take_while(fits).count().max(1);
     &parts[..n]
+}
+
+/// Makes parts of at most `most` samples.
+fn split(row: u32, samples: Range<usize>, most: u32, parts: &mut Vec<Rows>) {
+    let (mut start, end) = (samples.start as u32, samples.end as u32);
+    while start < end {
+        let part = Rows { row, start, end: end.min(start + most) };
+        start = part.end;
+        parts.push(part);
+    }
+}
+
+/// Appends the samples at these verdicts, all of one kind, to the next series of another batch.
+fn copy(batch: &WriteBatch, verdicts: Range<usize>, to: &mut WriteBatch) {
+    for at in verdicts {
+        match batch.kind_of(at) {
+            SampleKind::Float => {
+                to.open().push(batch.samples()[at]);
+                to.push_start(batch.start_of(at));
+            }
+            SampleKind::Histogram => {
+                to.push_histogram(batch.histograms()[at - batch.first_histogram()].clone());
+            }
+            SampleKind::Exemplar => {
+                let row = &batch.exemplars()[at - batch.first_exemplar()];
+                to.push_exemplar(row.timestamp, row.value, batch.exemplar_labels(row));
+            }
+        }
+    }
 }
 
 fn set<'a>(verdicts: &mut [Verdict], group: impl IntoIterator<Item = &'a Rows>, verdict: Verdict) {

@@ -12,12 +12,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use block::{BlockId, BlockWriter, Meta, MetaSpec, ThanosSpec};
-use model::{Kind, Labels, Sample, TenantId, TimeRange, Timestamp};
+use chunk::Encoding;
+use chunk::histogram::{FloatIter, IntIter};
+use model::{Kind, Labels, TenantId, TimeRange, Timestamp};
 use runtime::World;
-use storage::{ChunkData, Columns, decode_series};
+use storage::ChunkData;
 
 use crate::blocks::{OpenBlock, from_block};
-use crate::head::{CHUNK_SAMPLES, Window, encode};
+use crate::head::Window;
 use crate::tenants::Tenant;
 use crate::{Engine, Error, Settings, dir, payload};
 
@@ -308,11 +310,14 @@ impl Engine {
     /// Gauges that are cheap enough to set once a minute.
     fn report(&self) {
         let mut head = TimeRange::EMPTY;
+        let mut exemplars = 0;
         for tenant in self.tenants.all() {
+            exemplars += tenant.exemplars.lock().len();
             head = head.cover(&self.head.window_range(tenant.index));
             metrics::gauge!("prometheus_tsdb_blocks_loaded", "tenant" => tenant.id.as_str().to_owned())
                 .set(tenant.blocks.read().len() as f64);
         }
+        metrics::gauge!("prometheus_tsdb_exemplar_exemplars_in_storage").set(exemplars as f64);
         if !head.is_empty() {
             metrics::gauge!("prometheus_tsdb_head_min_time").set(head.start as f64);
             metrics::gauge!("prometheus_tsdb_head_max_time").set(head.end as f64);
@@ -356,42 +361,58 @@ fn disjoint(chunks: &[ChunkData]) -> Result<std::borrow::Cow<'_, [ChunkData]>, E
     if chunks.windows(2).all(|pair| pair[0].range.end < pair[1].range.start) {
         return Ok(chunks.into());
     }
-    let mut columns = Columns::default();
-    decode_series(chunks, TimeRange::ALL, &mut columns)
-        .map_err(|e| Error::with_source(e.kind, e.message.clone(), e))?;
-    let samples: Vec<Sample> = columns
-        .timestamps
-        .iter()
-        .zip(&columns.values)
-        .map(|(&timestamp, &value)| Sample { timestamp, value })
-        .collect();
-    Ok(samples.chunks(usize::from(CHUNK_SAMPLES)).filter_map(encode).collect::<Vec<_>>().into())
+    Ok(block::merge::join(chunks.to_vec()).map_err(from_block)?.into())
 }
 
 /// Decodes a chunk: as many samples as it says, ascending, from its start to its end.
 fn check_chunk(chunk: &ChunkData) -> Result<(), Error> {
-    let corrupt = |what: String| {
-        let text = format!("chunk {}..={} {what}", chunk.range.start, chunk.range.end);
-        Error::new(Kind::Corrupt, text)
-    };
+    match chunk.encoding {
+        Encoding::Xor => {
+            let samples = chunk::xor::Iter::new(&chunk.bytes).map_err(|e| corrupt(chunk, e))?;
+            check_times(chunk, samples.map(|s| s.map(|s| s.timestamp)))
+        }
+        Encoding::Histogram => {
+            let samples = IntIter::new(&chunk.bytes).map_err(|e| corrupt(chunk, e))?;
+            check_times(chunk, samples.map(|s| s.map(|s| s.timestamp)))
+        }
+        Encoding::FloatHistogram => {
+            let samples = FloatIter::new(&chunk.bytes).map_err(|e| corrupt(chunk, e))?;
+            check_times(chunk, samples.map(|s| s.map(|s| s.timestamp)))
+        }
+        Encoding::Aggregate => Err(corrupt(chunk, "is a downsampled one")),
+    }
+}
+
+fn corrupt(chunk: &ChunkData, what: impl std::fmt::Display) -> Error {
+    let text = format!("chunk {}..={} {what}", chunk.range.start, chunk.range.end);
+    Error::new(Kind::Corrupt, text)
+}
+
+fn check_times(
+    chunk: &ChunkData,
+    times: impl Iterator<Item = Result<Timestamp, chunk::Error>>,
+) -> Result<(), Error> {
     let (mut first, mut last) = (None, None);
-    for sample in chunk::xor::Iter::new(&chunk.bytes).map_err(|e| corrupt(e.to_string()))? {
-        let t = sample.map_err(|e| corrupt(e.to_string()))?.timestamp;
+    for t in times {
+        let t = t.map_err(|e| corrupt(chunk, e))?;
         if last.is_some_and(|last| last >= t) {
-            return Err(corrupt(format!("goes back in time at {t}")));
+            return Err(corrupt(chunk, format_args!("goes back in time at {t}")));
         }
         first.get_or_insert(t);
         last = Some(t);
     }
     match (first, last) {
         (Some(first), Some(last)) if TimeRange::new(first, last) == chunk.range => Ok(()),
-        _ => Err(corrupt("does not hold the times it says".to_owned())),
+        _ => Err(corrupt(chunk, "does not hold the times it says")),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use model::Sample;
+
     use super::*;
+    use crate::head::encode;
 
     #[test]
     fn what_is_due() {

@@ -15,9 +15,11 @@ mod cut;
 mod delete;
 mod dir;
 mod error;
+mod exemplars;
 mod head;
 mod payload;
 mod retain;
+mod rows;
 mod salvage;
 mod settings;
 mod tenants;
@@ -141,6 +143,9 @@ impl Tsdb {
                 },
                 block_range: settings.block_range,
                 max_labels_bytes: settings.max_labels_bytes.min(group_bytes / 2),
+                max_exemplars: settings.max_exemplars,
+                max_series_exemplars: settings.max_series_exemplars,
+                start_as_zero: settings.created_timestamp_zero_ingestion,
                 group_bytes,
             },
             claim.shards,

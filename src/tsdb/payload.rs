@@ -10,6 +10,13 @@
 //! CUT     v len, tenant | v len, block
 //! SHARD   shard | v next id                        (checkpoints only)
 //! DELETE  shard | z start, z end | v n | n × z id delta
+//! HISTOGRAMS  shard | v n | n × (z id delta, z time delta, histogram)
+//! EXEMPLARS   shard | v n | n × (z id delta, z time delta, 8 value bits, v len, label bytes)
+//!
+//! histogram   flags: 1 float counts, 2 stale (nothing follows), 4 and 8 the hint of resets
+//!             | z schema | 8 zero threshold | 8 sum | spans of the positive, the negative side: v n | n × (z offset, v length)
+//!             | count | zero count | buckets of both sides                 (v, v, z deltas; or 8 bytes each)
+//!             | with schema -53: v n | n × 8 bounds
 //! ```
 //! Deltas start from 0. The newest time is `i64::MIN` for a new series. FREEZE says which series had their
 //! samples of a window set aside for a block; CUT, that the block is durable and they are dropped.
@@ -25,7 +32,9 @@ pub(crate) const FREEZE: u8 = 3;
 pub(crate) const CUT: u8 = 4;
 pub(crate) const SHARD: u8 = 5;
 pub(crate) const DELETE: u8 = 16;
-pub(crate) const KINDS: &[u8] = &[SERIES, FLOATS, FREEZE, CUT, SHARD, DELETE];
+pub(crate) const HISTOGRAMS: u8 = 6;
+pub(crate) const EXEMPLARS: u8 = 7;
+pub(crate) const KINDS: &[u8] = &[SERIES, FLOATS, FREEZE, CUT, SHARD, HISTOGRAMS, EXEMPLARS, DELETE];
 
 /// Most bytes that one sample takes in a FLOATS payload.
 pub(crate) const SAMPLE_BYTES: usize = 28;
@@ -169,6 +178,23 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// Bytes not read yet.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8, Error> {
+        let (&byte, tail) = self.rest.split_first().ok_or_else(broken)?;
+        self.rest = tail;
+        Ok(byte)
+    }
+
+    pub(crate) fn float(&mut self) -> Result<f64, Error> {
+        let (bits, tail) = self.rest.split_first_chunk::<8>().ok_or_else(broken)?;
+        self.rest = tail;
+        Ok(f64::from_bits(u64::from_le_bytes(*bits)))
     }
 
     pub(crate) fn shard(&mut self) -> Result<u16, Error> {

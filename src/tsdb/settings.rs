@@ -63,6 +63,12 @@ pub struct Settings {
     pub active_window: i64,
     /// Longest label set of a series, in encoded bytes.
     pub max_labels_bytes: usize,
+    /// Exemplars that are kept of one tenant, the newest; 0: none.
+    pub max_exemplars: usize,
+    /// Exemplars that are kept of one series, the newest.
+    pub max_series_exemplars: usize,
+    /// Whether a start timestamp that is newer than all of its series becomes a sample of zero there.
+    pub created_timestamp_zero_ingestion: bool,
     /// How long a read waits for the log to become durable up to what it has seen.
     pub read_wait: Duration,
 }
@@ -88,6 +94,9 @@ impl Default for Settings {
             limits: None,
             active_window: 10 * 60_000,
             max_labels_bytes: 64 << 10,
+            max_exemplars: 100_000,
+            max_series_exemplars: 500,
+            created_timestamp_zero_ingestion: true,
             read_wait: Duration::from_secs(10),
         }
     }

@@ -10,6 +10,7 @@ use storage::LimitsOf;
 
 use crate::admission::Admission;
 use crate::blocks::OpenBlock;
+use crate::exemplars::Ring;
 
 /// One tenant. Who holds it keeps it from being pruned.
 pub(crate) struct Tenant {
@@ -29,6 +30,8 @@ pub(crate) struct Tenant {
     /// Blocks open for reading, oldest first. Readers look here after the head, the cut writes here before it
     /// drops from the head: so there is never a gap.
     pub blocks: RwLock<Vec<Arc<OpenBlock>>>,
+    /// Its exemplars. Locked after a shard, for a moment.
+    pub exemplars: Mutex<Ring>,
 }
 
 /// All of them.
@@ -78,6 +81,7 @@ impl Tenants {
             admission: Mutex::default(),
             cut_through: AtomicI64::new(i64::MIN),
             blocks: RwLock::default(),
+            exemplars: Mutex::default(),
         });
         if let Some(limits) = limits {
             tenant.set_limits(limits);

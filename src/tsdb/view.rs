@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Kind, TenantId, TimeRange};
+use model::{Kind, Matcher, TenantId, TimeRange};
 use storage::{
-    Context, LabelRequest, Listed, Merge, Notes, Reservation, Select, SelectRequest, SeriesEntry, SeriesSet,
+    Context, Exemplars, LabelRequest, Listed, Merge, Notes, Reservation, Select, SelectRequest, SeriesEntry,
+    SeriesExemplars, SeriesSet,
 };
 
 use crate::Engine;
@@ -118,6 +119,24 @@ impl Select for TenantView {
             return Err(storage::Error::new(Kind::Invalid, "a label name is wanted, not an empty one"));
         }
         self.list(Some(name), request, context)
+    }
+}
+
+impl Exemplars for TenantView {
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &Context,
+    ) -> Result<Vec<SeriesExemplars>, storage::Error> {
+        self.check(context)?;
+        let found = self.tenant.exemplars.lock().select(selectors, range);
+        let bytes = |e: &storage::Exemplar| size_of_val(e) + e.labels.as_bytes().len();
+        let bytes: usize = found.iter().flat_map(|s| &s.exemplars).map(bytes).sum();
+        let _held = context.budget.reserve(bytes as u64)?;
+        // But for one that is being taken this very moment, and is not acknowledged yet.
+        self.engine.wait_read(self.engine.log.tail())?;
+        Ok(found)
     }
 }
 

@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use block::{Block, BlockId, BlockWriter, MetaSpec, merge};
+use chunk::histogram::{At, FloatIter, IntIter, encode_floats, encode_ints};
+use chunk::{ChunkData, Encoding};
 use common::*;
-use model::{Labels, Sample, pick_conflict, stale_nan};
+use model::histogram::{Histogram, ResetHint, Span, differences};
+use model::{Labels, Native, Sample, pick_conflict, stale_nan};
 use proptest::prelude::*;
 use runtime::World;
 
@@ -96,6 +99,141 @@ proptest! {
             let got = merged(&world, &open).map(|block| read(&block)).unwrap_or_default();
             prop_assert_eq!(&got, &want);
             open.reverse();
+        }
+    }
+}
+
+/// One sample of any kind.
+#[derive(Clone, Debug)]
+enum Any {
+    Float(f64),
+    Native(Native),
+}
+
+fn any_sample() -> impl Strategy<Value = Any> {
+    let counts = (-2..2i32, prop::collection::vec(0i64..4, 0..4));
+    (0..9u8, counts).prop_map(|(kind, (offset, counts))| {
+        let count = counts.iter().sum::<i64>() as u64;
+        let positive_spans = vec![Span { offset, length: counts.len() as u32 }];
+        let mut positive_deltas = counts;
+        differences(&mut positive_deltas);
+        let hint = if kind == 5 { ResetHint::Gauge } else { ResetHint::Unknown };
+        let h =
+            Native::Whole(Histogram { count, hint, positive_spans, positive_deltas, ..Default::default() });
+        match kind {
+            0 => Any::Float(1.0),
+            1 => Any::Float(2.0),
+            2 => Any::Float(stale_nan()),
+            3 => Any::Native(h.stale()),
+            4 => Any::Native(Native::Float(h.into_float())),
+            _ => Any::Native(h),
+        }
+    })
+}
+
+/// Chunks of sorted samples, each run of a kind by itself.
+fn chunks_of(samples: &BTreeMap<i64, Any>) -> Vec<ChunkData> {
+    let one = |(&timestamp, sample): (&i64, &Any)| match sample.clone() {
+        Any::Float(value) => vec![ChunkData {
+            range: model::TimeRange::new(timestamp, timestamp),
+            encoding: Encoding::Xor,
+            bytes: chunk::xor::encode([Sample { timestamp, value }]).unwrap().into(),
+        }],
+        Any::Native(Native::Whole(histogram)) => encode_ints([At { timestamp, histogram }], 120).unwrap(),
+        Any::Native(Native::Float(histogram)) => encode_floats([At { timestamp, histogram }], 120).unwrap(),
+    };
+    samples.iter().flat_map(one).collect()
+}
+
+fn samples_of(chunks: &[ChunkData]) -> Vec<(i64, Any)> {
+    let mut out = Vec::new();
+    for c in chunks {
+        match c.encoding {
+            Encoding::Xor => out.extend(chunk::xor::Iter::new(&c.bytes).unwrap().map(|s| {
+                let s = s.unwrap();
+                (s.timestamp, Any::Float(s.value))
+            })),
+            Encoding::Histogram => out.extend(IntIter::new(&c.bytes).unwrap().map(|r| {
+                let r = r.unwrap();
+                (r.timestamp, Any::Native(Native::Whole(r.histogram)))
+            })),
+            _ => out.extend(FloatIter::new(&c.bytes).unwrap().map(|r| {
+                let r = r.unwrap();
+                (r.timestamp, Any::Native(Native::Float(r.histogram)))
+            })),
+        }
+    }
+    out
+}
+
+fn same(a: &Any, b: &Any) -> bool {
+    match (a, b) {
+        (Any::Float(a), Any::Float(b)) => a.to_bits() == b.to_bits(),
+        (Any::Native(a), Any::Native(b)) => a.is_same(b),
+        _ => false,
+    }
+}
+
+fn wins(new: &Any, kept: &Any) -> bool {
+    match (new, kept) {
+        (Any::Float(a), Any::Float(b)) => pick_conflict(*a, *b).to_bits() == a.to_bits(),
+        (Any::Native(a), Any::Native(b)) => model::native_wins(a, b),
+        (Any::Float(a), Any::Native(b)) => model::float_wins(*a, b.is_stale()),
+        (Any::Native(a), Any::Float(b)) => !model::float_wins(*b, a.is_stale()),
+    }
+}
+
+/// Which sample of two or three of one time is kept: the rules for pairs, applied kind by kind.
+fn expected(sources: &[BTreeMap<i64, Any>]) -> BTreeMap<i64, Any> {
+    let is_float = |s: &Any| matches!(s, Any::Float(_));
+    let of_kind = |floats: bool| {
+        let mut out: BTreeMap<i64, Any> = BTreeMap::new();
+        for (t, sample) in sources.iter().flatten().filter(|(_, s)| is_float(s) == floats) {
+            match out.get_mut(t) {
+                Some(kept) if wins(sample, kept) => *kept = sample.clone(),
+                Some(_) => {}
+                None => drop(out.insert(*t, sample.clone())),
+            }
+        }
+        out
+    };
+    let (mut out, natives) = (of_kind(true), of_kind(false));
+    for (t, sample) in natives {
+        match out.get(&t) {
+            Some(kept) if !wins(&sample, kept) => {}
+            _ => drop(out.insert(t, sample)),
+        }
+    }
+    out
+}
+
+proptest! {
+    #[test]
+    fn samples_of_every_kind_are_there_once_and_the_order_of_sources_does_not_matter(
+        sources in prop::collection::vec(prop::collection::btree_map(0i64..40, any_sample(), 1..20), 1..4),
+        long in any::<bool>(),
+    ) {
+        let join = |order: &[&BTreeMap<i64, Any>]| {
+            let all = order.iter().flat_map(|s| {
+                let chunks = chunks_of(s);
+                // Chunks of many samples, or of one each.
+                if long { merge::join(chunks).unwrap() } else { chunks }
+            });
+            merge::join(all.collect()).unwrap()
+        };
+        let forward: Vec<_> = sources.iter().collect();
+        let chunks = join(&forward);
+        prop_assert!(chunks.windows(2).all(|pair| pair[0].range.end < pair[1].range.start));
+        let backward: Vec<_> = sources.iter().rev().collect();
+        prop_assert_eq!(&join(&backward), &chunks);
+        let (got, want) = (samples_of(&chunks), expected(&sources));
+        prop_assert_eq!(got.len(), want.len());
+        for ((t, sample), (at, wanted)) in got.iter().zip(&want) {
+            prop_assert!(t == at && same(sample, wanted), "{t}: {sample:?} and {at}: {wanted:?}");
+        }
+        for chunk in &chunks {
+            let times: Vec<i64> = samples_of(std::slice::from_ref(chunk)).iter().map(|s| s.0).collect();
+            prop_assert_eq!((times.first(), times.last()), (Some(&chunk.range.start), Some(&chunk.range.end)));
         }
     }
 }

@@ -6,21 +6,24 @@
 //! is not the one after the last row's). Per sample: the push, and about eleven bytes of record. No allocation
 //! once the buffers have grown, but for chunks and new series.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use model::{Labels, Timestamp};
-use storage::{Refusal, SeriesHandle, Verdict, WriteBatch};
+use model::{Labels, Sample, Timestamp};
+use storage::{Refusal, SampleKind, SeriesHandle, Verdict, WriteBatch};
 use wal::Log;
 
+use super::judge::Bounds;
 use super::shard::{Head, Shard, ShardState};
 use crate::Error;
 use crate::payload::{self, FIXED_BYTES, SAMPLE_BYTES, SERIES_BYTES};
+use crate::rows;
 use crate::tenants::Tenant;
 
 /// Series whose cache misses are taken together.
 pub(crate) const AHEAD: usize = 16;
 
-/// Part of one series of a batch: index of the row and its samples.
+/// Part of one series of a batch: index of the row, and samples of one kind by the indices of their verdicts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows {
     pub row: u32,
@@ -28,10 +31,22 @@ pub(crate) struct Rows {
     pub end: u32,
 }
 
+/// Where a row's samples go.
+struct Place<'a> {
+    tenant: &'a Tenant,
+    slot: u32,
+    judged_at: Timestamp,
+    position: u64,
+    bounds: &'a Bounds,
+}
+
 /// What an append did, summed over groups.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
+    /// Floats.
     pub stored: u64,
+    /// Histograms.
+    pub natives: u64,
     pub created: u32,
     /// The window of the last sample, noted already.
     window: Option<Timestamp>,
@@ -61,7 +76,21 @@ impl Head {
     /// Most bytes that a part of a row takes in the log.
     pub(crate) fn cost(batch: &WriteBatch, rows: Rows) -> usize {
         let labels = batch.label_bytes(&batch.series()[rows.row as usize]).len();
-        labels + SERIES_BYTES + (rows.end - rows.start) as usize * SAMPLE_BYTES
+        let first = rows.start as usize;
+        let entries = match batch.kind_of(first) {
+            SampleKind::Float if batch.has_starts() => (rows.end - rows.start) as usize * 2 * SAMPLE_BYTES,
+            SampleKind::Float => (rows.end - rows.start) as usize * SAMPLE_BYTES,
+            // Twice: there may be one of zero at the start.
+            SampleKind::Histogram => (batch.histograms().iter().skip(first - batch.first_histogram()))
+                .take((rows.end - rows.start) as usize)
+                .map(|row| rows::native_cost(&row.histogram) * if row.start == 0 { 1 } else { 2 })
+                .sum(),
+            SampleKind::Exemplar => (batch.exemplars().iter().skip(first - batch.first_exemplar()))
+                .take((rows.end - rows.start) as usize)
+                .map(|row| rows::exemplar_cost(batch.exemplar_labels(row)))
+                .sum(),
+        };
+        labels + SERIES_BYTES + entries
     }
 
     /// Judges and stages one group of rows of a shard. An error means that nothing of the group was judged.
@@ -76,14 +105,16 @@ impl Head {
         verdicts: &mut [Verdict],
         notes: &mut Notes,
     ) -> Result<Done, Error> {
-        let bytes = group.iter().map(|rows| Head::cost(batch, *rows)).sum::<usize>() + 2 * FIXED_BYTES;
+        let bytes = group.iter().map(|rows| Head::cost(batch, *rows)).sum::<usize>() + 4 * FIXED_BYTES;
         // Before the lock: this may wait for a spare segment.
-        let mut permit = log.reserve(bytes as u64, 2)?;
+        let mut permit = log.reserve(bytes as u64, 4)?;
         let mut guard = shard.state.lock();
         let state = &mut *guard;
         let position = log.tail() + 1;
         let mut done = Done::default();
         state.floats.clear();
+        state.natives.clear();
+        state.exemplars.clear();
         state.new_series.clear();
         for few in group.chunks(AHEAD) {
             // Without a handle, the series that most likely come now are those after the last one.
@@ -111,6 +142,13 @@ impl Head {
         if !state.floats.is_empty() {
             done.stored = state.floats.count();
             state.last_position = permit.enqueue(payload::FLOATS, &state.floats.parts(shard.index))?;
+        }
+        if !state.natives.is_empty() {
+            done.natives = state.natives.count();
+            state.last_position = permit.enqueue(payload::HISTOGRAMS, &state.natives.parts(shard.index))?;
+        }
+        if !state.exemplars.is_empty() {
+            state.last_position = permit.enqueue(payload::EXEMPLARS, &state.exemplars.parts(shard.index))?;
         }
         Ok(done)
     }
@@ -143,8 +181,6 @@ impl Head {
             return;
         }
         let range = rows.start as usize..rows.end as usize;
-        let samples = &batch.samples()[range.clone()];
-        let verdicts = &mut verdicts[range];
         // Senders keep their order, and slots were given in it.
         let guess = done.last_slot.wrapping_add(1);
         let found = match known {
@@ -152,17 +188,22 @@ impl Head {
             None if state.is(guess, tenant.index, labels, row.hash) => Some(guess),
             None => state.find(tenant.index, labels, row.hash),
         };
+        let kind = batch.kind_of(range.start);
         let slot = match found {
             Some(slot) => slot,
             None if self.refuse_new.load(Relaxed) => {
-                verdicts.fill(Verdict::Unavailable);
+                verdicts[range].fill(Verdict::Unavailable);
                 return;
             }
             None => {
-                let accepted = samples.iter().any(|s| bounds.judge(s.timestamp, judged_at, None).is_ok());
-                let created = match accepted {
-                    true => self.create(state, shard, tenant, labels, row.hash, judged_at),
-                    false => Err(Refusal::TooOld),
+                let judge = |at| bounds.judge(batch.timestamp_of(at).unwrap_or_default(), judged_at, None);
+                let created = match kind {
+                    // An exemplar makes no series.
+                    SampleKind::Exemplar => Err(Refusal::InvalidExemplar),
+                    _ if range.clone().any(|at| judge(at).is_ok()) => {
+                        self.create(state, shard, tenant, labels, row.hash, judged_at)
+                    }
+                    _ => Err(Refusal::TooOld),
                 };
                 match created {
                     Ok(slot) => {
@@ -170,9 +211,8 @@ impl Head {
                         slot
                     }
                     Err(refusal) => {
-                        for (sample, verdict) in samples.iter().zip(verdicts) {
-                            let judged = bounds.judge(sample.timestamp, judged_at, None);
-                            *verdict = Verdict::Refused(judged.err().unwrap_or(refusal));
+                        for at in range {
+                            verdicts[at] = Verdict::Refused(judge(at).err().unwrap_or(refusal));
                         }
                         return;
                     }
@@ -183,18 +223,134 @@ impl Head {
         if known.is_none() && notes.learns {
             notes.learned.extend(state.handle(slot).map(|handle| (rows.row, handle)));
         }
+        let at = Place { tenant, slot, judged_at, position, bounds };
+        match kind {
+            SampleKind::Float if settings.start_as_zero && batch.has_starts() => {
+                self.append_started(state, &at, batch, range, verdicts, done)
+            }
+            SampleKind::Float => {
+                self.append_floats(state, &at, &batch.samples()[range.clone()], &mut verdicts[range], done)
+            }
+            SampleKind::Histogram => self.append_natives(state, &at, batch, range, verdicts, done),
+            SampleKind::Exemplar => self.append_exemplars(state, &at, batch, range, verdicts),
+        }
+    }
+
+    #[inline]
+    fn append_floats(
+        &self,
+        state: &mut ShardState,
+        at: &Place<'_>,
+        samples: &[Sample],
+        verdicts: &mut [Verdict],
+        done: &mut Done,
+    ) {
+        let settings = &self.settings;
         for (sample, verdict) in samples.iter().zip(verdicts) {
-            let Some(mut series) = state.get_mut(slot) else { return };
-            *verdict = series.offer(*sample, judged_at, bounds, settings.block_range);
+            let Some(mut series) = state.get_mut(at.slot) else { return };
+            *verdict = series.offer(*sample, at.judged_at, at.bounds, settings.block_range);
             if *verdict == Verdict::Stored {
                 let id = series.hot.id;
                 state.floats.push(id, *sample);
-                let t = sample.timestamp;
-                if !done.window.is_some_and(|start| t >= start && t - start < settings.block_range) {
-                    state.note_window(tenant.index, t, settings.block_range, position, judged_at);
-                    done.window = Some(super::window_start(t, settings.block_range));
-                }
+                self.note(state, at, sample.timestamp, done);
             }
+        }
+    }
+
+    /// Floats that say when counting started.
+    fn append_started(
+        &self,
+        state: &mut ShardState,
+        at: &Place<'_>,
+        batch: &WriteBatch,
+        range: Range<usize>,
+        verdicts: &mut [Verdict],
+        done: &mut Done,
+    ) {
+        let settings = &self.settings;
+        for index in range {
+            let (sample, start) = (batch.samples()[index], batch.start_of(index));
+            let Some(mut series) = state.get_mut(at.slot) else { return };
+            let t = sample.timestamp;
+            if series.start(start, t, None, at.judged_at, at.bounds, settings.block_range).is_some() {
+                let id = series.hot.id;
+                state.floats.push(id, Sample { timestamp: start, value: 0.0 });
+                self.note(state, at, start, done);
+            }
+            self.append_floats(state, at, &[sample], &mut verdicts[index..=index], done);
+        }
+    }
+
+    fn append_natives(
+        &self,
+        state: &mut ShardState,
+        at: &Place<'_>,
+        batch: &WriteBatch,
+        range: Range<usize>,
+        verdicts: &mut [Verdict],
+        done: &mut Done,
+    ) {
+        let (bounds, block_range) = (at.bounds, self.settings.block_range);
+        for index in range {
+            let row = &batch.histograms()[index - batch.first_histogram()];
+            let (t, h) = (row.timestamp, &row.histogram);
+            let Some(mut series) = state.get_mut(at.slot) else { return };
+            let id = series.hot.id;
+            if self.settings.start_as_zero
+                && let Some(Some(zero)) =
+                    series.start(row.start, t, Some(h), at.judged_at, bounds, block_range)
+            {
+                state.natives.push_native(id, row.start, &zero);
+                self.note(state, at, row.start, done);
+            }
+            let Some(mut series) = state.get_mut(at.slot) else { return };
+            verdicts[index] = series.offer_native(t, h, at.judged_at, bounds, block_range);
+            if verdicts[index] == Verdict::Stored {
+                state.natives.push_native(id, t, h);
+                self.note(state, at, t, done);
+            }
+        }
+    }
+
+    fn append_exemplars(
+        &self,
+        state: &mut ShardState,
+        at: &Place<'_>,
+        batch: &WriteBatch,
+        range: Range<usize>,
+        verdicts: &mut [Verdict],
+    ) {
+        let Some(id) = state.get(at.slot).map(|series| series.hot.id) else { return };
+        for index in range {
+            let row = &batch.exemplars()[index - batch.first_exemplar()];
+            let labels = batch.exemplar_labels(row);
+            let key = (state.index, id);
+            let series = || state.labels(at.slot);
+            let mut ring = at.tenant.exemplars.lock();
+            verdicts[index] = ring.offer(
+                key,
+                series,
+                row.timestamp,
+                row.value,
+                labels,
+                at.judged_at,
+                at.bounds,
+                &self.settings,
+            );
+            drop(ring);
+            if verdicts[index] == Verdict::Stored {
+                state.exemplars.push_exemplar(id, row.timestamp, row.value, labels);
+            }
+        }
+    }
+
+    /// Notes the window of a sample that was taken.
+    #[inline]
+    fn note(&self, state: &mut ShardState, at: &Place<'_>, t: Timestamp, done: &mut Done) {
+        let range = self.settings.block_range;
+        if !done.window.is_some_and(|start| t >= start && t - start < range) {
+            state.note_window(at.tenant.index, t, range, at.position, at.judged_at);
+            done.window = Some(super::window_start(t, range));
         }
     }
 

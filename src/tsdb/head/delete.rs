@@ -49,6 +49,7 @@ impl Head {
                     let Some(mut series) = state.get_mut(slot).filter(|s| s.hot.id == id) else { continue };
                     if series.delete(range)? {
                         ids.push(id);
+                        tenant.exemplars.lock().delete((shard.index, id), range);
                     }
                 }
                 if !ids.is_empty() {

@@ -22,5 +22,7 @@ mod slots;
 pub(crate) use append::{Notes, Rows};
 pub(crate) use judge::Bounds;
 pub(crate) use replay::replay;
-pub(crate) use series::{CHUNK_SAMPLES, encode, window_start};
+#[cfg(test)]
+pub(crate) use series::encode;
+pub(crate) use series::window_start;
 pub(crate) use shard::{BITE, Head, HeadSettings, Window};

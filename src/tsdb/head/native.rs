@@ -166,6 +166,13 @@ impl Natives {
         }
     }
 
+    /// Takes out what came out of order in `range`; whether there was any. The open chunk is left as it is.
+    pub(crate) fn delete(&mut self, range: TimeRange) -> bool {
+        let before = self.out_of_order.len();
+        self.out_of_order.retain(|row| !range.contains(row.timestamp));
+        self.out_of_order.len() < before
+    }
+
     /// Seals the open chunk, if there is one.
     pub(crate) fn seal(&mut self, sealed: &mut impl FnMut(ChunkData)) {
         if let Some(open) = self.open.take() {

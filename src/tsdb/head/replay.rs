@@ -13,9 +13,11 @@ use parking_lot::Mutex;
 
 use super::append::AHEAD;
 use super::freeze::Outcome;
+use super::native::Row;
 use super::shard::{Head, HeadSettings, Shard, ShardState};
 use crate::Error;
 use crate::payload::{self, Reader, broken};
+use crate::rows;
 use crate::tenants::Tenants;
 
 /// Records that wait for a shard's thread.
@@ -143,6 +145,8 @@ impl Replay<'_> {
         match kind {
             payload::SERIES => self.series(reader)?,
             payload::FLOATS => self.floats(reader, position)?,
+            payload::HISTOGRAMS => self.natives(reader, position)?,
+            payload::EXEMPLARS => self.exemplars(reader)?,
             payload::FREEZE => self.freeze(reader, position)?,
             payload::DELETE => self.delete(reader)?,
             payload::SHARD => {
@@ -226,6 +230,32 @@ impl Replay<'_> {
         }
     }
 
+    fn natives(&mut self, reader: Reader<'_>, position: u64) -> Result<(), Error> {
+        let range = self.settings.block_range;
+        rows::read_natives(reader, |id, timestamp, histogram| {
+            let Some(slot) = self.slot(id)? else { return Ok(()) };
+            let Some(mut series) = self.state.get_mut(slot) else { return Ok(()) };
+            let tenant = series.hot.tenant;
+            if !series.take_native(Row { timestamp, histogram }, range) {
+                return Err(broken());
+            }
+            self.state.note_window(tenant, timestamp, range, position, self.now);
+            Ok(())
+        })
+    }
+
+    fn exemplars(&mut self, reader: Reader<'_>) -> Result<(), Error> {
+        rows::read_exemplars(reader, |id, exemplar| {
+            let Some(slot) = self.slot(id)? else { return Ok(()) };
+            let Some(hot) = self.state.series.hot(slot) else { return Ok(()) };
+            let Some(tenant) = self.tenants.by_index(hot.tenant) else { return Ok(()) };
+            // By the number that the series has now.
+            let key = (self.state.index, hot.id);
+            tenant.exemplars.lock().take(key, || self.state.labels(slot), exemplar, self.settings);
+            Ok(())
+        })
+    }
+
     #[inline]
     fn slot(&mut self, id: u64) -> Result<Option<u32>, Error> {
         // Neighbours in a record are mostly neighbours in memory.
@@ -275,6 +305,11 @@ impl Replay<'_> {
                 && let Some(mut series) = self.state.get_mut(slot)
             {
                 series.delete(range)?;
+                let (tenant, id) = (series.hot.tenant, series.hot.id);
+                let key = (self.state.index, id);
+                if let Some(tenant) = self.tenants.by_index(tenant) {
+                    tenant.exemplars.lock().delete(key, range);
+                }
             }
         }
         Ok(())

@@ -17,10 +17,11 @@
 use bytes::Bytes;
 use chunk::Encoding;
 use chunk::xor;
-use model::{Sample, TimeRange, Timestamp};
+use model::{Native, Sample, TimeRange, Timestamp, is_stale};
 use storage::{ChunkData, Refusal, Verdict};
 
 use super::judge::Bounds;
+use super::native::{self, Natives, Row};
 use super::pages::Pages;
 use super::slab::Slab;
 use crate::Error;
@@ -111,11 +112,13 @@ impl Default for Cold {
 struct Rare {
     /// Sorted by time, each time once.
     out_of_order: Vec<Sample>,
+    /// Histograms that are in no sealed chunk.
+    natives: Natives,
 }
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        self.out_of_order.is_empty()
+        self.out_of_order.is_empty() && self.natives.is_empty()
     }
 }
 
@@ -294,7 +297,19 @@ impl<'a> Series<'a> {
         if let Ok(at) = buffer.binary_search_by_key(&t, |s| s.timestamp) {
             return Some(buffer[at].value.to_bits());
         }
-        self.chain().filter(|c| c.range.contains(t)).find_map(|c| find(c.bytes, t))
+        let floats = |c: &Sealed<'_>| c.encoding == Encoding::Xor && c.range.contains(t);
+        self.chain().filter(floats).find_map(|c| find(c.bytes, t))
+    }
+
+    /// The histogram at `t`, wherever it lies.
+    fn native_at(&self, t: Timestamp) -> Option<Native> {
+        if let Some(rare) = &self.cold.rare
+            && let Some(found) = rare.natives.find(t)
+        {
+            return Some(found);
+        }
+        let natives = |c: &Sealed<'_>| c.encoding != Encoding::Xor && c.range.contains(t);
+        self.chain().filter(natives).find_map(|c| native::find(c.encoding, c.bytes, t))
     }
 
     fn open_bytes(&self) -> &'a [u8] {
@@ -326,6 +341,7 @@ impl<'a> Series<'a> {
         self.open_range().is_some_and(|open| open.overlaps(&range))
             || self.readable().any(|c| c.range.overlaps(&range))
             || self.out_of_order().iter().any(|s| range.contains(s.timestamp))
+            || self.cold.rare.as_ref().is_some_and(|rare| rare.natives.overlaps(range))
     }
 
     /// All chunks that overlap `range`, as they are now, by time. Their bytes are added to `bytes`, where they
@@ -348,6 +364,9 @@ impl<'a> Series<'a> {
         let end = buffer.partition_point(|s| s.timestamp <= range.end);
         if let Some(chunk) = encode(&buffer[start.min(end)..end]) {
             put(chunk.range, chunk.encoding, &chunk.bytes);
+        }
+        if let Some(rare) = &self.cold.rare {
+            rare.natives.chunks(range, put);
         }
         out[first..].sort_by_key(|c| (c.range.start, c.range.end));
     }
@@ -376,6 +395,11 @@ impl<'a> Series<'a> {
             if let (Some(first), Some(last)) = (buffer.first(), buffer.last()) {
                 m.range = m.range.cover(&TimeRange::new(first.timestamp, last.timestamp));
             }
+            let (chunks, samples, range, bytes) = rare.natives.measure();
+            m.chunks += chunks;
+            m.samples += samples;
+            m.bytes += bytes;
+            m.range = m.range.cover(&range);
         }
         m
     }
@@ -410,6 +434,9 @@ impl SeriesMut<'_> {
                     false => Verdict::Refused(Refusal::Conflict),
                 };
             }
+            if let Some(found) = self.view().native_at(sample.timestamp) {
+                return one_or_the_other(found.is_stale() && is_stale(sample.value));
+            }
         }
         let newest = (self.hot.newest != NEVER).then_some(self.hot.newest);
         if let Err(refusal) = bounds.judge(sample.timestamp, judged_at, newest) {
@@ -417,6 +444,93 @@ impl SeriesMut<'_> {
         }
         self.take(sample, block_range);
         Verdict::Stored
+    }
+
+    /// As [`SeriesMut::offer`], for a histogram that has passed its check.
+    pub(crate) fn offer_native(
+        &mut self,
+        t: Timestamp,
+        histogram: &Native,
+        judged_at: Timestamp,
+        bounds: &Bounds,
+        block_range: i64,
+    ) -> Verdict {
+        if t <= self.hot.newest {
+            if let Some(refusal) = bounds.ahead(t, judged_at) {
+                return Verdict::Refused(refusal);
+            }
+            if let Some(found) = self.view().native_at(t) {
+                return one_or_the_other(found.is_same(histogram));
+            }
+            if let Some(bits) = self.view().value_at(t) {
+                return one_or_the_other(histogram.is_stale() && is_stale(f64::from_bits(bits)));
+            }
+        }
+        let newest = (self.hot.newest != NEVER).then_some(self.hot.newest);
+        if let Err(refusal) = bounds.judge(t, judged_at, newest) {
+            return Verdict::Refused(refusal);
+        }
+        match self.take_native(Row { timestamp: t, histogram: histogram.clone() }, block_range) {
+            true => Verdict::Stored,
+            false => Verdict::Refused(Refusal::InvalidHistogram),
+        }
+    }
+
+    /// Takes a histogram whose time is not there yet. False where it is none.
+    pub(crate) fn take_native(&mut self, row: Row, block_range: i64) -> bool {
+        let t = row.timestamp;
+        let in_order = t > self.hot.newest;
+        if in_order {
+            // Chunks of one series do not overlap unless samples came late.
+            self.seal(0);
+        }
+        let mut rare = self.cold.rare.take().unwrap_or_default();
+        let (cold, slab) = (&mut *self.cold, &mut *self.sealed);
+        let mut sealed = |c: ChunkData| push_sealed(cold, slab, c.range, c.encoding, 0, &c.bytes);
+        let taken = match in_order {
+            true => rare.natives.take(&row, block_range, &mut sealed),
+            false => {
+                rare.natives.take_out_of_order(row, block_range, &mut sealed);
+                true
+            }
+        };
+        if in_order && taken {
+            self.hot.newest = t;
+        }
+        self.cold.rare = Some(rare);
+        self.tidy_rare();
+        taken
+    }
+
+    /// Notes that counting began anew at `start`, by a sample of zero there, if the sample at `t` that says so will
+    /// be taken and nothing as new is there. Gives whether it did.
+    pub(crate) fn start(
+        &mut self,
+        start: Timestamp,
+        t: Timestamp,
+        histogram: Option<&Native>,
+        judged_at: Timestamp,
+        bounds: &Bounds,
+        block_range: i64,
+    ) -> Option<Option<Native>> {
+        if start == 0 || start >= t || start <= self.hot.newest || histogram.is_some_and(Native::is_stale) {
+            return None;
+        }
+        let newest = (self.hot.newest != NEVER).then_some(self.hot.newest);
+        if bounds.judge(start, judged_at, newest).and(bounds.judge(t, judged_at, newest)).is_err() {
+            return None;
+        }
+        match histogram {
+            None => {
+                self.take(Sample { timestamp: start, value: 0.0 }, block_range);
+                Some(None)
+            }
+            Some(histogram) => {
+                let zero = histogram.zeroed();
+                let row = Row { timestamp: start, histogram: zero.clone() };
+                self.take_native(row, block_range).then_some(Some(zero))
+            }
+        }
     }
 
     /// Takes a sample whose time is not there yet.
@@ -459,8 +573,18 @@ impl SeriesMut<'_> {
     /// Seals the open chunk and begins another with a sample that is newer than all.
     #[cold]
     fn begin(&mut self, sample: Sample, block_range: i64) {
-        self.seal(0);
         let t = sample.timestamp;
+        if let Some(rare) = &mut self.cold.rare {
+            // What ends a series of histograms is one of them, as Prometheus has it.
+            if is_stale(sample.value)
+                && let Some(histogram) = rare.natives.stale_marker()
+            {
+                self.take_native(Row { timestamp: t, histogram }, block_range);
+                return;
+            }
+            self.seal_natives(|natives, sealed| natives.seal(&mut |c| sealed(c)), 0);
+        }
+        self.seal(0);
         let hot = &mut *self.hot;
         hot.open = self.open.alloc(CHUNK_GROWTH);
         let mut appender = xor::Appender::default();
@@ -485,6 +609,15 @@ impl SeriesMut<'_> {
         }
     }
 
+    /// Has the histograms seal some chunks, which get the tag.
+    fn seal_natives(&mut self, which: impl FnOnce(&mut Natives, &mut dyn FnMut(ChunkData)), tag: u32) {
+        let Some(mut rare) = self.cold.rare.take() else { return };
+        let (cold, slab) = (&mut *self.cold, &mut *self.sealed);
+        which(&mut rare.natives, &mut |c| push_sealed(cold, slab, c.range, c.encoding, tag, &c.bytes));
+        self.cold.rare = Some(rare);
+        self.tidy_rare();
+    }
+
     fn tidy_rare(&mut self) {
         if self.cold.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
             self.cold.rare = None;
@@ -501,7 +634,17 @@ impl SeriesMut<'_> {
             let before = rare.out_of_order.len();
             rare.out_of_order.retain(|s| !range.contains(s.timestamp));
             any = rare.out_of_order.len() < before;
+            any |= rare.natives.delete(range);
         }
+        // What is left of the open chunk is found among the sealed ones.
+        self.seal_natives(
+            |natives, sealed| {
+                if natives.overlaps(range) {
+                    natives.seal(&mut |c| sealed(c));
+                }
+            },
+            0,
+        );
         self.tidy_rare();
         let in_part = |c: &Sealed<'_>| c.range.overlaps(&range);
         let touched: Vec<(ChunkData, u32)> = self
@@ -559,8 +702,11 @@ impl SeriesMut<'_> {
             let start = buffer.partition_point(|s| s.timestamp < window.start);
             let end = buffer.partition_point(|s| s.timestamp <= window.end);
             let taken: Vec<Sample> = buffer.drain(start..end).collect();
-            self.tidy_rare();
             self.seal_out_of_order(&taken, block_range, tag);
+            self.seal_natives(
+                |natives, sealed| natives.seal_window(window, block_range, &mut |c| sealed(c)),
+                tag,
+            );
         }
         self.mark(tag, |c| c.tag != REMEMBERED && window.contains(c.range.start))
     }
@@ -709,6 +855,11 @@ impl Default for Measure {
     fn default() -> Measure {
         Measure { chunks: 0, samples: 0, range: TimeRange::EMPTY, bytes: 0 }
     }
+}
+
+/// The verdict on a sample where there is one already.
+fn one_or_the_other(same: bool) -> Verdict {
+    if same { Verdict::Duplicate } else { Verdict::Refused(Refusal::Conflict) }
 }
 
 /// Start of the window that holds `t`.

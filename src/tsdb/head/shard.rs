@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use hashbrown::HashTable;
-use model::{TimeRange, Timestamp};
+use model::{Labels, TimeRange, Timestamp};
 use parking_lot::Mutex;
 use storage::SeriesHandle;
 
@@ -13,6 +13,7 @@ use super::series::{Hot, Measure, NEVER, Series, SeriesMut, Store, window_start}
 use super::slab::Slab;
 use crate::Error;
 use crate::payload::{self, Floats};
+use crate::rows::Entries;
 use crate::tenants::Tenants;
 
 /// Series visited under one hold of a shard's lock.
@@ -24,6 +25,11 @@ pub(crate) struct HeadSettings {
     pub bounds: Bounds,
     pub block_range: i64,
     pub max_labels_bytes: usize,
+    /// Exemplars of one tenant, and of one series; 0: none are kept.
+    pub max_exemplars: usize,
+    pub max_series_exemplars: usize,
+    /// Whether start timestamps are kept as samples of zero.
+    pub start_as_zero: bool,
     /// Most payload bytes per log record.
     pub group_bytes: usize,
 }
@@ -58,7 +64,11 @@ pub(crate) struct ShardState {
     pub frozen: Vec<FrozenWindow>,
     /// Windows that were cut while their times could still be written; the log keeps them until they cannot.
     pub cut: Vec<Window>,
+    /// Of the shard.
+    pub index: u16,
     pub floats: Floats,
+    pub natives: Entries,
+    pub exemplars: Entries,
     pub new_series: Vec<u8>,
 }
 
@@ -91,8 +101,10 @@ pub(crate) struct FrozenWindow {
 
 impl Head {
     pub(crate) fn new(settings: HeadSettings, shards: usize) -> Head {
-        let shard =
-            |index| Shard { index, state: Mutex::new(ShardState { next_id: 1, ..Default::default() }) };
+        let shard = |index| Shard {
+            index,
+            state: Mutex::new(ShardState { index, next_id: 1, ..Default::default() }),
+        };
         Head { settings, shards: (0..shards as u16).map(shard).collect(), refuse_new: AtomicBool::new(false) }
     }
 
@@ -196,6 +208,31 @@ impl Head {
                 if from >= shard.state.lock().series.len() {
                     break;
                 }
+            }
+            self.write_exemplars(shard.index, tenants, writer)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the exemplars of a shard behind its series: the segments that they came in go.
+    fn write_exemplars(
+        &self,
+        shard: u16,
+        tenants: &Tenants,
+        writer: &mut wal::CheckpointWriter,
+    ) -> Result<(), Error> {
+        let mut entries = Entries::default();
+        for tenant in tenants.all() {
+            for (id, e) in tenant.exemplars.lock().of_shard(shard) {
+                entries.push_exemplar(id, e.timestamp, e.value, e.labels.as_bytes());
+                if entries.len() > self.settings.group_bytes / 2 {
+                    writer.put(payload::EXEMPLARS, &entries.parts(shard))?;
+                    entries.clear();
+                }
+            }
+            if !entries.is_empty() {
+                writer.put(payload::EXEMPLARS, &entries.parts(shard))?;
+                entries.clear();
             }
         }
         Ok(())
@@ -302,6 +339,19 @@ impl ShardState {
     }
 
     /// Adds the canonical label bytes of a slot's series to `out`.
+    /// Labels of a slot's series.
+    pub(crate) fn labels(&self, slot: u32) -> Labels {
+        let mut labels = Vec::new();
+        self.write_labels(slot, &mut labels);
+        // They were checked when the series was made.
+        Labels::from_bytes(&labels).unwrap_or_else(|_| Labels::empty())
+    }
+
+    fn buffers(&self) -> usize {
+        let rows = self.natives.capacity() + self.exemplars.capacity();
+        self.floats.capacity() + rows + self.new_series.capacity()
+    }
+
     pub(crate) fn write_labels(&self, slot: u32, out: &mut Vec<u8>) {
         let Some(hot) = self.series.hot(slot) else { return };
         if let (Some(list), Some(tenant)) = (self.series.list(slot), self.tenant(hot.tenant)) {
@@ -415,7 +465,7 @@ impl ShardState {
             ("label texts, idle", texts.0 - texts.1),
             ("label pairs", pairs + self.tenants.capacity() * 8),
             ("postings", slots),
-            ("record buffers", self.floats.capacity() + self.new_series.capacity()),
+            ("record buffers", self.buffers()),
         ]);
         parts
     }
