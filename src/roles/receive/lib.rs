@@ -307,6 +307,9 @@ impl Receive {
             active_window: storage.active_window.ms(),
             cut_jitter: storage.cut_jitter.ms(),
             segment_bytes: storage.segment_bytes.bytes(),
+            max_exemplars: usize::try_from(storage.max_exemplars).unwrap_or(usize::MAX),
+            max_series_exemplars: usize::try_from(storage.max_series_exemplars).unwrap_or(usize::MAX),
+            created_timestamp_zero_ingestion: storage.start_as_zero,
             ..tsdb::Settings::default()
         }
     }

@@ -33,6 +33,14 @@ settings! {
         /// A series that got no sample for this long does not count towards a limit of active series; one that
         /// ended with a stale marker never does. Shorter than a scrape interval counts too few.
         ["receive.active-series-window"] active_window: Span = Span::from_mins(10);
+        /// Exemplars kept of one tenant, the newest; 0 keeps none. A limit of the limits file goes before it.
+        ["tsdb.max-exemplars"] max_exemplars: u64 = 100_000;
+        /// Exemplars kept of one series, the newest.
+        [hidden "tsdb.max-exemplars-per-series"] max_series_exemplars: u64 = 500;
+        /// Whether a start timestamp that is newer than all samples of its series is kept, as a sample of zero at
+        /// that time, as Prometheus does with its feature of this name. Rates then see what was counted before the
+        /// first sample. Such a sample is not counted as written.
+        ["tsdb.created-timestamp-zero-ingestion"] start_as_zero: bool = true;
         /// When a write is answered: durable, after fdatasync of its log, or fast, from the page cache, as
         /// Thanos does it. With fast, a crash of the machine loses up to a second of acknowledged samples.
         ["receive.durability"] durability: DurabilityName = DurabilityName::Durable;

@@ -18,10 +18,8 @@ settings! {
         [hidden "tsdb.max-block-duration"] max_block_duration: Option<String> = None;
         /// Late samples are kept in runs without a limit of their own.
         [hidden "tsdb.out-of-order.cap-max"] out_of_order_cap: Option<String> = None;
-        /// Native histograms are refused by this version.
+        /// Native histograms are always taken.
         [hidden "tsdb.enable-native-histograms"] native_histograms: Option<bool> = None;
-        /// Exemplars are not kept by this version.
-        [hidden "tsdb.max-exemplars"] max_exemplars: Option<String> = None;
         /// There is no such queue.
         [hidden "tsdb.write-queue-size"] write_queue_size: Option<String> = None;
         /// The log is replayed instead.

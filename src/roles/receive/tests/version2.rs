@@ -80,7 +80,8 @@ fn said(samples: u64) -> [Option<u64>; 3] {
 
 fn metadata_and_exemplar(series: &mut pb::TimeSeries) {
     series.metadata = Some(pb::Metadata { r#type: 1, help_ref: 1, unit_ref: 0 });
-    series.exemplars = vec![pb::Exemplar { labels_refs: vec![1, 2], value: 1.0, timestamp: 5 }];
+    let timestamp = series.samples[0].timestamp;
+    series.exemplars = vec![pb::Exemplar { labels_refs: vec![1, 2], value: 1.0, timestamp }];
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,15 +95,18 @@ async fn unsorted_labels_are_stored_and_counted() {
             .with(metadata_and_exemplar)
             .add(&[("__name__", "up")], &[(t, 1.0)])
     };
+    let told = [Some(3), Some(0), Some(1)];
     let answer = both().send(&node).await;
-    assert_eq!((answer.status, answer.body.as_str(), written(&answer)), (204, "", said(3)), "{answer:?}");
+    assert_eq!((answer.status, answer.body.as_str(), written(&answer)), (204, "", told), "{answer:?}");
     // The same again is written as well: a retry must not look like a loss.
     let answer = both().send(&node).await;
-    assert_eq!((answer.status, written(&answer)), (204, said(3)));
-    assert_eq!(node.samples("default-tenant", "http.requests total"), [(t, 1.0), (t + 1, 2.0)]);
+    assert_eq!((answer.status, written(&answer)), (204, told));
+    // What the sender says of the start is kept as a zero there, which is not counted.
+    let kept = [(t - 5, 0.0), (t, 1.0), (t + 1, 2.0)];
+    assert_eq!(node.samples("default-tenant", "http.requests total"), kept);
     // One series, whichever version names it.
     assert_eq!(node.post(&[rig::series("up", &[(t, 1.0), (t + 1, 0.0)])]).await.status, 204);
-    assert_eq!(node.samples("default-tenant", "up"), [(t, 1.0), (t + 1, 0.0)]);
+    assert_eq!(node.samples("default-tenant", "up"), [(t - 5, 0.0), (t, 1.0), (t + 1, 0.0)]);
     node.stop().await.unwrap();
 }
 
@@ -145,8 +149,15 @@ async fn what_is_wrong_is_told_and_the_rest_is_written() {
     let node = Node::start(single(dir.path())).await;
     let t = now();
     assert_eq!(request(&[("__name__", "conflict")], &[(t, 1.0)]).send(&node).await.status, 204);
+    let count = Some(pb::histogram::Count::CountInt(9));
     let histogram = |series: &mut pb::TimeSeries| {
-        series.histograms = vec![pb::Histogram { timestamp: t, ..Default::default() }]
+        series.histograms = vec![pb::Histogram { timestamp: t, count, ..Default::default() }]
+    };
+    let alone = |series: &mut pb::TimeSeries| {
+        series.exemplars = vec![pb::Exemplar { labels_refs: vec![], value: 1.0, timestamp: t }]
+    };
+    let old = |series: &mut pb::TimeSeries| {
+        series.exemplars = vec![pb::Exemplar { labels_refs: vec![], value: 1.0, timestamp: 5 }]
     };
     let bad = |labels: &[(&str, &str)], samples: &[(i64, f64)]| request(labels, samples);
     for (case, request, part) in [
@@ -176,15 +187,17 @@ async fn what_is_wrong_is_told_and_the_rest_is_written() {
         ),
         ("conflict", bad(&[("__name__", "conflict")], &[(t, 2.0)]), "duplicate_sample_for_timestamp: 1"),
         ("future", bad(&[("__name__", "f")], &[(t + 3_600_000, 1.0)]), "too_far_in_future: 1"),
-        ("histogram", bad(&[("__name__", "h")], &[]).with(histogram), "unsupported: 1"),
+        ("histogram", bad(&[("__name__", "h")], &[]).with(histogram), "invalid_native_histogram: 1"),
+        ("exemplar", bad(&[("__name__", "conflict")], &[]).with(old), "too_old_sample: 1"),
+        ("no series", bad(&[("__name__", "nobody")], &[]).with(alone), "invalid_exemplar: 1"),
     ] {
         let good = format!("good {case}");
         let answer = request.add(&[("__name__", &good)], &[(t, f64::INFINITY)]).send(&node).await;
         assert_eq!((answer.status, written(&answer)), (400, said(1)), "{case}: {answer:?}");
         assert!(answer.body.contains(part), "{case}: {}", answer.body);
-        assert_eq!(node.samples("default-tenant", &good), [(t, f64::INFINITY)], "{case}");
+        assert_eq!(node.samples("default-tenant", &good), [(t - 5, 0.0), (t, f64::INFINITY)], "{case}");
     }
-    assert_eq!(node.samples("default-tenant", "conflict"), [(t, 1.0)]);
+    assert_eq!(node.samples("default-tenant", "conflict"), [(t - 5, 0.0), (t, 1.0)]);
     node.stop().await.unwrap();
 }
 
@@ -199,8 +212,8 @@ async fn three_receivers_take_version_two() {
     let answer =
         request(&[("job", "a"), ("__name__", "up")], &[(t, 1.0), (t + 1, 2.0)]).send(&nodes[0]).await;
     assert_eq!((answer.status, written(&answer)), (204, said(2)), "{answer:?}");
-    let holders =
-        nodes.iter().filter(|n| n.samples("default-tenant", "up") == [(t, 1.0), (t + 1, 2.0)]).count();
+    let all = [(t - 5, 0.0), (t, 1.0), (t + 1, 2.0)];
+    let holders = nodes.iter().filter(|n| n.samples("default-tenant", "up") == all).count();
     assert!(holders >= 2, "{holders} of 3 have it when it is acknowledged");
     // Two of three are gone: nothing is written, and a retry can help.
     let last = nodes.pop().unwrap();
@@ -210,6 +223,47 @@ async fn three_receivers_take_version_two() {
     let answer = request(&[("__name__", "up")], &[(t + 2, 3.0)]).send(&last).await;
     assert_eq!((answer.status, written(&answer)), (503, said(0)), "{answer:?}");
     last.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_receivers_take_histograms_and_exemplars() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nodes = Vec::new();
+    for settings in cluster(dir.path(), 3, 3) {
+        nodes.push(Node::start(settings).await);
+    }
+    let t = now();
+    let histogram = |at: i64, n: u64| pb::Histogram {
+        timestamp: at,
+        count: Some(pb::histogram::Count::CountInt(n)),
+        positive_spans: vec![pb::BucketSpan { offset: 1, length: 1 }],
+        positive_deltas: vec![n as i64],
+        ..Default::default()
+    };
+    let send = |n: u64| {
+        request(&[("__name__", "h"), ("trace_id", "x")], &[]).with(|series| {
+            series.histograms = vec![histogram(t, n), histogram(t + 1, n + 1)];
+            series.exemplars = vec![pb::Exemplar { labels_refs: vec![3, 4], value: 1.0, timestamp: t }];
+        })
+    };
+    for from in &nodes {
+        let answer = send(3).send(from).await;
+        assert_eq!((answer.status, written(&answer)), (204, [Some(0), Some(2), Some(1)]), "{answer:?}");
+    }
+    let answer = send(4).send(&nodes[1]).await;
+    assert_eq!((answer.status, written(&answer)), (400, [Some(0), Some(0), Some(1)]), "{answer:?}");
+    assert!(answer.body.contains("duplicate_sample_for_timestamp: 2"), "{}", answer.body);
+    for node in &nodes {
+        let engine = node.receive.tsdb().unwrap();
+        let view = engine.tenant(&model::TenantId::new("default-tenant").unwrap()).unwrap();
+        let everything = storage::Context::background();
+        let found = storage::Exemplars::exemplars(&*view, &[vec![]], model::TimeRange::ALL, &everything);
+        assert_eq!(found.unwrap()[0].exemplars[0].labels.value("trace_id"), "x");
+        assert_eq!(engine.head_stats().samples, 2);
+    }
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
 }
 
 /// A program that ends with the test, however that ends.
