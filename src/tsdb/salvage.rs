@@ -13,6 +13,7 @@ use wal::{Losses, NewLog, Readable};
 
 use crate::Error;
 use crate::payload::{self, Reader};
+use crate::rows;
 
 /// Room above the highest number of a series that was seen, for those in records that are lost.
 const UNSEEN_SERIES: u64 = 1 << 24;
@@ -47,8 +48,8 @@ pub fn salvage(world: &World, from: &Path, to: &Path) -> Result<Salvaged, Error>
             return Ok(());
         }
         *out.kept.entry(name(record.kind)).or_default() += 1;
-        if record.kind == payload::FLOATS {
-            let (samples, orphans) = seen.samples(record.payload)?;
+        if matches!(record.kind, payload::FLOATS | payload::HISTOGRAMS) {
+            let (samples, orphans) = seen.samples(record.kind, record.payload)?;
             out.samples += samples;
             out.orphans += orphans;
         }
@@ -77,7 +78,23 @@ fn name(kind: u8) -> &'static str {
         payload::CUT => "cuts",
         payload::SHARD => "shards",
         payload::DELETE => "deletions",
+        payload::HISTOGRAMS => "histograms",
+        payload::EXEMPLARS => "exemplars",
         _ => "others",
+    }
+}
+
+/// Visits the series' number of every entry of a record, behind its shard.
+fn each_id(kind: u8, reader: Reader<'_>, mut each: impl FnMut(u64)) -> Result<(), Error> {
+    let mut visit = |id| {
+        each(id);
+        Ok(())
+    };
+    match kind {
+        payload::FLOATS => reader.floats(|id, _| visit(id)).map(drop),
+        payload::HISTOGRAMS => rows::read_natives(reader, |id, _, _| visit(id)),
+        payload::EXEMPLARS => rows::read_exemplars(reader, |id, _| visit(id)),
+        _ => Ok(()),
     }
 }
 
@@ -101,16 +118,10 @@ impl Seen {
                 reader.tenant().and_then(|_| Ok(self.cut.insert(reader.text()?.to_owned()))).map(drop)
             }
             payload::SERIES => self.note_series(reader),
-            payload::FLOATS => reader
-                .shard()
-                .and_then(|shard| {
-                    let next = self.next.entry(shard).or_default();
-                    reader.floats(|id, _| {
-                        *next = (*next).max(id.saturating_add(1));
-                        Ok(())
-                    })
-                })
-                .map(drop),
+            payload::FLOATS | payload::HISTOGRAMS | payload::EXEMPLARS => reader.shard().and_then(|shard| {
+                let next = self.next.entry(shard).or_default();
+                each_id(record.kind, reader, |id| *next = (*next).max(id.saturating_add(1)))
+            }),
             payload::SHARD => reader.shard().and_then(|shard| {
                 let id = reader.v()?;
                 let next = self.next.entry(shard).or_default();
@@ -145,13 +156,13 @@ impl Seen {
     }
 
     /// Samples of a record, and those of series without labels.
-    fn samples(&self, bytes: &[u8]) -> Result<(u64, u64), Error> {
+    fn samples(&self, kind: u8, bytes: &[u8]) -> Result<(u64, u64), Error> {
         let mut reader = Reader::new(bytes);
         let known = self.series.get(&reader.shard()?);
-        let mut orphans = 0;
-        let samples = reader.floats(|id, _| {
+        let (mut samples, mut orphans) = (0, 0);
+        each_id(kind, reader, |id| {
+            samples += 1;
             orphans += u64::from(!known.is_some_and(|known| known.contains(&id)));
-            Ok(())
         })?;
         Ok((samples, orphans))
     }
