@@ -108,14 +108,24 @@ fn decode(chunk: &ChunkData, floats: &mut Vec<Sample>, natives: &mut Vec<At<Nati
                 floats.push(sample.map_err(corrupt)?);
             }
         }
-        Encoding::Histogram => {
-            for row in IntIter::new(&chunk.bytes).map_err(corrupt)? {
+        // Merged with others, samples go without their start times: readers before Prometheus 3.x know no such chunks.
+        Encoding::Xor2 => {
+            for sample in chunk::xor2::Iter::new(&chunk.bytes).map_err(corrupt)? {
+                floats.push(sample.map_err(corrupt)?.0);
+            }
+        }
+        Encoding::Histogram | Encoding::HistogramStart => {
+            let started = chunk.encoding == Encoding::HistogramStart;
+            let rows = if started { IntIter::started(&chunk.bytes) } else { IntIter::new(&chunk.bytes) };
+            for row in rows.map_err(corrupt)? {
                 let At { timestamp, histogram } = row.map_err(corrupt)?;
                 natives.push(At { timestamp, histogram: Native::Whole(histogram) });
             }
         }
-        Encoding::FloatHistogram => {
-            for row in FloatIter::new(&chunk.bytes).map_err(corrupt)? {
+        Encoding::FloatHistogram | Encoding::FloatHistogramStart => {
+            let started = chunk.encoding == Encoding::FloatHistogramStart;
+            let rows = if started { FloatIter::started(&chunk.bytes) } else { FloatIter::new(&chunk.bytes) };
+            for row in rows.map_err(corrupt)? {
                 let At { timestamp, histogram } = row.map_err(corrupt)?;
                 natives.push(At { timestamp, histogram: Native::Float(histogram) });
             }

@@ -379,7 +379,7 @@ fn check_chunk(chunk: &ChunkData) -> Result<(), Error> {
             let samples = FloatIter::new(&chunk.bytes).map_err(|e| corrupt(chunk, e))?;
             check_times(chunk, samples.map(|s| s.map(|s| s.timestamp)))
         }
-        Encoding::Aggregate => Err(corrupt(chunk, "is a downsampled one")),
+        _ => Err(corrupt(chunk, "has an encoding that the head does not make")),
     }
 }
 

@@ -307,7 +307,8 @@ pub(crate) fn find(encoding: Encoding, chunk: &[u8], t: Timestamp) -> Option<Nat
             let mut rows = FloatIter::new(chunk).ok()?.map_while(Result::ok);
             rows.find(|r| r.timestamp >= t).filter(|r| r.timestamp == t).map(|r| Native::Float(r.histogram))
         }
-        Encoding::Xor | Encoding::Aggregate => None,
+        // Others are no histograms, or nothing that the head makes.
+        _ => None,
     }
 }
 
