@@ -61,11 +61,15 @@ impl Node {
 
     /// Status and body.
     fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
+        self.ask_as("default-tenant", method, path, body)
+    }
+
+    fn ask_as(&self, tenant: &str, method: &str, path: &str, body: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap_or_else(|e| panic!("connect: {e}"));
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap_or_else(|e| panic!("timeout: {e}"));
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\
-             content-type: application/x-protobuf\r\ncontent-encoding: snappy\r\n\r\n",
+             content-type: application/x-protobuf\r\ncontent-encoding: snappy\r\nthanos-tenant: {tenant}\r\n\r\n",
             self.address,
             body.len()
         );
@@ -229,5 +233,46 @@ fn other_tenants_see_nothing() {
     assert!(seen("default-tenant").contains("\"job\":\"a\""));
     assert!(seen("other").contains("\"result\":[]"));
     assert!(seen("../x").starts_with("HTTP/1.1 400"));
+    node.stop();
+}
+
+/// Memory of a process that the system cannot take back, in bytes.
+fn anonymous(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+}
+
+#[test]
+fn ten_thousand_tenants_with_one_series_each_take_little_memory_t14() {
+    const TENANTS: usize = 10_000;
+    let dir = Folder::new("tenants");
+    let node = Node::start(&dir.0.join("data"));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+    let mut request = Vec::new();
+    let sample = Sample { timestamp: now, value: 1.0 };
+    wire::remote_write::encode_v1([([("__name__", "up"), ("job", "a")], [sample])], &mut request);
+    let body = wire::remote_write::compress(&request).unwrap_or_else(|e| panic!("compress: {e}"));
+    let send = |from: usize, step: usize| {
+        for n in (from..TENANTS).step_by(step) {
+            let (status, text) = node.ask_as(&format!("tenant-{n:05}"), "POST", "/api/v1/write", &body);
+            assert_eq!(status, 204, "{text}");
+        }
+    };
+    // What the first few hundred requests make of threads and buffers is not the tenants'.
+    send(0, 20);
+    let before = anonymous(node.child.id());
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let send = &send;
+            scope.spawn(move || send(thread, 16));
+        }
+    });
+    let after = anonymous(node.child.id());
+    let each = after.saturating_sub(before) / (TENANTS as u64 * 19 / 20);
+    println!("{TENANTS} tenants: {} MiB in all, {each} bytes for each", after >> 20);
+    assert!(after < 200 << 20, "{after} bytes for {TENANTS} tenants");
+    let (status, text) = node.ask_as("tenant-07777", "GET", "/api/v1/query?query=up", b"");
+    assert!(status == 200 && text.contains("\"job\":\"a\""), "{text}");
     node.stop();
 }
