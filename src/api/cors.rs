@@ -21,6 +21,14 @@ pub enum Cors {
 }
 
 impl Cors {
+    /// Of a regular expression over whole origins; every origin if it is empty.
+    pub fn of_origin(pattern: &str) -> Result<Cors, String> {
+        match pattern {
+            "" => Ok(Cors::Any),
+            pattern => Pattern::new(pattern).map(|p| Cors::Matching(Arc::new(p))).map_err(|e| e.to_string()),
+        }
+    }
+
     fn allowed(&self, origin: &HeaderValue) -> Option<HeaderValue> {
         match self {
             Cors::Off => None,

@@ -500,3 +500,95 @@ async fn long_answers_arrive_whole() {
         }
     }
 }
+
+/// What is asked of Prometheus 3 beside queries: answered, or refused with a type and a reason.
+#[tokio::test]
+async fn the_rest_of_the_surface() {
+    let app = app();
+    let (status, body) = get(&app, "/api/v1/features").await;
+    let features: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, 200);
+    for (group, flags) in features["data"].as_object().unwrap() {
+        assert!(flags.as_object().unwrap().values().all(serde_json::Value::is_boolean), "{group}");
+    }
+    assert_eq!(get(&app, "/version").await.1, get(&app, "/api/v1/status/buildinfo").await.1);
+    let error = |kind: &str, text: &str| {
+        let text = serde_json::to_string(text).unwrap();
+        format!(r#"{{"status":"error","errorType":"{kind}","error":{text}}}"#)
+    };
+    for (path, status, body) in [
+        (
+            "search/metric_names",
+            503,
+            error("unavailable", "search API is disabled; this version does not serve it"),
+        ),
+        ("scrape_pools/config", 400, bad("no scrapePool parameter provided")),
+        ("scrape_pools/config?scrapePool=x", 404, error("not_found", "scrape pool \"x\" not found")),
+        (
+            "targets/relabel_steps?scrapePool=x&labels=%7B%7D",
+            404,
+            error("not_found", "scrape pool \"x\" not found"),
+        ),
+        ("query?query=up&engine=x", 400, bad("'x' bad engine")),
+        (
+            "query?query=up&shard_info=%7B%22shard_index%22:3,%22total_shards%22:2%7D",
+            400,
+            bad("invalid parameter \"shard_info\": shard_index 3 of 2 shards"),
+        ),
+        (
+            "query?query=up&max_source_resolution=-1",
+            400,
+            bad(
+                "invalid parameter \"max_source_resolution\": negative 'max_source_resolution' is not accepted. Try a positive integer",
+            ),
+        ),
+        (
+            "rules?group_next_token=x",
+            400,
+            bad(
+                "invalid parameter \"group_limit\": group_limit needs to be present in order to paginate over the groups",
+            ),
+        ),
+        (
+            "rules?group_limit=0",
+            400,
+            bad("invalid parameter \"group_limit\": group_limit needs to be greater than 0"),
+        ),
+        (
+            "rules?group_limit=x",
+            400,
+            bad("invalid parameter \"group_limit\": group_limit needs to be a valid number"),
+        ),
+        (
+            "rules?group_limit=1&group_next_token=x",
+            400,
+            bad(
+                "invalid parameter \"group_next_token\": invalid group_next_token 'x'. were rule groups changed?",
+            ),
+        ),
+        (
+            "rules?exclude_alerts=x",
+            400,
+            bad("invalid parameter \"exclude_alerts\": strconv.ParseBool: parsing \"x\": invalid syntax"),
+        ),
+        ("query_exemplars?query=up%7B", 400, String::new()),
+    ] {
+        let (got, text) = get(&app, &format!("/api/v1/{path}")).await;
+        assert_eq!(got, status, "{path} {text}");
+        assert!(body.is_empty() || text == body, "{path} {text}");
+    }
+    let (status, body) = get(&app, "/api/v1/query?query=up&shard_info=%7B").await;
+    assert!(status == 400 && body.contains("could not unmarshal parameter shard_info"), "{body}");
+    // A question that selects nothing has no exemplars to list.
+    assert_eq!(get(&app, "/api/v1/query_exemplars?query=1%2B1").await, (204, String::new()));
+    // Options of every path, and what is deflated comes back.
+    let asked = Request::options("/api/v1/rules").body(Body::empty()).unwrap();
+    assert_eq!(call(&app, asked).await.status(), 204);
+    let packed =
+        Request::get("/api/v1/openapi.yaml").header("accept-encoding", "deflate").body(Body::empty());
+    let packed = call(&app, packed.unwrap()).await;
+    assert_eq!(packed.headers()["content-encoding"], "deflate");
+    // The stream of notifications is open and says nothing.
+    let live = call(&app, Request::get("/api/v1/notifications/live").body(Body::empty()).unwrap()).await;
+    assert_eq!(live.headers()["content-type"], "text/event-stream");
+}

@@ -4,9 +4,13 @@
 //! `buildinfo` for Mimir, so there is none; the version is that of the Prometheus whose API this is.
 
 use std::fmt::Write;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderName, header};
 use model::Timestamp;
 use serde_json::json;
 use storage::Notes;
@@ -16,6 +20,8 @@ use crate::Problem;
 use crate::params::Params;
 use crate::reply::{Reply, Written};
 
+/// How often a silent stream shows that it lives, and looks whether the server stops.
+const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// The version of the API that is emulated.
 const PROMETHEUS_VERSION: &str = "3.5.0";
 
@@ -81,6 +87,71 @@ pub(super) async fn config(State(api): State<ApiState>) -> Response {
 
 pub(super) async fn walreplay() -> Response {
     reply(json!({"min": 0, "max": 0, "current": 0}))
+}
+
+/// What this server can do, by group, as Prometheus tells it since 3.8.
+pub(super) async fn features(State(api): State<ApiState>) -> Response {
+    let thanos = api.inner.settings.default_step.is_some();
+    reply(json!({
+        "api": {
+            "admin": false,
+            "exclude_alerts": true,
+            "label_values_match": true,
+            "openapi_3.1": true,
+            "query_stats": true,
+            "query_warnings": true,
+            "rules_pagination": true,
+            "search": false,
+            "time_range_labels": true,
+            "time_range_series": true,
+            "thanos_parameters": thanos,
+        },
+        "promql": {
+            "at_modifier": true,
+            "bool": true,
+            "by": true,
+            "group_left": true,
+            "group_right": true,
+            "ignoring": true,
+            "negative_offset": true,
+            "offset": true,
+            "on": true,
+            "per_query_lookback_delta": true,
+            "per_step_stats": false,
+            "subqueries": true,
+            "without": true,
+        },
+    }))
+}
+
+/// Off, as in a Prometheus without the flag for it; a client that finds nothing here falls back on listings.
+pub(super) async fn search() -> Problem {
+    Problem::not_found("search API is disabled; this version does not serve it")
+}
+
+/// Nothing is scraped from here, so that no pool has a name.
+pub(super) async fn no_pool(params: Params) -> Problem {
+    match params.get("scrapePool") {
+        "" => Problem::bad_data("no scrapePool parameter provided"),
+        pool => Problem::not_found(format!("scrape pool {pool:?} not found")),
+    }
+}
+
+/// There are no notifications: the stream stays open and silent until the client leaves or the server stops.
+pub(super) async fn live(State(api): State<ApiState>) -> Response {
+    let waiting = move |api: ApiState| async move {
+        tokio::time::sleep(LIVE_EVERY).await;
+        let goes_on = !api.inner.readiness.is_stopping();
+        goes_on.then(|| (Ok::<_, std::convert::Infallible>(Bytes::from_static(b": \n\n")), api))
+    };
+    let pieces = futures::stream::unfold(api, waiting);
+    let head = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+        // Proxies that gather answers would hold this one for ever.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (head, Body::from_stream(pieces)).into_response()
 }
 
 /// `2026-11-21T02:17:04.123Z`; fractions only where there are any.

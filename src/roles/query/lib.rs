@@ -159,7 +159,7 @@ impl Query {
         let active = active_queries(&settings.queries, &world);
         let (state, routes) = routes(&settings, &everyone, &readiness, &world, flags, active);
         // Probes and metrics stay at the root, whatever the prefix of the API.
-        let routes = door.open(prefixed(routes, &settings.route_prefix));
+        let routes = door.open(prefixed(routes, &settings.prefix()));
         let backend = backend::Backend { everyone: everyone.clone(), readiness: readiness.clone() };
         let options = StoreOptions {
             max_concurrent: settings.queries.max_concurrent as usize,
@@ -232,7 +232,8 @@ fn routes(
     let mut tenant_headers = vec![queries.tenant_header.clone()];
     tenant_headers.extend(["THANOS-TENANT", "X-Scope-OrgID"].map(str::to_owned));
     let stores_headers = tenant_headers.clone();
-    let cors = if settings.disable_cors { Cors::Off } else { Cors::Any };
+    // Looked at when the settings were read.
+    let cors = settings.cors().unwrap_or(Cors::Off);
     let heads = HeadPage {
         heads: Arc::new(everyone.clone()),
         tenant_headers: tenant_headers.clone(),

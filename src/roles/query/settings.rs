@@ -97,14 +97,35 @@ settings! {
         [..] queries: Queries;
         /// Path before all paths of the HTTP listener, for proxies that pass it on: /prometheus.
         ["web.route-prefix"] route_prefix: String = String::new();
-        /// Path under which a proxy shows the listener, if it removes it; kept for Thanos's manifests.
-        [hidden "web.external-prefix"] external_prefix: String = String::new();
+        /// Path under which users see the listener; the route prefix where none is given.
+        ["web.external-prefix"] external_prefix: String = String::new();
         /// Answers without CORS headers.
         ["web.disable-cors"] disable_cors: bool = false;
+        /// Origins whose pages may read answers, as a regular expression over the whole of it; without it every
+        /// origin may.
+        ["web.cors.origin"] cors_origin: String = String::new();
     }
 }
 
 impl Settings {
+    /// The path before all others: the route prefix, or else the path of the external one.
+    pub fn prefix(&self) -> String {
+        let external = match self.external_prefix.split_once("://") {
+            Some((_, rest)) => rest.find('/').map_or("", |at| &rest[at..]),
+            None => &self.external_prefix,
+        };
+        let prefix = if self.route_prefix.is_empty() { external } else { &self.route_prefix };
+        prefix.trim_end_matches('/').to_owned()
+    }
+
+    /// Which pages of other origins may read answers.
+    pub fn cors(&self) -> Result<api::Cors, String> {
+        if self.disable_cors {
+            return Ok(api::Cors::Off);
+        }
+        api::Cors::of_origin(&self.cors_origin).map_err(|why| format!("--web.cors.origin: {why}"))
+    }
+
     fn validate(&self) -> Result<(), String> {
         for address in &self.discovery.strict_endpoints {
             if address.contains('+') {
@@ -132,7 +153,8 @@ impl Settings {
                 ));
             }
         }
-        match self.route_prefix.as_str() {
+        self.cors()?;
+        match self.prefix().as_str() {
             "" => Ok(()),
             prefix if prefix.starts_with('/') => Ok(()),
             prefix => Err(format!("--web.route-prefix {prefix:?} must start with a slash")),
