@@ -519,8 +519,8 @@ async fn the_rest_of_the_surface() {
     for (path, status, body) in [
         (
             "search/metric_names",
-            503,
-            error("unavailable", "search API is disabled; this version does not serve it"),
+            400,
+            error("bad_data", "search API is disabled; this version does not serve it"),
         ),
         ("scrape_pools/config", 400, bad("no scrapePool parameter provided")),
         ("scrape_pools/config?scrapePool=x", 404, error("not_found", "scrape pool \"x\" not found")),

@@ -126,7 +126,7 @@ pub(super) async fn features(State(api): State<ApiState>) -> Response {
 
 /// Off, as in a Prometheus without the flag for it; a client that finds nothing here falls back on listings.
 pub(super) async fn search() -> Problem {
-    Problem::not_found("search API is disabled; this version does not serve it")
+    Problem::bad_data("search API is disabled; this version does not serve it")
 }
 
 /// Nothing is scraped from here, so that no pool has a name.

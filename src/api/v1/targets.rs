@@ -43,7 +43,8 @@ struct Dropped<'a> {
 struct All<'a> {
     active_targets: Vec<Active<'a>>,
     dropped_targets: Vec<Dropped<'a>>,
-    dropped_target_counts: Option<BTreeMap<&'a str, usize>>,
+    /// Upstream writes null where dropped targets are not asked for, against its own document.
+    dropped_target_counts: BTreeMap<&'a str, usize>,
 }
 
 fn active(one: &pb::ActiveTarget) -> Active<'_> {
@@ -96,7 +97,7 @@ pub(super) async fn targets(
             } else {
                 dropped.collect()
             },
-            dropped_target_counts: (state != OnlyActive).then(BTreeMap::new),
+            dropped_target_counts: BTreeMap::new(),
         })
     };
     facts::answer(&api, &headers, &params, move |facts, read, c| facts.targets(&request, read, c), write)
