@@ -89,7 +89,7 @@ impl Default for Settings {
             tenant_label: "tenant_id".to_owned(),
             tenant_labels: None,
             durability: Durability::Durable,
-            segment_bytes: 128 << 20,
+            segment_bytes: 32 << 20,
             log_queue_bytes: 256 << 20,
             limits: None,
             active_window: 10 * 60_000,

@@ -45,7 +45,7 @@ settings! {
         /// Thanos does it. With fast, a crash of the machine loses up to a second of acknowledged samples.
         ["receive.durability"] durability: DurabilityName = DurabilityName::Durable;
         /// Size of one segment of the log. Two of them are preallocated.
-        [hidden "tsdb.wal-segment-size"] segment_bytes: ByteSize = ByteSize::from_mib(128);
+        [hidden "tsdb.wal-segment-size"] segment_bytes: ByteSize = ByteSize::from_mib(32);
         /// Cuts of different tenants are spread over this time. Longer is smoother, and keeps samples in memory longer.
         [hidden "tsdb.cut-jitter"] cut_jitter: Span = Span::from_mins(5);
         /// Length of a block.

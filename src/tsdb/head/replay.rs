@@ -216,8 +216,7 @@ impl Replay<'_> {
         let range = self.settings.block_range;
         let mut window: Option<(u32, Timestamp)> = None;
         for few in rows.chunks(AHEAD) {
-            let touch = |sum: u64, row: &(u32, Sample)| sum ^ self.state.get(row.0).map_or(0, |s| s.touch());
-            std::hint::black_box(few.iter().fold(0, touch));
+            self.state.series.touch(few.iter().map(|row| row.0));
             for &(slot, sample) in few {
                 let Some(mut series) = self.state.get_mut(slot) else { continue };
                 let (tenant, t) = (series.hot.tenant, sample.timestamp);

@@ -181,6 +181,19 @@ impl Store {
         Some(SeriesMut { hot, cold: self.cold.get_mut(slot)?, open, sealed })
     }
 
+    /// Reads a little of everything that a sample needs, of several series before any of them takes one: so their
+    /// cache misses overlap instead of following one another. First all that no other read leads to, then where
+    /// those lead.
+    #[inline]
+    pub(crate) fn touch(&self, slots: impl Iterator<Item = u32> + Clone) {
+        let hot = |slot: u32| self.hot.get(slot);
+        let sum = slots.clone().filter_map(hot).fold(0, |sum, hot| sum ^ hot.id);
+        std::hint::black_box(sum);
+        let last = |hot: &Hot| self.open.get(hot.open).get(usize::from(hot.open_len)).copied();
+        let sum = slots.filter_map(hot).filter_map(last).fold(0, |sum, byte| sum ^ byte);
+        std::hint::black_box(sum);
+    }
+
     /// The pairs of a series' labels, as [`super::postings::pairs_of`] reads them.
     #[inline]
     pub(crate) fn list(&self, slot: u32) -> Option<&[u8]> {
@@ -253,15 +266,6 @@ impl Store {
 }
 
 impl<'a> Series<'a> {
-    /// Reads a little of everything that a sample needs. Done for several series before any of them takes one,
-    /// this lets their cache misses overlap instead of following one another; the result is of no use.
-    #[inline]
-    pub(crate) fn touch(&self) -> u64 {
-        let at = usize::from(self.hot.open_len);
-        let last = self.open.get(self.hot.open).get(at).copied().unwrap_or(0);
-        self.hot.hash ^ u64::from(last)
-    }
-
     fn open_range(&self) -> Option<TimeRange> {
         open_range(self.hot)
     }
