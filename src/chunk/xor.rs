@@ -27,6 +27,18 @@ pub struct Appender {
     count: u16,
 }
 
+/// A sample's bytes, beginning with the byte that it continues.
+pub struct Aside {
+    bytes: [u8; 2 * MOST_BYTES],
+    len: usize,
+}
+
+impl Aside {
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 /// An [`Appender`] in 16 bytes, without the time of its last sample.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Packed {
@@ -95,42 +107,38 @@ impl Appender {
         Ok(())
     }
 
-    /// As [`Appender::push`], into a place of fixed size whose first `len` bytes are the chunk. Returns the new
-    /// length; [`Error::NoRoom`] means that nothing was done, which never is where [`MOST_BYTES`] are left.
+    /// As [`Appender::push`], for a chunk that lies in pieces: the first `len` bytes of `tail` are its last ones, at
+    /// least one of them unless it is empty. Its first two bytes, the count, are left to the caller. Returns the
+    /// new length; [`Error::NoRoom`] means that nothing was done, which never is where [`MOST_BYTES`] are left.
     #[inline]
-    pub fn push_into(&mut self, bytes: &mut [u8], len: usize, sample: Sample) -> Result<usize, Error> {
+    pub fn push_tail(&mut self, tail: &mut [u8], len: usize, sample: Sample) -> Result<usize, Error> {
         if self.count == MAX_SAMPLES {
             return Err(Error::Full);
         }
-        let len = if self.count == 0 { 0 } else { len };
-        let len = match bytes.len() < len + MOST_BYTES {
-            true => self.push_at_end(bytes, len, sample)?,
-            false => {
-                let mut place = Place { bytes: &mut *bytes, len };
-                self.put(&mut place, sample);
-                place.len
-            }
-        };
-        if let Some(head) = bytes.first_chunk_mut::<2>() {
-            *head = self.count.to_be_bytes();
+        if tail.len() >= len + MOST_BYTES {
+            let mut place = Place { bytes: tail, len };
+            self.put(&mut place, sample);
+            return Ok(place.len);
         }
-        Ok(len)
+        let start = len.saturating_sub(1);
+        let mut next = *self;
+        let aside = next.push_aside(tail.get(start).copied().unwrap_or(0), sample);
+        let room = tail.get_mut(start..start + aside.bytes().len()).ok_or(Error::NoRoom)?;
+        room.copy_from_slice(aside.bytes());
+        *self = next;
+        Ok(start + aside.bytes().len())
     }
 
-    /// Where it may not fit: first aside, with the byte that it may continue.
-    fn push_at_end(&mut self, bytes: &mut [u8], len: usize, sample: Sample) -> Result<usize, Error> {
-        let mut aside = [0; 2 * MOST_BYTES];
-        let start = len.saturating_sub(1);
-        let continued = bytes.get(start..len).ok_or(Error::NoRoom)?;
-        aside[..continued.len()].copy_from_slice(continued);
-        let mut place = Place { len: continued.len(), bytes: &mut aside };
-        let mut next = *self;
-        next.put(&mut place, sample);
-        let added = place.len;
-        let room = bytes.get_mut(start..start + added).ok_or(Error::NoRoom)?;
-        room.copy_from_slice(&aside[..added]);
-        *self = next;
-        Ok(start + added)
+    /// As [`Appender::push`], to a chunk that lies elsewhere and ends with the byte `last`: gives the bytes that
+    /// take the place of that one.
+    pub fn push_aside(&mut self, last: u8, sample: Sample) -> Aside {
+        let mut bytes = [0; 2 * MOST_BYTES];
+        bytes[0] = last;
+        let len = usize::from(self.count > 0);
+        let mut place = Place { bytes: &mut bytes, len };
+        self.put(&mut place, sample);
+        let len = place.len;
+        Aside { bytes, len }
     }
 
     #[inline(always)]

@@ -151,23 +151,27 @@ proptest! {
     }
 
     #[test]
-    fn a_place_of_fixed_size_is_filled_alike(samples in walk(), step in 1usize..40) {
-        let (mut grows, mut fixed) = (xor::Appender::default(), xor::Appender::default());
-        let (mut wanted, mut place, mut len) = (Vec::new(), Vec::new(), 0);
+    fn pieces_are_filled_alike(samples in walk(), size in 1usize..70) {
+        let (mut grows, mut pieced) = (xor::Appender::default(), xor::Appender::default());
+        let (mut wanted, mut full, mut tail, mut len) = (Vec::new(), Vec::new(), vec![0xaa; size.max(xor::MOST_BYTES + 1)], 0);
         for sample in samples {
             grows.push(&mut wanted, sample).unwrap();
-            // Refused as long as there is no room, and then as if nothing had been tried.
-            len = loop {
-                match fixed.push_into(&mut place, len, sample) {
-                    Ok(len) => break len,
-                    Err(error) => prop_assert_eq!(error, Error::NoRoom),
+            match pieced.push_tail(&mut tail, len, sample) {
+                Ok(longer) => len = longer,
+                Err(error) => {
+                    prop_assert_eq!(error, Error::NoRoom);
+                    // As if nothing had been tried.
+                    let aside = pieced.push_aside(tail[len - 1], sample);
+                    full.extend_from_slice(&tail[..len - 1]);
+                    tail[..aside.bytes().len()].copy_from_slice(aside.bytes());
+                    len = aside.bytes().len();
                 }
-                place.resize(place.len() + step, 0xaa);
-            };
-            prop_assert!(place.len() < wanted.len() + step.max(xor::MOST_BYTES));
-            prop_assert_eq!(&place[..len], &wanted);
-            if let Some(packed) = fixed.pack() {
-                fixed = packed.unpack(fixed.last_timestamp());
+            }
+            let mut whole = [&full[..], &tail[..len]].concat();
+            whole[..2].copy_from_slice(&pieced.count().to_be_bytes());
+            prop_assert_eq!(&whole, &wanted);
+            if let Some(packed) = pieced.pack() {
+                pieced = packed.unpack(pieced.last_timestamp());
             }
         }
     }

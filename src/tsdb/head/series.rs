@@ -1,7 +1,7 @@
 //! The series of a shard by slot: what an append needs in one cache line each, the rest apart; chunks in slabs.
 //!
 //! ```text
-//! slot ─► Hot, 64 bytes: newest sample, state of the open chunk ──► open chunk, a piece of a slab, grown in steps
+//! slot ─► Hot, 64 bytes: newest sample, state of the open chunk ──► its last 60 bytes ──► the 60 before ──► ...
 //!     └─► Cold, 16 bytes: ──► pairs of its labels (head/postings.rs)
 //!                         ──► newest sealed chunk ──► the one before ──► ..., pieces of a slab with a header each
 //!                         ──► Rare, boxed: samples that came out of order
@@ -11,8 +11,8 @@
 //! by their encoding.
 //!
 //! # Cost
-//! A sample in order reads and writes one cache line and one to three bit fields of the open chunk. One that is not
-//! newer than the newest looks for its time: in the chunks that cover it, decoded, and in the out-of-order buffer.
+//! A sample in order reads and writes two cache lines: the hot one, and the last piece of the open chunk. One that is
+//! not newer than the newest looks for its time: in the chunks that cover it, decoded, and in the out-of-order buffer.
 
 use bytes::Bytes;
 use chunk::Encoding;
@@ -31,8 +31,13 @@ use crate::blocks::from_block;
 pub(crate) const CHUNK_SAMPLES: u16 = 120;
 /// Out-of-order samples that are kept as such before they become chunks.
 const OUT_OF_ORDER_SAMPLES: usize = 240;
-/// Room made in a chunk at once.
-const CHUNK_GROWTH: usize = 32;
+/// An open chunk lies in pieces of one cache line each: the name of the piece before, and bytes. A chunk that grew as
+/// one piece would go through many sizes, and leave behind pages half full of what grows more slowly.
+const PIECE: usize = 64;
+const LINK: usize = 4;
+const PIECE_BYTES: usize = PIECE - LINK;
+/// Most bytes of an open chunk.
+const OPEN_MOST: usize = CHUNK_SAMPLES as usize * xor::MOST_BYTES;
 /// No sealed chunk.
 const NO_CHUNK: u32 = u32::MAX;
 /// Mark of chunks that were cut while their times could still be written: asked for values, so that an
@@ -67,13 +72,15 @@ pub(crate) struct Hot {
     appender: xor::Packed,
     /// Index of the tenant in this process.
     pub tenant: u32,
-    /// Piece of the open chunk; worth something only while the appender has samples.
+    /// Last piece of the open chunk; worth something only while the appender has samples.
     open: u32,
     /// From the open chunk's first sample to its newest.
     span: u32,
     /// From the newest to the first time that the open chunk must not hold.
     left: u32,
-    open_len: u16,
+    /// Pieces of the open chunk, and bytes in the last one.
+    pieces: u8,
+    tail: u8,
 }
 
 impl Default for Hot {
@@ -87,7 +94,8 @@ impl Default for Hot {
             open: 0,
             span: 0,
             left: 0,
-            open_len: 0,
+            pieces: 0,
+            tail: 0,
         }
     }
 }
@@ -189,7 +197,7 @@ impl Store {
         let hot = |slot: u32| self.hot.get(slot);
         let sum = slots.clone().filter_map(hot).fold(0, |sum, hot| sum ^ hot.id);
         std::hint::black_box(sum);
-        let last = |hot: &Hot| self.open.get(hot.open).get(usize::from(hot.open_len)).copied();
+        let last = |hot: &Hot| self.open.get(hot.open).first().copied();
         let sum = slots.filter_map(hot).filter_map(last).fold(0, |sum, byte| sum ^ byte);
         std::hint::black_box(sum);
     }
@@ -239,10 +247,7 @@ impl Store {
     pub(crate) fn remove(&mut self, slot: u32) {
         let Some(mut series) = self.get_mut(slot) else { return };
         series.retain_sealed(|_| false);
-        if series.hot.appender.count() > 0 {
-            let open = series.hot.open;
-            series.open.free(open);
-        }
+        series.free_open();
         let list = series.cold.list;
         (*series.hot, *series.cold) = (Hot::default(), Cold::default());
         self.lists.free(list);
@@ -291,10 +296,11 @@ impl<'a> Series<'a> {
             if t == open.end {
                 return Some(self.hot.appender.last_value().to_bits());
             }
-            if t < open.end
-                && let Some(bits) = find(self.open_bytes(), t)
-            {
-                return Some(bits);
+            if t < open.end {
+                let mut bytes = [0; OPEN_MOST];
+                if let Some(bits) = find(self.open_bytes(&mut bytes), t) {
+                    return Some(bits);
+                }
             }
         }
         let buffer = self.out_of_order();
@@ -316,9 +322,24 @@ impl<'a> Series<'a> {
         self.chain().filter(natives).find_map(|c| native::find(c.encoding, c.bytes, t))
     }
 
-    fn open_bytes(&self) -> &'a [u8] {
-        let bytes = self.open.get(self.hot.open);
-        bytes.get(..usize::from(self.hot.open_len)).unwrap_or_default()
+    /// The open chunk, put together in `room`.
+    fn open_bytes<'b>(&self, room: &'b mut [u8; OPEN_MOST]) -> &'b [u8] {
+        let (pieces, tail) = (usize::from(self.hot.pieces), usize::from(self.hot.tail));
+        let mut end = pieces.saturating_sub(1) * PIECE_BYTES + tail;
+        let chunk = room.get_mut(..end).unwrap_or_default();
+        let mut name = self.hot.open;
+        for at in (0..pieces).rev() {
+            let (link, bytes) = self.open.get(name).split_first_chunk::<LINK>().unwrap_or((&[0; 4], &[]));
+            let start = at * PIECE_BYTES;
+            if let (Some(to), Some(from)) = (chunk.get_mut(start..end), bytes.get(..end - start)) {
+                to.copy_from_slice(from);
+            }
+            (end, name) = (start, u32::from_le_bytes(*link));
+        }
+        if let Some(count) = chunk.first_chunk_mut::<2>() {
+            *count = u16::from(self.hot.appender.count()).to_be_bytes();
+        }
+        chunk
     }
 
     /// The chunks of a freeze, by time.
@@ -361,7 +382,7 @@ impl<'a> Series<'a> {
             put(c.range, c.encoding, c.bytes);
         }
         if let Some(open) = self.open_range().filter(|open| open.overlaps(&range)) {
-            put(open, Encoding::Xor, self.open_bytes());
+            put(open, Encoding::Xor, self.open_bytes(&mut [0; OPEN_MOST]));
         }
         let buffer = self.out_of_order();
         let start = buffer.partition_point(|s| s.timestamp < range.start);
@@ -389,7 +410,7 @@ impl<'a> Series<'a> {
         if let Some(open) = self.open_range() {
             m.chunks += 1;
             m.samples += u64::from(self.hot.appender.count());
-            m.bytes += self.open.get(self.hot.open).len();
+            m.bytes += usize::from(self.hot.pieces) * PIECE;
             m.range = m.range.cover(&open);
         }
         if let Some(rare) = &self.cold.rare {
@@ -553,22 +574,26 @@ impl SeriesMut<'_> {
             return;
         }
         let mut appender = hot.appender.unpack(hot.newest);
-        let len = usize::from(hot.open_len);
-        let len = match appender.push_into(self.open.get_mut(hot.open), len, sample) {
-            Ok(len) => len,
+        let tail = usize::from(hot.tail);
+        let bytes = self.open.get_mut(hot.open).get_mut(LINK..).unwrap_or_default();
+        match appender.push_tail(bytes, tail, sample) {
+            Ok(longer) => hot.tail = longer as u8,
             Err(_) => {
-                // A chunk of 120 samples takes far less than 64 KiB.
-                let size = self.open.get(hot.open).len() + CHUNK_GROWTH;
-                hot.open = self.open.grow(hot.open, len, size);
-                match appender.push_into(self.open.get_mut(hot.open), len, sample) {
-                    Ok(len) => len,
-                    Err(_) => return self.begin(sample, block_range),
+                let aside = appender.push_aside(bytes.get(tail - 1).copied().unwrap_or(0), sample);
+                let (here, rest) = aside.bytes().split_at((PIECE_BYTES + 1 - tail).min(aside.bytes().len()));
+                if let Some(place) = bytes.get_mut(tail - 1..tail - 1 + here.len()) {
+                    place.copy_from_slice(here);
                 }
+                let name = self.open.alloc(PIECE);
+                let piece = self.open.get_mut(name);
+                piece[..LINK].copy_from_slice(&hot.open.to_le_bytes());
+                piece[LINK..LINK + rest.len()].copy_from_slice(rest);
+                (hot.open, hot.tail) = (name, rest.len() as u8);
+                hot.pieces += 1;
             }
-        };
+        }
         // It packs: there are 120 samples at most, less than 2^32 ms apart.
         hot.appender = appender.pack().unwrap_or_default();
-        hot.open_len = len as u16;
         hot.newest = t;
         hot.span += step as u32;
         hot.left -= step as u32;
@@ -590,12 +615,13 @@ impl SeriesMut<'_> {
         }
         self.seal(0);
         let hot = &mut *self.hot;
-        hot.open = self.open.alloc(CHUNK_GROWTH);
+        hot.open = self.open.alloc(PIECE);
         let mut appender = xor::Appender::default();
         // A first sample fits and its state packs.
-        let len = appender.push_into(self.open.get_mut(hot.open), 0, sample).unwrap_or(0);
+        let bytes = self.open.get_mut(hot.open).get_mut(LINK..).unwrap_or_default();
+        hot.tail = appender.push_tail(bytes, 0, sample).unwrap_or(0) as u8;
+        hot.pieces = 1;
         hot.appender = appender.pack().unwrap_or_default();
-        hot.open_len = len as u16;
         hot.newest = t;
         hot.span = 0;
         hot.left = u32::try_from(window_start(t, block_range) + block_range - t).unwrap_or(u32::MAX);
@@ -676,10 +702,20 @@ impl SeriesMut<'_> {
     /// Seals the open chunk, if it holds anything.
     fn seal(&mut self, tag: u32) {
         let Some(range) = open_range(self.hot) else { return };
-        let len = usize::from(self.hot.open_len);
-        let chunk = self.open.get(self.hot.open).get(..len).unwrap_or_default();
+        let mut room = [0; OPEN_MOST];
+        let chunk = self.view().open_bytes(&mut room);
         push_sealed(self.cold, self.sealed, range, Encoding::Xor, tag, chunk);
-        self.open.free(self.hot.open);
+        self.free_open();
+    }
+
+    fn free_open(&mut self) {
+        if self.hot.appender.count() > 0 {
+            for _ in 0..self.hot.pieces {
+                let link = self.open.get(self.hot.open).first_chunk::<LINK>().copied().unwrap_or_default();
+                self.open.free(self.hot.open);
+                self.hot.open = u32::from_le_bytes(link);
+            }
+        }
         self.hot.appender = xor::Packed::default();
     }
 

@@ -5,8 +5,7 @@
 //! name          =  page, 20 bits | piece of the page, 11 bits;  top bit set: a piece of its own, by index
 //! ```
 //! Sizes go by eight bytes up to 256, then in wider steps, so that little is lost to rounding. A page whose last
-//! piece was freed serves any size again, and a block whose last page is empty goes back to the allocator: what
-//! grows in step through the sizes, as all open chunks do after an edge, leaves nothing behind.
+//! piece was freed serves any size again, and a block whose last page is empty goes back to the allocator.
 //!
 //! # Cost
 //! A few memory accesses per piece, and an allocation per block. A name finds its bytes by two look-ups. Whoever
@@ -182,27 +181,6 @@ impl Slab {
         }
     }
 
-    /// A piece of at least `len` bytes that begins with the first `keep` bytes of `name`, which is freed.
-    pub(crate) fn grow(&mut self, name: u32, keep: usize, len: usize) -> u32 {
-        let new = self.alloc(len);
-        match (self.find(name), self.find(new)) {
-            (Some((a, from, _)), Some((b, to, _))) if a == b => {
-                self.blocks[a].copy_within(from..from + keep, to);
-            }
-            (Some((a, from, _)), Some((b, to, _))) => {
-                if let Ok([a, b]) = self.blocks.get_disjoint_mut([a, b]) {
-                    b[to..to + keep].copy_from_slice(&a[from..from + keep]);
-                }
-            }
-            _ => {
-                let old = self.get(name)[..keep].to_vec();
-                self.get_mut(new)[..keep].copy_from_slice(&old);
-            }
-        }
-        self.free(name);
-        new
-    }
-
     /// Bytes taken from the allocator, and bytes of pages that hold pieces.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         let blocks: usize = self.blocks.iter().map(|b| b.len()).sum();
@@ -322,7 +300,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn pieces_keep_their_bytes(
-            steps in proptest::collection::vec((0u8..4, 0usize..6000, any::<proptest::sample::Index>()), 0..300)
+            steps in proptest::collection::vec((0u8..3, 0usize..6000, any::<proptest::sample::Index>()), 0..300)
         ) {
             let mut slab = Slab::default();
             let mut model: HashMap<u32, (usize, u8)> = HashMap::new();
@@ -339,18 +317,10 @@ mod tests {
                         prop_assert!(model.insert(name, (len, fill)).is_none());
                     }
                     _ if names.is_empty() => {}
-                    2 => {
+                    _ => {
                         let name = *which.get(&names);
                         slab.free(name);
                         model.remove(&name);
-                    }
-                    _ => {
-                        let name = *which.get(&names);
-                        let (old, fill) = model[&name];
-                        let new = slab.grow(name, old, old + len);
-                        model.remove(&name);
-                        slab.get_mut(new)[..old + len].fill(fill);
-                        model.insert(new, (old + len, fill));
                     }
                 }
                 if n % 8 == 0 || n > 290 {
@@ -368,17 +338,13 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_in_step_leaves_nothing_behind() {
+    fn pages_serve_any_size_again() {
         let mut slab = Slab::default();
-        let mut all: Vec<u32> = (0..10_000).map(|_| slab.alloc(64)).collect();
         for size in (96..=512).step_by(32) {
-            for name in &mut all {
-                *name = slab.grow(*name, 32, size);
-            }
-            let (taken, _) = slab.bytes();
-            assert!(taken < 10_000 * size + (4 << 20), "{taken} for {size}");
+            let all: Vec<u32> = (0..10_000).map(|_| slab.alloc(size)).collect();
+            assert!(slab.bytes().0 < 10_000 * size * 11 / 10 + (4 << 20), "{size}");
+            all.iter().for_each(|name| slab.free(*name));
+            assert!(slab.bytes().0 < 4 << 20);
         }
-        all.iter().for_each(|name| slab.free(*name));
-        assert!(slab.bytes().0 < 4 << 20);
     }
 }

@@ -57,7 +57,9 @@ fn generations_of_series_leave_no_memory_behind_and_keep_their_samples() {
             8 => most = now,
             9.. => {
                 for ((part, bytes), (_, before)) in now.iter().zip(&most) {
-                    assert!(*bytes <= before + before / 4, "{part}: {bytes} after {before}, {generation}");
+                    // A page more or less of either shard; what is never freed would take far more by the end.
+                    let most = before + before / 4 + 2 * (32 << 10);
+                    assert!(*bytes <= most, "{part}: {bytes} after {before}, {generation}");
                 }
             }
             _ => {}
@@ -69,7 +71,8 @@ fn generations_of_series_leave_no_memory_behind_and_keep_their_samples() {
     while let Some(entry) = set.next().unwrap() {
         columns.clear();
         decode_series(&entry.chunks, TimeRange::ALL, &mut columns).unwrap();
-        let n: usize = entry.labels.value("request_of_this_pod_only").split_once('-').unwrap().1.parse().unwrap();
+        let n: usize =
+            entry.labels.value("request_of_this_pod_only").split_once('-').unwrap().1.parse().unwrap();
         let pod = entry.labels.value("pod");
         assert_eq!(entry.labels, labels(pod.split('-').nth(1).unwrap().parse().unwrap(), n));
         assert_eq!(columns.values, [n as f64, n as f64 + 1.0, n as f64 + 2.0], "{}", entry.labels);
