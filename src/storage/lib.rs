@@ -13,6 +13,7 @@ mod exemplars;
 mod histograms;
 mod limits;
 mod merge;
+mod metadata;
 mod select;
 mod write;
 
@@ -25,6 +26,7 @@ pub use exemplars::{Exemplar, Exemplars, MAX_EXEMPLAR_RUNES, SeriesExemplars};
 pub use histograms::{HistogramColumns, decode_mixed};
 pub use limits::{LimitsOf, TenantLimits};
 pub use merge::{Merge, collect, from_entries};
+pub use metadata::{Meanings, MetadataRequest, MetadataSource};
 pub use select::{
     Hints, LabelRequest, Listed, Notes, PartialResponse, Select, SelectRequest, SeriesEntry, SeriesSet,
 };

@@ -18,6 +18,7 @@ use wire::WireError;
 use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Series};
 
 use crate::admit::Version;
+use crate::metadata::{Saying, said};
 use crate::resolve;
 use crate::status::{Denial, Example};
 
@@ -32,6 +33,8 @@ pub struct Decoded {
     pub regions: Vec<Range<u32>>,
     /// How they were recognised.
     pub ways: Ways,
+    /// What is said of metrics.
+    pub said: Vec<Saying>,
 }
 
 /// Series by the way in which they were recognised.
@@ -52,6 +55,7 @@ impl Decoded {
         self.met.clear();
         self.regions.clear();
         self.ways = Ways::default();
+        self.said.clear();
     }
 }
 
@@ -157,6 +161,7 @@ pub fn decode_v1<R>(
         None => parse(tenant, plain, reading, room, decoded),
     }
     .map_err(deny)?;
+    said(&room.columns, plain, &mut decoded.said);
     let answer = then(decoded, plain);
     let large = scratch.body.capacity() + scratch.room.columns.capacity_bytes() > KEEP_BYTES;
     if !large {
@@ -237,6 +242,7 @@ fn parse_v2<R>(
     for series in columns.columns.series() {
         take(tenant, reading, &columns.columns, series, plain, labels, decoded, Version::V2);
     }
+    said(&columns.columns, plain, &mut decoded.said);
     Ok(then(decoded, plain))
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use model::{Kind, Timestamp};
+use model::{Kind, MetricMetadata, TenantId, Timestamp};
 use rpc::{TenantGroup, WriteBackend, WriteRequest};
 use runtime::World;
 use storage::{Error, Verdict};
 
 use crate::admit::Admission;
+use crate::metadata::MetadataDoor;
 use crate::status::Denial;
 use crate::write::Writer;
 
@@ -17,6 +18,7 @@ pub struct PeerDoor {
     pub writer: Arc<Writer>,
     pub admission: Admission,
     pub world: World,
+    pub metadata: Arc<MetadataDoor>,
 }
 
 #[tonic::async_trait]
@@ -33,6 +35,11 @@ impl WriteBackend for PeerDoor {
         let judged_at = request.judged_at.unwrap_or_else(|| self.world.clock.now_ms());
         let groups = request.groups.into_iter().map(|group| self.group(group, here, judged_at));
         join_all(groups).await.into_iter().collect()
+    }
+
+    async fn write_metadata(&self, tenant: TenantId, said: Vec<MetricMetadata>) -> Result<(), Error> {
+        // Who calls has placed it; a ring that has moved since is put right when it is said again.
+        self.metadata.keep(&tenant, Arc::new(said)).await
     }
 }
 

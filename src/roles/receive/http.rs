@@ -17,6 +17,7 @@ use crate::admit::{self, Admission, Version};
 use crate::decode::{self, Aside, Decoded, Reading, Recognise, Ways};
 use crate::limits::{Limits, Profile};
 use crate::memory::Memory;
+use crate::metadata::MetadataDoor;
 use crate::otlp;
 use crate::pending::Collected;
 use crate::quorum::Outcome;
@@ -39,6 +40,7 @@ pub struct WriteDoor {
     pub limits: Arc<Limits>,
     pub memory: Arc<Memory>,
     pub identities: Arc<Identities>,
+    pub metadata: Arc<MetadataDoor>,
     pub pool: Pool,
     pub world: World,
     pub tenancy: Tenancy,
@@ -149,6 +151,8 @@ struct Stage {
     summary: Summary,
     samples: usize,
     series: usize,
+    /// What is said of metrics and was not passed on yet.
+    news: Vec<MetricMetadata>,
     next: Next,
 }
 
@@ -180,6 +184,7 @@ impl WriteDoor {
         let here = self.writer.stores_here(replica);
         let stage = self.stage(tenant.clone(), profile, version, admitted.body, here, judged_at).await?;
         let mut summary = stage.summary;
+        self.metadata.pass_on(&tenant, stage.news, here).await;
         match stage.next {
             Next::Nothing => {}
             Next::Durable(position) => {
@@ -214,18 +219,20 @@ impl WriteDoor {
     ) -> Result<Stage, Denial> {
         let (writer, limits) = (Arc::clone(&self.writer), *self.admission.limits());
         let (rates, now) = (Arc::clone(&self.rates), self.world.clock.monotonic());
+        let metadata = Arc::clone(&self.metadata);
         let (identities, translation) = (Arc::clone(&self.identities), Arc::clone(&self.otlp));
         let rules = Arc::clone(&self.rules);
         let tenant_limits = Arc::clone(&self.limits);
         let staged = self.pool.run(move || {
             let reading = Reading { limits: &limits, rules: &rules };
             let then = |decoded: &mut Decoded, plain: &[u8]| {
-                let Decoded { batch, aside, met, regions, ways } = decoded;
+                let Decoded { batch, aside, met, regions, ways, said } = decoded;
                 count_ways(*ways);
                 // Exemplars come with samples, and are not counted against limits.
                 let (samples, series) = (batch.first_exemplar(), batch.series().len());
                 tenant_limits.check(&tenant, &profile, series as u64, samples as u64)?;
                 rates.take(&tenant, profile.samples_per_second, samples as u64, now)?;
+                let news = metadata.news(&tenant, said, plain, judged_at);
                 let mut summary = Summary::default();
                 set_aside(&mut summary, std::mem::take(aside));
                 let next = if batch.is_empty() {
@@ -261,7 +268,7 @@ impl WriteDoor {
                     let plan = writer.plan(&tenant, batch)?;
                     Next::Replicate(plan, Arc::new(std::mem::take(batch)))
                 };
-                Ok(Stage { summary, samples, series, next })
+                Ok(Stage { summary, samples, series, news, next })
             };
             match version {
                 Version::V1 => {

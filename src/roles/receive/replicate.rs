@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use model::{TenantId, Timestamp};
+use model::{MetricMetadata, TenantId, Timestamp};
 use parking_lot::Mutex;
 use rpc::WriteCall;
 use runtime::{ByteGate, BytePermit};
@@ -25,6 +25,15 @@ use crate::pending::{Answer, Part};
 pub trait Remote: Send + Sync + 'static {
     /// Sends rows of a batch; a verdict for each of their samples, in order.
     fn write(&self, call: WriteCall) -> BoxFuture<'_, Result<Vec<Verdict>, storage::Error>>;
+
+    /// Tells what is said of metrics.
+    fn write_metadata<'a>(
+        &'a self,
+        _tenant: &'a TenantId,
+        _said: &'a [MetricMetadata],
+    ) -> BoxFuture<'a, Result<(), storage::Error>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Limits of the way to one peer.
@@ -41,6 +50,7 @@ pub struct PeerLimits {
 pub struct Peer {
     address: String,
     queue: ByteGate,
+    remote: Arc<dyn Remote>,
     /// None once closed.
     jobs: Mutex<Option<mpsc::UnboundedSender<Job>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
@@ -76,6 +86,7 @@ impl Peer {
         Arc::new(Peer {
             address: address.to_owned(),
             queue: ByteGate::new(limits.queue_bytes),
+            remote,
             workers: Mutex::new(workers.collect()),
             jobs: Mutex::new(Some(jobs)),
             limits,
@@ -115,6 +126,20 @@ impl Peer {
         if let Some(job) = lost {
             let why = format!("the way to {} is closed", self.address);
             job.part.answer(Answer::Unavailable(why));
+        }
+    }
+
+    /// Tells the peer what is said of metrics, where it is one of ours and its queue has place. Costs the queue's bytes
+    /// until it is done.
+    pub async fn tell(&self, tenant: &TenantId, said: &[MetricMetadata]) -> Result<(), String> {
+        if !self.is_ours() {
+            return Err("it is not known to keep metadata".to_owned());
+        }
+        let bytes: usize = said.iter().map(|one| one.text_bytes() + 32).sum();
+        let _permit = self.queue.try_acquire(bytes as u64).map_err(|full| full.to_string())?;
+        match tokio::time::timeout(self.limits.deadline, self.remote.write_metadata(tenant, said)).await {
+            Ok(told) => told.map_err(|error| error.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
         }
     }
 

@@ -73,14 +73,14 @@ pub struct WriteError {
 /// One peer. Cheap to clone; clones share connection and back-off.
 #[derive(Clone)]
 pub struct WriteClient {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     address: String,
     channel: Channel,
     world: World,
-    options: WriteClientOptions,
+    pub options: WriteClientOptions,
     backoff: Backoff,
 }
 
@@ -111,24 +111,9 @@ impl WriteClient {
     /// that knows no verdicts (Thanos) answers for the batch: all stored, or all refused, or an error.
     pub async fn write(&self, call: WriteCall) -> Result<Vec<Verdict>, WriteError> {
         let inner = &*self.inner;
-        if let Some(left) = inner.backoff.pausing(inner.world.clock.monotonic()) {
-            let message = format!("{}: failed a moment ago, is left alone for {left:?}", inner.address);
-            return Err(inner.error(Kind::Unavailable, WriteFault::BackingOff, message));
-        }
         let (body, shape) = inner.encode(&call);
-        let answer = tokio::time::timeout(inner.options.timeout, inner.send(body)).await;
-        let Ok(answer) = answer else {
-            inner.backoff.failed(&inner.world);
-            metrics::client_handled(metrics::REMOTE_WRITE, Code::DeadlineExceeded);
-            let message = format!("{}: no answer within {:?}", inner.address, inner.options.timeout);
-            return Err(inner.error(Kind::Unavailable, WriteFault::TimedOut, message));
-        };
-        metrics::client_handled(metrics::REMOTE_WRITE, answer.as_ref().err().map_or(Code::Ok, Status::code));
-        match answer {
-            Ok(response) => {
-                inner.backoff.succeeded();
-                inner.verdicts(&response, &shape)
-            }
+        match inner.exchange(body).await? {
+            Ok(response) => inner.verdicts(&response, &shape),
             Err(status) => inner.verdicts_of_status(&status, shape.verdicts()),
         }
     }
@@ -194,10 +179,31 @@ impl Inner {
             encoder.end();
         }
         let door = self.options.door.clone();
-        let context = WriteContext { judged_at_ms: call.judged_at, door, all_kinds: true };
+        let context =
+            WriteContext { judged_at_ms: call.judged_at, door, all_kinds: true, metadata: Vec::new() };
         let by_tenant = self.options.shape == WriteShape::ByTenant;
         let body = encoder.finish(call.tenant.as_str(), call.replica, by_tenant, Some(&context));
         (body.into(), shape)
+    }
+
+    /// Sends a request, unless the peer failed a moment ago, and says what the peer said.
+    pub async fn exchange(&self, body: Bytes) -> Result<Result<WriteResponse, Status>, WriteError> {
+        if let Some(left) = self.backoff.pausing(self.world.clock.monotonic()) {
+            let message = format!("{}: failed a moment ago, is left alone for {left:?}", self.address);
+            return Err(self.error(Kind::Unavailable, WriteFault::BackingOff, message));
+        }
+        let answer = tokio::time::timeout(self.options.timeout, self.send(body)).await;
+        let Ok(answer) = answer else {
+            self.backoff.failed(&self.world);
+            metrics::client_handled(metrics::REMOTE_WRITE, Code::DeadlineExceeded);
+            let message = format!("{}: no answer within {:?}", self.address, self.options.timeout);
+            return Err(self.error(Kind::Unavailable, WriteFault::TimedOut, message));
+        };
+        metrics::client_handled(metrics::REMOTE_WRITE, answer.as_ref().err().map_or(Code::Ok, Status::code));
+        if answer.is_ok() {
+            self.backoff.succeeded();
+        }
+        Ok(answer)
     }
 
     async fn send(&self, body: Bytes) -> Result<WriteResponse, Status> {
@@ -226,7 +232,7 @@ impl Inner {
     }
 
     /// AlreadyExists and InvalidArgument settle a batch for good; all else may change.
-    fn verdicts_of_status(&self, status: &Status, samples: usize) -> Result<Vec<Verdict>, WriteError> {
+    pub fn verdicts_of_status(&self, status: &Status, samples: usize) -> Result<Vec<Verdict>, WriteError> {
         let error = error_from_status(&self.address, status);
         let fault = match status.code() {
             Code::AlreadyExists => {

@@ -3,13 +3,14 @@
 mod backoff;
 mod client;
 mod codec;
+mod metadata;
 mod server;
 mod snappy;
 mod verdicts;
 
 use std::sync::Arc;
 
-use model::{TenantId, Timestamp};
+use model::{MetricMetadata, TenantId, Timestamp};
 use storage::{Error, Verdict, WriteBatch};
 
 pub use client::{WriteClient, WriteClientOptions, WriteError, WriteFault};
@@ -21,6 +22,11 @@ pub trait WriteBackend: Send + Sync + 'static {
     /// Takes what a peer sent and answers, for each group, one verdict per sample of its batch, durable
     /// where it says so. An error means that nothing of the request was judged.
     async fn write(&self, request: WriteRequest) -> Result<Vec<Vec<Verdict>>, Error>;
+
+    /// Takes what one of our doors says of metrics that are placed here. Who keeps none has nothing to do.
+    async fn write_metadata(&self, _: TenantId, _: Vec<MetricMetadata>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// What a peer sent, its labels checked and sorted.

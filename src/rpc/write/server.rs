@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use model::{Kind, TenantId, placement_hash};
+use model::{Kind, MetricMetadata, TenantId, placement_hash};
 use parking_lot::Mutex;
 use storage::{Error, HistogramRow, Refusal, SampleKind, Verdict, WriteBatch};
 use tonic::body::Body;
@@ -22,7 +22,7 @@ use wire::pb::thanos::WriteResponse;
 use wire::remote_write::{DecodedV1, Limits, PeerWrite, Series, decode_peer};
 
 use super::codec::{PATH, SERVICE, ServerCodec};
-use super::{TenantGroup, WriteBackend, WriteRequest, snappy, verdicts};
+use super::{TenantGroup, WriteBackend, WriteRequest, metadata, snappy, verdicts};
 use crate::channel::MAX_MESSAGE;
 use crate::status::write_status_from_error;
 
@@ -59,7 +59,11 @@ impl Inner {
             let work = tokio::task::spawn_blocking(move || inner.decode(&body));
             work.await.map_err(|error| Status::internal(format!("decoding a write: {error}")))?
         };
-        let decoded = decoded.map_err(|error| write_status_from_error(&error))?;
+        let mut decoded = decoded.map_err(|error| write_status_from_error(&error))?;
+        for (tenant, said) in std::mem::take(&mut decoded.metadata) {
+            let taken = self.backend.write_metadata(tenant, said).await;
+            taken.map_err(|error| write_status_from_error(&error))?;
+        }
         let answers = if decoded.request.groups.is_empty() {
             Vec::new()
         } else {
@@ -135,6 +139,7 @@ impl Inner {
             }
             groups.push(group);
         }
+        let metadata = metadata::read(peer.context.as_mut())?;
         let context = peer.context.as_ref();
         let judged_at = context.map(|c| c.judged_at_ms).filter(|&at| at != 0);
         let audience = match context {
@@ -142,7 +147,7 @@ impl Inner {
             Some(_) => Audience::Floats,
             None => Audience::Thanos,
         };
-        Ok(Decoded { audience, layout, request: WriteRequest { groups, replica, judged_at } })
+        Ok(Decoded { audience, layout, metadata, request: WriteRequest { groups, replica, judged_at } })
     }
 }
 
@@ -191,6 +196,8 @@ struct Decoded {
     request: WriteRequest,
     layout: Vec<(SampleKind, Piece)>,
     audience: Audience,
+    /// By tenant.
+    metadata: Vec<(TenantId, Vec<MetricMetadata>)>,
 }
 
 /// Who asks, and which verdicts they count.

@@ -348,7 +348,12 @@ mod tests {
             encoder.exemplar(-8, -0.0, Labels::from_pairs([("trace_id", "é")]).unwrap().as_bytes());
             encoder.exemplar(9, 0.5, &[]);
             encoder.end();
-            let context = WriteContext { judged_at_ms: 77, door: "d".to_owned(), all_kinds: true };
+            let context = WriteContext {
+                judged_at_ms: 77,
+                door: "d".to_owned(),
+                all_kinds: true,
+                metadata: Vec::new(),
+            };
             let body = encoder.finish("t", 3, by_tenant, Some(&context));
             let mut out = PeerWrite::default();
             decode_peer(&body, &Limits::default(), &mut out).unwrap();
