@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use block::{Block, BlockId, Meta};
+use catalog::Catalog;
 use model::Kind;
 use runtime::World;
 
@@ -41,6 +43,8 @@ pub struct Shipper {
     bucket: Bucket,
     world: World,
     settings: ShipSettings,
+    /// Where the ledger is; in the folders themselves without it.
+    catalog: OnceLock<Catalog>,
     /// Rounds in a row that the bucket has failed.
     failures: AtomicU32,
 }
@@ -62,7 +66,18 @@ pub struct ShipReport {
 
 impl Shipper {
     pub fn new(bucket: Bucket, world: &World, settings: ShipSettings) -> Shipper {
-        Shipper { bucket, world: world.clone(), settings, failures: AtomicU32::new(0) }
+        Shipper {
+            bucket,
+            world: world.clone(),
+            settings,
+            catalog: OnceLock::new(),
+            failures: AtomicU32::new(0),
+        }
+    }
+
+    /// From now on ledgers are kept in the catalog, under the tenant's name. The first call counts.
+    pub fn keep_in(&self, catalog: Catalog) {
+        self.catalog.get_or_init(|| catalog);
     }
 
     pub fn bucket(&self) -> &Bucket {
@@ -95,7 +110,7 @@ impl Shipper {
         mut blocks: Vec<(PathBuf, Meta)>,
         report: &mut ShipReport,
     ) -> Result<(), Error> {
-        let mut ledger = self.open(folder).await?;
+        let mut ledger = self.open(tenant, folder).await?;
         report.shipped.clone_from(ledger.uploaded());
         blocks.sort_by_key(|(_, meta)| (meta.min_time, meta.ulid));
         let present: BTreeSet<BlockId> = blocks.iter().map(|(_, meta)| meta.ulid).collect();
@@ -105,7 +120,7 @@ impl Shipper {
             }
             match self.ship_one(dir, meta).await {
                 Ok(done) => {
-                    ledger = self.record(ledger, meta.ulid).await?;
+                    ledger = self.record(ledger, meta.ulid, done.bytes).await?;
                     report.uploaded.push(meta.ulid);
                     report.shipped.insert(meta.ulid);
                     metrics::counter!("thanos_shipper_uploads_total", "tenant" => tenant.to_owned())
@@ -123,7 +138,7 @@ impl Shipper {
                 }
             }
         }
-        self.forget(ledger, present).await?;
+        self.keep_only(ledger, present).await?;
         report.shipped.retain(|id| blocks.iter().any(|(_, meta)| meta.ulid == *id));
         Ok(())
     }
@@ -143,16 +158,38 @@ impl Shipper {
         upload_block(&self.bucket, &self.world, dir, meta).await
     }
 
-    async fn open(&self, folder: &Path) -> Result<Ledger, Error> {
+    /// Takes blocks out of the ledger that are not in the bucket any more, so that they are uploaded again, and notes
+    /// those that were given up there.
+    pub async fn correct(
+        &self,
+        tenant: &str,
+        folder: &Path,
+        missing: Vec<BlockId>,
+        given_up: Vec<BlockId>,
+    ) -> Result<(), Error> {
+        let mut ledger = self.open(tenant, folder).await?;
+        off_thread(move || {
+            ledger.forget(&missing)?;
+            if given_up.is_empty() { Ok(()) } else { ledger.retire(&given_up) }
+        })
+        .await
+    }
+
+    async fn open(&self, tenant: &str, folder: &Path) -> Result<Ledger, Error> {
         let (world, folder, identity) = (self.world.clone(), folder.to_owned(), self.bucket.identity());
-        off_thread(move || Ok(Ledger::open(&world, &folder)?.of_bucket(&identity))).await
+        let (catalog, tenant) = (self.catalog.get().cloned(), tenant.to_owned());
+        off_thread(move || match catalog {
+            Some(catalog) => Ledger::in_catalog(&catalog, &world, &tenant, &folder, &identity),
+            None => Ok(Ledger::open(&world, &folder)?.of_bucket(&identity)),
+        })
+        .await
     }
 
-    async fn record(&self, mut ledger: Ledger, id: BlockId) -> Result<Ledger, Error> {
-        off_thread(move || ledger.record(id).map(|()| ledger)).await
+    async fn record(&self, mut ledger: Ledger, id: BlockId, bytes: u64) -> Result<Ledger, Error> {
+        off_thread(move || ledger.record(id, bytes).map(|()| ledger)).await
     }
 
-    async fn forget(&self, mut ledger: Ledger, present: BTreeSet<BlockId>) -> Result<(), Error> {
+    async fn keep_only(&self, mut ledger: Ledger, present: BTreeSet<BlockId>) -> Result<(), Error> {
         off_thread(move || ledger.keep_only(&present)).await
     }
 }

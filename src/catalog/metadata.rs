@@ -10,7 +10,7 @@ use model::{Meaning, MetricKind, MetricMetadata, TenantId, Timestamp};
 use crate::database::Confirm;
 use crate::database::Inner;
 use crate::error::Fault;
-use crate::family::METADATA;
+use crate::family::{LEDGER, METADATA};
 use crate::{Catalog, Error, keys};
 
 /// Longest name, help or unit in bytes. Longer names are refused, longer texts cut.
@@ -237,11 +237,13 @@ impl Catalog {
         })
     }
 
-    /// Forgets everything that is said of a tenant's metrics.
-    pub fn metadata_forget(&self, tenant: &TenantId) -> Result<(), Error> {
+    /// Forgets a tenant: its blocks, and what is said of its metrics.
+    pub fn forget_tenant(&self, tenant: &TenantId) -> Result<(), Error> {
         self.inner.write(Confirm::Yes, |db, batch, counts| {
             let (start, end) = keys::range(tenant.as_str());
-            batch.delete_range_cf(Inner::family(db, METADATA)?, start, end);
+            for family in [LEDGER, METADATA] {
+                batch.delete_range_cf(Inner::family(db, family)?, &start, &end);
+            }
             counts.tenants.remove(tenant);
             Ok(())
         })

@@ -43,12 +43,13 @@ pub(crate) const REMOTE_WRITE: Method = unary("thanos.WriteableStore", "RemoteWr
 pub(crate) const RULES: Method = stream("thanos.Rules", "Rules");
 pub(crate) const TARGETS: Method = stream("thanos.Targets", "Targets");
 pub(crate) const EXEMPLARS: Method = stream("thanos.Exemplars", "Exemplars");
+pub(crate) const METADATA: Method = stream("thanos.Metadata", "MetricMetadata");
 pub(crate) const STATISTICS: Method = stream("thanos.Status", "TSDBStatistics");
 pub(crate) const QUERY: Method = stream("thanos.Query", "Query");
 pub(crate) const QUERY_RANGE: Method = stream("thanos.Query", "QueryRange");
 const OTHER: Method = unary("unknown", "unknown");
 
-const KNOWN: [Method; 13] = [
+const KNOWN: [Method; 14] = [
     SERIES,
     LABEL_NAMES,
     LABEL_VALUES,
@@ -57,6 +58,7 @@ const KNOWN: [Method; 13] = [
     RULES,
     TARGETS,
     EXEMPLARS,
+    METADATA,
     STATISTICS,
     QUERY,
     QUERY_RANGE,

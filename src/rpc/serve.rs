@@ -10,6 +10,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use wire::pb::thanos::exemplars_server::ExemplarsServer;
 use wire::pb::thanos::info::info_server::InfoServer;
+use wire::pb::thanos::metadata_server::MetadataServer;
 use wire::pb::thanos::query_server::QueryServer as PbQueryServer;
 use wire::pb::thanos::rules_server::RulesServer;
 use wire::pb::thanos::status_server::StatusServer;
@@ -17,7 +18,7 @@ use wire::pb::thanos::store_server::StoreServer as PbStoreServer;
 use wire::pb::thanos::targets_server::TargetsServer;
 
 use crate::channel::MAX_MESSAGE;
-use crate::facts::{Exemplars, FactServer, Rules, Statistics, Targets};
+use crate::facts::{Exemplars, FactServer, Metadata, Rules, Statistics, Targets};
 use crate::metrics::CountCalls;
 use crate::{Health, QueryServer, StoreServer, WriteServer};
 
@@ -62,6 +63,12 @@ impl Services {
     /// Exemplars.
     pub fn exemplars(self, exemplars: FactServer<Exemplars>) -> Services {
         let service = ExemplarsServer::new(exemplars).max_encoding_message_size(MAX_MESSAGE);
+        Services { routes: self.routes.add_service(service) }
+    }
+
+    /// What metrics mean.
+    pub fn metadata(self, metadata: FactServer<Metadata>) -> Services {
+        let service = MetadataServer::new(metadata).max_encoding_message_size(MAX_MESSAGE);
         Services { routes: self.routes.add_service(service) }
     }
 

@@ -143,6 +143,10 @@ pub const HELP: &[(&str, &str)] = &[
     ),
     ("tributary_receive_admission_refused_total", "Writes not let in, by reason."),
     (
+        "tributary_receive_blocks_missing_total",
+        "Blocks past the retention that the bucket has lost and that are uploaded again.",
+    ),
+    (
         "tributary_receive_cut_failures_total",
         "Rounds of cutting, shipping and deleting that failed and are tried again.",
     ),
@@ -158,6 +162,7 @@ pub const HELP: &[(&str, &str)] = &[
     ),
     ("tributary_receive_memory_refused_total", "Writes turned away because memory is short."),
     ("tributary_receive_memory_used_bytes", "Memory of the process that the system cannot take back."),
+    ("tributary_receive_metadata_total", "Metrics of which something was said, by what became of it."),
     (
         "tributary_receive_peer_labels_verified",
         "1 if the peer's external labels are known and differ from ours, else 0: uploads wait for it.",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use storage::{Context, Error, Notes};
+use storage::{Context, Error, Meanings, MetadataRequest, Notes};
 use wire::pb::thanos as pb;
 
 use super::{ApiState, ReadParams};
@@ -44,6 +44,16 @@ pub trait Facts: Send + Sync {
         _context: &Context,
     ) -> Result<Told<pb::ExemplarData>, Error> {
         Ok(Told::default())
+    }
+
+    /// What metrics mean; the tenant is the role's to choose.
+    fn metadata(
+        &self,
+        _request: &MetadataRequest,
+        _read: &ReadParams,
+        _context: &Context,
+    ) -> Result<Meanings, Error> {
+        Ok(Meanings::default())
     }
 }
 

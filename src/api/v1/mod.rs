@@ -9,6 +9,7 @@ mod evaluate;
 mod exemplars;
 mod facts;
 mod federate;
+mod metadata;
 mod openapi;
 mod query;
 mod read;
@@ -311,7 +312,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/api/v1/label/{name}/values", asked(get(series::label_values))),
         ("/api/v1/read", axum::routing::post(read::read)),
         ("/federate", get(federate::federate)),
-        ("/api/v1/metadata", asked(get(status::metadata))),
+        ("/api/v1/metadata", asked(get(metadata::metadata))),
         ("/api/v1/targets/metadata", asked(get(status::empty_list))),
         ("/api/v1/targets", asked(get(targets::targets))),
         ("/api/v1/scrape_pools", asked(get(targets::scrape_pools))),

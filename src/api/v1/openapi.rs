@@ -99,8 +99,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry(
         "/api/v1/metadata",
         GET,
-        "Metadata of metrics; none are kept.",
-        &[&[("limit", Integer), ("limit_per_metric", Integer)]],
+        "Type, help and unit of metrics.",
+        &[&[("metric", Text), ("limit", Integer), ("limit_per_metric", Integer)]],
     ),
     entry("/api/v1/targets/metadata", GET, "Metadata by target; nothing is scraped here.", &[]),
     entry(

@@ -16,8 +16,6 @@ use serde_json::json;
 use storage::Notes;
 
 use super::ApiState;
-use crate::Problem;
-use crate::params::Params;
 use crate::reply::{Reply, Written};
 
 /// How often a silent stream shows that it lives, and looks whether the server stops.
@@ -31,16 +29,6 @@ fn reply(data: serde_json::Value) -> Response {
 
 pub(super) async fn empty_list() -> Response {
     reply(json!([]))
-}
-
-pub(super) async fn metadata(params: Params) -> Result<Response, Problem> {
-    for name in ["limit", "limit_per_metric"] {
-        let text = params.get(name);
-        if !text.is_empty() && text.parse::<i64>().is_err() {
-            return Err(Problem::bad_data(format!("{name} must be a number")));
-        }
-    }
-    Ok(reply(json!({})))
 }
 
 pub(super) async fn alertmanagers() -> Response {

@@ -72,7 +72,7 @@ fn the_newest_word_on_a_metric_stands() {
     let odd = [metric("", "x"), metric(&"x".repeat(MAX_TEXT + 1), "x"), metric("a\0b", "x"), long];
     assert_eq!(put(&a, &odd), Put { new: 1, refused: 3, ..Put::default() });
     assert_eq!(all(&catalog, Some(&a), Some("long"))[0].meaning.help.len(), MAX_TEXT);
-    catalog.metadata_forget(&a).unwrap();
+    catalog.forget_tenant(&a).unwrap();
     assert!(all(&catalog, Some(&a), None).is_empty());
     assert_eq!(all(&catalog, Some(&b), None).len(), 1);
 }

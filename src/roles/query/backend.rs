@@ -28,7 +28,8 @@ impl StoreBackend for Backend {
         let shown = |labels: &Labels| labels.filter(|name| !own.iter().any(|o| o == name));
         let mut any_unlabelled = false;
         // Asked by queriers above, who would else not ask at all what somebody behind us may tell.
-        let mut apis = Apis { rules: true, targets: true, query: true, status: true, ..Apis::default() };
+        let mut apis =
+            Apis { rules: true, targets: true, metadata: true, query: true, status: true, exemplars: None };
         for state in states.iter().filter(|state| state.missing().is_none()) {
             let Some(info) = &state.info else { continue };
             apis = apis.or(info.apis);

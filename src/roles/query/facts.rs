@@ -219,6 +219,15 @@ impl api::Facts for Everyone {
         let tenant = self.enforced(read.tenant.as_deref())?;
         self.exemplars_of(request, &over_http(self, read, &tenant), context)
     }
+
+    fn metadata(
+        &self,
+        request: &storage::MetadataRequest,
+        read: &ReadParams,
+        context: &Context,
+    ) -> Result<storage::Meanings, Error> {
+        self.metadata_over_http(request, read, context)
+    }
 }
 
 impl api::Heads for Everyone {

@@ -15,6 +15,7 @@ mod error;
 mod facts;
 mod fanout;
 mod figures;
+mod metadata;
 mod outcome;
 mod penalty;
 mod prune;
@@ -173,6 +174,7 @@ impl Query {
             .rules(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
             .targets(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
             .exemplars(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
+            .metadata(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
             .statistics(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()));
         let serve_options =
             ServeOptions { grace: settings.grpc.grpc_grace_period.as_duration(), ..ServeOptions::default() };

@@ -32,6 +32,12 @@ impl From<tsdb::Error> for Error {
     }
 }
 
+impl From<catalog::Error> for Error {
+    fn from(error: catalog::Error) -> Error {
+        Error { kind: error.kind, message: error.message.clone(), source: Some(Box::new(error)) }
+    }
+}
+
 impl From<api::Error> for Error {
     fn from(error: api::Error) -> Error {
         Error { kind: error.kind, message: error.message.clone(), source: Some(Box::new(error)) }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use identity::{Identities, Met};
-use model::{InvalidLabels, Labels, TenantId, Timestamp};
+use model::{InvalidLabels, Labels, MetricMetadata, TenantId, Timestamp};
 use runtime::{Pool, World};
 use storage::{Known, Refusal, SampleKind, SeriesHandle, Verdict, WriteBatch};
 use tsdb::Health;
@@ -55,6 +55,7 @@ impl WriteDoor {
         settings: &Settings,
         world: &World,
         writer: Arc<Writer>,
+        metadata: Arc<MetadataDoor>,
         admission: Admission,
         pool: Pool,
         limits: &Arc<Limits>,
@@ -63,6 +64,7 @@ impl WriteDoor {
         WriteDoor {
             rules: Arc::new(rules),
             writer,
+            metadata,
             admission,
             identities: Arc::new(Identities::new(identity::Settings::default(), &*world.chance)),
             rates: Arc::new(Rates::default()),

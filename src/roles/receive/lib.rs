@@ -20,6 +20,7 @@ mod limits;
 mod listen;
 mod local;
 mod memory;
+mod metadata;
 mod otlp;
 mod peers;
 mod pending;
@@ -54,13 +55,14 @@ use ::settings::PathOrContent;
 use api::{Heads, Readiness};
 use axum::Router;
 use bucket::Bucket;
+use catalog::Catalog;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::{Kind, Labels};
+use model::{Kind, Labels, MetricMetadata, TenantId};
 use rpc::facts::Statistics;
 use rpc::{FactServer, StoreBackend, WriteBackend, WriteCall, WriteClient, WriteClientOptions};
 use runtime::{Pool, Shutdown, TaskGroup, World};
-use storage::{Budget, Verdict};
+use storage::{Budget, MetadataSource, Verdict};
 use tsdb::Tsdb;
 
 use crate::admin::OwnAdmin;
@@ -71,6 +73,7 @@ use crate::http::WriteDoor;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
 use crate::local::Local;
+use crate::metadata::MetadataDoor;
 use crate::peers::Peers;
 use crate::replicate::{Peer, PeerLimits, Remote};
 use crate::ring::{Connect, RingHolder};
@@ -102,6 +105,7 @@ pub struct Receive {
     store_door: Arc<StoreDoor>,
     lifecycle: Arc<Lifecycle>,
     ship: Arc<Ship>,
+    metadata: Arc<MetadataDoor>,
     peers: Arc<Peers>,
     limits: Arc<Limits>,
 }
@@ -127,16 +131,24 @@ impl Receive {
         let writer = Arc::new(Writer::new(&settings, ring, local));
         let admission = Admit::new(&settings.admission);
         let rules = relabelling(&settings, &world)?;
+        let most = settings.storage.max_metadata_per_tenant;
+        let metadata = Arc::new(MetadataDoor::new(Arc::clone(&writer), &world, most));
         let write_door = WriteDoor::new(
             &settings,
             &world,
             Arc::clone(&writer),
+            Arc::clone(&metadata),
             admission.clone(),
             pool("decode")?,
             &limits,
             rules,
         );
-        let peer_door = PeerDoor { writer: Arc::clone(&writer), admission, world: world.clone() };
+        let peer_door = PeerDoor {
+            writer: Arc::clone(&writer),
+            admission,
+            world: world.clone(),
+            metadata: Arc::clone(&metadata),
+        };
         let store_door = StoreDoor::new(&settings, labels.clone(), Arc::clone(&writer));
         let peers = Arc::new(Peers::new(&settings, &world, labels.clone()));
         let ship = Arc::new(Ship::new(&world, bucket, Arc::clone(&peers))?);
@@ -167,6 +179,7 @@ impl Receive {
             store_door: Arc::new(store_door),
             lifecycle: Arc::new(lifecycle),
             ship,
+            metadata,
             peers,
             limits,
         })
@@ -225,6 +238,17 @@ impl Receive {
         FactServer::new(head, Budget::unlimited(), self.world.clone())
     }
 
+    /// What metrics mean, as far as it is kept here.
+    pub fn metadata(&self) -> Arc<dyn MetadataSource> {
+        self.metadata.clone()
+    }
+
+    /// The same over gRPC.
+    pub fn metadata_service(&self) -> FactServer<rpc::facts::Metadata> {
+        let told = rpc::facts::Meaningful(self.metadata());
+        FactServer::new(Arc::new(told), Budget::unlimited(), self.world.clone())
+    }
+
     /// The engine, once its log has been replayed; never for a router.
     pub fn tsdb(&self) -> Option<Arc<Tsdb>> {
         self.writer.local().engine().cloned()
@@ -274,12 +298,17 @@ impl Receive {
                 }
             })
             .map_err(Error::from)
-            .and_then(|engine| Ok((engine, incarnation(&world, &dir)?)))
+            .and_then(|engine| {
+                let catalog = Catalog::open(&world, &dir.join("catalog"))?;
+                Ok((engine, catalog, incarnation(&world, &dir)?))
+            })
         });
-        let (engine, incarnation) = opening.await.map_err(|error| {
+        let (engine, catalog, incarnation) = opening.await.map_err(|error| {
             Error::with_source(Kind::Internal, format!("opening the engine: {error}"), error)
         })??;
         self.writer.local().open(Arc::clone(&engine))?;
+        self.ship.open(catalog.clone());
+        self.metadata.open(catalog);
         self.store_door.set_incarnation(incarnation);
         Ok(engine)
     }
@@ -372,6 +401,10 @@ impl Receive {
                 Ok::<(), Error>(())
             });
             let (counter, world, until) = (Arc::clone(&engine), self.world.clone(), inner.clone());
+            if let Some(catalog) = self.metadata.catalog().cloned() {
+                let until = inner.clone();
+                tasks.spawn("catalog", async move { measure(catalog, until).await });
+            }
             tasks.spawn("active series", async move { count_active(counter, world, until).await });
             let until = inner.clone();
             tasks.spawn("log", async move {
@@ -399,7 +432,14 @@ impl Receive {
         let grace = self.settings.replication.forward_timeout.as_duration();
         futures::future::join_all(current.peers().map(|peer| peer.close(grace))).await;
         let Some(engine) = engine else { return Ok(()) };
-        let closing = tokio::task::spawn_blocking(move || engine.close());
+        let catalog = self.metadata.catalog().cloned();
+        let closing = tokio::task::spawn_blocking(move || {
+            if let Some(Err(error)) = catalog.map(|catalog| catalog.close()) {
+                // What was confirmed is safe already.
+                tracing::warn!(%error, "the newest metadata may be lost");
+            }
+            engine.close()
+        });
         closing
             .await
             .map_err(|error| {
@@ -474,6 +514,16 @@ impl Remote for Grpc {
         };
         write.boxed()
     }
+
+    fn write_metadata<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        said: &'a [MetricMetadata],
+    ) -> BoxFuture<'a, Result<(), storage::Error>> {
+        let failed =
+            |error: rpc::WriteError| storage::Error::with_source(error.kind, error.to_string(), error);
+        async move { self.0.write_metadata(tenant, said).await.map_err(failed) }.boxed()
+    }
 }
 
 /// The name of this log's life: kept in the data folder, new where the folder is.
@@ -510,6 +560,20 @@ async fn count_active(engine: Arc<Tsdb>, world: World, until: Shutdown) -> Resul
         }
     }
     Ok(())
+}
+
+/// Shows what the catalog holds in memory.
+async fn measure(catalog: Catalog, until: Shutdown) -> Result<(), Error> {
+    loop {
+        let shown = catalog.clone();
+        // It waits for the disk where the catalog is being opened anew.
+        let measured = tokio::task::spawn_blocking(move || shown.measure()).await;
+        measured.map_err(|error| Error::with_source(Kind::Internal, "measuring the catalog", error))?;
+        tokio::select! {
+            () = until.wait() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(15)) => {}
+        }
+    }
 }
 
 /// How often series that did not come for long are looked for.

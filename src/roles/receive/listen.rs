@@ -98,6 +98,7 @@ impl Bound {
         let services = Services::new(Health::new(move || probe.is_ready()))
             .store(StoreServer::new(receive.store_backend(), store_options, receive.world.clone()))
             .statistics(receive.statistics())
+            .metadata(receive.metadata_service())
             .write(WriteServer::new(receive.write_backend(), limits));
         let age = settings.max_connection_age;
         let options = ServeOptions {

@@ -124,7 +124,13 @@ impl MetadataDoor {
     }
 
     /// Of what a request says, that which is to be passed on.
-    pub fn news(&self, tenant: &TenantId, said: &[Saying], plain: &[u8], now: Timestamp) -> Vec<MetricMetadata> {
+    pub fn news(
+        &self,
+        tenant: &TenantId,
+        said: &[Saying],
+        plain: &[u8],
+        now: Timestamp,
+    ) -> Vec<MetricMetadata> {
         if said.is_empty() {
             return Vec::new();
         }
@@ -206,9 +212,16 @@ impl MetadataDoor {
     }
 
     /// Keeps what is placed on this node.
-    pub async fn keep(self: &Arc<Self>, tenant: &TenantId, said: Arc<Vec<MetricMetadata>>) -> Result<(), Error> {
+    pub async fn keep(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        said: Arc<Vec<MetricMetadata>>,
+    ) -> Result<(), Error> {
         let Some(catalog) = self.catalog.get().cloned() else {
-            return Err(Error::new(Kind::Unavailable, "this receiver is starting: its catalog is not open yet"));
+            return Err(Error::new(
+                Kind::Unavailable,
+                "this receiver is starting: its catalog is not open yet",
+            ));
         };
         let (tenant, max, now) = (tenant.clone(), self.max_per_tenant, self.world.clock.now_ms());
         let many = said.len() as u64;
@@ -238,7 +251,10 @@ fn count(outcome: &'static str, metrics: u64) {
 impl MetadataSource for MetadataDoor {
     fn metadata(&self, request: &MetadataRequest, context: &Context) -> Result<Meanings, Error> {
         let Some(catalog) = self.catalog.get() else {
-            return Err(Error::new(Kind::Unavailable, "this receiver is starting: its catalog is not open yet"));
+            return Err(Error::new(
+                Kind::Unavailable,
+                "this receiver is starting: its catalog is not open yet",
+            ));
         };
         let mut held = context.budget.reserve(0)?;
         let mut found = Meanings::default();

@@ -73,21 +73,24 @@ impl Peer {
     pub fn start(address: &str, remote: Arc<dyn Remote>, limits: PeerLimits) -> Arc<Peer> {
         let (jobs, queued) = mpsc::unbounded_channel::<Job>();
         let queued = Arc::new(tokio::sync::Mutex::new(queued));
-        let workers = (0..limits.workers.max(1)).map(|_| {
-            let (queued, remote, address) = (Arc::clone(&queued), Arc::clone(&remote), address.to_owned());
-            tokio::spawn(async move {
-                loop {
-                    let job = queued.lock().await.recv().await;
-                    let Some(job) = job else { break };
-                    deliver(&address, remote.as_ref(), job).await;
-                }
+        let workers: Vec<_> = (0..limits.workers.max(1))
+            .map(|_| {
+                let (queued, remote, address) =
+                    (Arc::clone(&queued), Arc::clone(&remote), address.to_owned());
+                tokio::spawn(async move {
+                    loop {
+                        let job = queued.lock().await.recv().await;
+                        let Some(job) = job else { break };
+                        deliver(&address, remote.as_ref(), job).await;
+                    }
+                })
             })
-        });
+            .collect();
         Arc::new(Peer {
             address: address.to_owned(),
             queue: ByteGate::new(limits.queue_bytes),
             remote,
-            workers: Mutex::new(workers.collect()),
+            workers: Mutex::new(workers),
             jobs: Mutex::new(Some(jobs)),
             limits,
             ours: AtomicBool::new(false),

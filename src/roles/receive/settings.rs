@@ -41,6 +41,9 @@ settings! {
         /// that time, as Prometheus does with its feature of this name. Rates then see what was counted before the
         /// first sample. Such a sample is not counted as written.
         ["tsdb.created-timestamp-zero-ingestion"] start_as_zero: bool = true;
+        /// Metrics of one tenant of which type, help and unit are kept on this node; 0 is no limit. At the limit those
+        /// of which nobody spoke for a day make room, then new ones are passed over. No sample is refused for it.
+        ["receive.max-metadata-per-tenant"] max_metadata_per_tenant: u64 = 50_000;
         /// When a write is answered: durable, after fdatasync of its log, or fast, from the page cache, as
         /// Thanos does it. With fast, a crash of the machine loses up to a second of acknowledged samples.
         ["receive.durability"] durability: DurabilityName = DurabilityName::Durable;

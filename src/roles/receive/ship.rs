@@ -7,12 +7,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use block::{BlockId, Meta};
-use bucket::{Bucket, DeletionMark, ShipSettings, Shipper};
+use bucket::{Bucket, DeletionMark, Holdings, ShipSettings, Shipper, Whereabouts};
+use catalog::Catalog;
 use model::{Kind, Matcher, TenantId, TimeRange};
 use parking_lot::Mutex;
 use runtime::{Pool, Shutdown, World};
 use tokio::time::Instant;
-use tsdb::Tsdb;
+use tsdb::{LocalBlock, Tsdb};
 
 use crate::Error;
 use crate::peers::Peers;
@@ -22,10 +23,16 @@ const CUT_EVERY: Duration = Duration::from_secs(60);
 /// How often uploads are tried, as in Thanos.
 const SHIP_EVERY: Duration = Duration::from_secs(30);
 
+/// Blocks beyond the retention that are looked for in the bucket in one round.
+const FORGET_AT_ONCE: usize = 500;
+
 /// The way of blocks out of this node.
 pub struct Ship {
     world: World,
     shipper: Option<Shipper>,
+    /// What the bucket has.
+    holdings: Option<Holdings>,
+    catalog: OnceLock<Catalog>,
     peers: Arc<Peers>,
     /// One thread: cuts and deletions never run beside one another.
     pool: Pool,
@@ -56,10 +63,13 @@ impl Ship {
     pub fn new(world: &World, bucket: Option<Bucket>, peers: Arc<Peers>) -> Result<Ship, Error> {
         let pool = Pool::new("cut", 1, 16)
             .map_err(|e| Error::with_source(Kind::Internal, format!("threads cannot be started: {e}"), e))?;
+        let holdings = bucket.clone().map(|bucket| Holdings::new(bucket, world));
         let shipper = bucket.map(|bucket| Shipper::new(bucket, world, ShipSettings::default()));
         Ok(Ship {
             world: world.clone(),
             shipper,
+            holdings,
+            catalog: OnceLock::new(),
             peers,
             pool,
             shipped: Mutex::default(),
@@ -71,6 +81,14 @@ impl Ship {
     /// From now on a shipped block is deleted here only once `visible` answers true. The first call counts.
     pub fn keep_until(&self, visible: Visible) {
         self.visible.get_or_init(|| visible);
+    }
+
+    /// From now on the ledgers of tenants are in the catalog.
+    pub fn open(&self, catalog: Catalog) {
+        if let Some(shipper) = &self.shipper {
+            shipper.keep_in(catalog.clone());
+        }
+        self.catalog.get_or_init(|| catalog);
     }
 
     pub fn has_bucket(&self) -> bool {
@@ -114,20 +132,23 @@ impl Ship {
         }
     }
 
-    /// Deletes local blocks beyond the retention; with a bucket only those that are shipped and, where somebody
-    /// in this process reads the bucket, found there.
+    /// Deletes local blocks beyond the retention; with a bucket only those that were shipped and of which the bucket
+    /// says that it has them, or a block they were merged into; and, where somebody in this process reads the bucket,
+    /// only if they have found that block.
     async fn forget(&self, engine: &Arc<Tsdb>) -> Result<(), Error> {
+        let safe = match (&self.shipper, &self.holdings) {
+            (Some(shipper), Some(holdings)) => {
+                let old = self.expired(engine).await?;
+                Some(self.settle(shipper, holdings, old).await)
+            }
+            _ => None,
+        };
+        if safe.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Ok(());
+        }
         let (keeper, now) = (Arc::clone(engine), self.world.clock.now_ms());
-        let shipped = self.shipper.is_some().then(|| self.shipped.lock().clone());
-        let visible = self.visible.get().cloned();
         let forgotten = self.pool.run(move || {
-            keeper.apply_retention(now, &|block| match &shipped {
-                None => true,
-                Some(shipped) => {
-                    shipped.get(&block.tenant).is_some_and(|ids| ids.contains(&block.id))
-                        && visible.as_ref().is_none_or(|visible| visible(block.id))
-                }
-            })
+            keeper.apply_retention(now, &|block| safe.as_ref().is_none_or(|safe| safe.contains(&block.id)))
         });
         let count = forgotten.await.map_err(pool_error)??;
         if count > 0 {
@@ -203,7 +224,15 @@ impl Ship {
     ) -> Result<Vec<String>, Error> {
         let _one = self.shipping.lock().await;
         let (remover, id) = (Arc::clone(engine), tenant.clone());
-        let removed = self.pool.run(move || remover.remove_tenant(&id)).await.map_err(pool_error)??;
+        let catalog = self.catalog.get().cloned();
+        let removed = self.pool.run(move || {
+            let removed = remover.remove_tenant(&id)?;
+            match catalog {
+                Some(catalog) => catalog.forget_tenant(&id).map_err(Error::from).map(|()| removed),
+                None => Ok(removed),
+            }
+        });
+        let removed = removed.await.map_err(pool_error)??;
         self.shipped.lock().remove(&tenant);
         tracing::warn!(%tenant, series = removed.series, blocks = removed.blocks.len(), "tenant removed by hand");
         match (&self.shipper, label) {
@@ -247,6 +276,74 @@ impl Ship {
             marked += 1;
         }
         Ok(marked)
+    }
+
+    /// Blocks beyond the retention that were shipped, oldest tenants' names first.
+    async fn expired(&self, engine: &Arc<Tsdb>) -> Result<Vec<LocalBlock>, Error> {
+        let (keeper, now, shipped) =
+            (Arc::clone(engine), self.world.clock.now_ms(), self.shipped.lock().clone());
+        let listed = self.pool.run(move || {
+            let found = Mutex::new(Vec::new());
+            let note = |block: &LocalBlock| {
+                if shipped.get(&block.tenant).is_some_and(|ids| ids.contains(&block.id)) {
+                    found.lock().push(block.clone());
+                }
+                false
+            };
+            keeper.apply_retention(now, &note).map(|_| found.into_inner())
+        });
+        Ok(listed.await.map_err(pool_error)??)
+    }
+
+    /// Which of these may go. What is missing in the bucket is uploaded again at the next round.
+    async fn settle(
+        &self,
+        shipper: &Shipper,
+        holdings: &Holdings,
+        old: Vec<LocalBlock>,
+    ) -> BTreeSet<BlockId> {
+        // Who uploads meanwhile has the ledger.
+        let _one = self.shipping.lock().await;
+        let visible = |id| self.visible.get().is_none_or(|visible| visible(id));
+        let mut safe = BTreeSet::new();
+        for block in old.into_iter().take(FORGET_AT_ONCE) {
+            let found = match holdings.find(block.id).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(%error, "blocks beyond the retention stay: the bucket does not say what it has");
+                    break;
+                }
+            };
+            match found {
+                Whereabouts::Held if visible(block.id) => drop(safe.insert(block.id)),
+                Whereabouts::Merged(into) if visible(into) => drop(safe.insert(block.id)),
+                Whereabouts::Held | Whereabouts::Merged(_) | Whereabouts::Unknown => {}
+                Whereabouts::GivenUp | Whereabouts::Missing => {
+                    let given_up = found == Whereabouts::GivenUp;
+                    if given_up {
+                        safe.insert(block.id);
+                    } else {
+                        metrics::counter!("tributary_receive_blocks_missing_total").increment(1);
+                        tracing::warn!(
+                            tenant = %block.tenant, block = %block.id,
+                            "block was uploaded and is in the bucket no more, nor is one that it was merged into: it \
+                             stays here and is uploaded again"
+                        );
+                        if let Some(ids) = self.shipped.lock().get_mut(&block.tenant) {
+                            ids.remove(&block.id);
+                        }
+                    }
+                    let ids = vec![block.id];
+                    let (missing, given_up) = if given_up { (Vec::new(), ids) } else { (ids, Vec::new()) };
+                    let Some(folder) = block.dir.parent() else { continue };
+                    let noted = shipper.correct(block.tenant.as_str(), folder, missing, given_up).await;
+                    if let Err(error) = noted {
+                        tracing::warn!(%error, "upload ledger is not corrected; it is tried again");
+                    }
+                }
+            }
+        }
+        safe
     }
 
     /// What is still needed here and nowhere else; nothing if the node may go.
@@ -316,4 +413,77 @@ impl Ship {
 
 fn pool_error(error: runtime::PoolError) -> Error {
     Error::with_source(Kind::Internal, error.to_string(), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use model::{Labels, Sample};
+    use storage::{Append, Verdict, WriteBatch};
+
+    use super::*;
+    use crate::settings::Settings;
+
+    fn append(engine: &Tsdb, at: i64) {
+        let labels = Labels::from_pairs([("__name__", "up")]).unwrap();
+        let mut batch = WriteBatch::default();
+        batch.push(labels.as_bytes(), labels.placement_hash("t"), [Sample { timestamp: at, value: 1.0 }]);
+        let mut verdicts = [Verdict::Unavailable];
+        let tenant = TenantId::new("t").unwrap();
+        engine.append(&tenant, &batch, &[0], World::real().clock.now_ms(), &mut verdicts).unwrap();
+        assert_eq!(verdicts, [Verdict::Stored]);
+    }
+
+    fn only(engine: &Tsdb) -> Option<LocalBlock> {
+        engine.local_blocks(&TenantId::new("t").unwrap()).into_iter().next()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_ledger_entry_alone_deletes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = World::real();
+        let data = dir.path().join("data");
+        let settings = tsdb::Settings { dir: data.clone(), retention: 0, ..tsdb::Settings::default() };
+        let engine = Tsdb::open(world.clone(), settings).unwrap();
+        let bucket = Bucket::in_memory(&world);
+        let peers = Arc::new(Peers::new(&Settings::default(), &world, Labels::empty()));
+        let ship = Ship::new(&world, Some(bucket.clone()), peers).unwrap();
+        let catalog = Catalog::open(&world, &data.join("catalog")).unwrap();
+        ship.open(catalog.clone());
+        let then = world.clock.now_ms() - 5 * 3_600_000;
+
+        append(&engine, then);
+        assert_eq!(ship.cut_and_ship(&engine, true).await.unwrap().uploaded, 1);
+        let block = only(&engine).unwrap();
+        assert_eq!(catalog.ledger("t").unwrap().len(), 1);
+        // Lost in the bucket: it stays here, and is uploaded again.
+        bucket.delete_block(block.id).await.unwrap();
+        ship.forget(&engine).await.unwrap();
+        assert_eq!(only(&engine).unwrap().id, block.id);
+        assert!(catalog.ledger("t").unwrap().is_empty());
+        assert_eq!(ship.cut_and_ship(&engine, true).await.unwrap().uploaded, 1);
+        ship.forget(&engine).await.unwrap();
+        assert!(only(&engine).is_none());
+
+        // Merged into another by a compactor: it may go.
+        append(&engine, then + 1);
+        assert_eq!(ship.cut_and_ship(&engine, true).await.unwrap().uploaded, 1);
+        let block = only(&engine).unwrap();
+        let merged = BlockId::from_parts(9, 9);
+        let mut meta = bucket.meta(block.id).await.unwrap();
+        (meta.ulid, meta.compaction.sources) = (merged, vec![block.id]);
+        bucket.put(&format!("{merged}/meta.json"), Bytes::from(meta.to_json().unwrap())).await.unwrap();
+        bucket.delete_block(block.id).await.unwrap();
+        let found = Arc::new(Mutex::new(BTreeSet::new()));
+        let seen = Arc::clone(&found);
+        ship.keep_until(Arc::new(move |id| seen.lock().contains(&id)));
+        // The listing of before knows neither of them, for a few seconds.
+        let ship = Ship { holdings: Some(Holdings::new(bucket.clone(), &world)), ..ship };
+        ship.forget(&engine).await.unwrap();
+        // Not before those who read the bucket here have found it.
+        assert!(only(&engine).is_some());
+        found.lock().insert(merged);
+        ship.forget(&engine).await.unwrap();
+        assert!(only(&engine).is_none());
+    }
 }

@@ -91,7 +91,7 @@ impl StoreBackend for StoreDoor {
                 .map(|e| e.address.clone())
                 .collect(),
         };
-        let apis = Apis { status: stores, ..Apis::default() };
+        let apis = Apis { status: stores, metadata: stores, ..Apis::default() };
         Advertised {
             component: component::RECEIVE,
             label_sets,

@@ -5,6 +5,7 @@
 //! [`crate::StoreClient::ask`].
 
 mod client;
+mod meanings;
 mod server;
 mod subjects;
 
@@ -12,8 +13,9 @@ use storage::{Context, Error, Reservation};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
+pub use meanings::{Meaningful, add_metadata, metadata_request, metadata_request_to_pb, metadata_to_pb};
 pub use server::FactServer;
-pub use subjects::{Exemplars, Rules, Statistics, Targets};
+pub use subjects::{Exemplars, Metadata, Rules, Statistics, Targets};
 
 use crate::metrics::Method;
 

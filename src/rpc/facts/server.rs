@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use wire::pb::thanos as pb;
 
-use super::{Exemplars, Frame, Rules, Statistics, Subject, Targets, Tell};
+use super::{Exemplars, Frame, Metadata, Rules, Statistics, Subject, Targets, Tell};
 use crate::call::{self, RaiseOnDrop};
 use crate::status_from_error;
 
@@ -99,6 +99,18 @@ impl pb::exemplars_server::Exemplars for FactServer<Exemplars> {
         &self,
         request: Request<pb::ExemplarsRequest>,
     ) -> Result<Response<Frames<Exemplars>>, Status> {
+        self.answer(request).await
+    }
+}
+
+#[tonic::async_trait]
+impl pb::metadata_server::Metadata for FactServer<Metadata> {
+    type MetricMetadataStream = Frames<Metadata>;
+
+    async fn metric_metadata(
+        &self,
+        request: Request<pb::MetricMetadataRequest>,
+    ) -> Result<Response<Frames<Metadata>>, Status> {
         self.answer(request).await
     }
 }

@@ -70,6 +70,11 @@ subject! {
     exemplars_client::ExemplarsClient.exemplars, EXEMPLARS
 }
 subject! {
+    /// Type, help and unit of metrics.
+    Metadata: MetricMetadataRequest -> MetricMetadataResponse { metric_metadata_response::Metadata(MetricMetadata) },
+    metadata_client::MetadataClient.metric_metadata, METADATA
+}
+subject! {
     /// What heads are made of, tenant by tenant.
     Statistics: TsdbStatisticsRequest -> TsdbStatisticsResponse { tsdb_statistics_response::Statistics(TsdbStatistics) },
     status_client::StatusClient.tsdb_statistics, STATISTICS

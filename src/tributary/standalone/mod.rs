@@ -212,6 +212,7 @@ impl Node {
         tracing::info!(listener = "grpc", address = %self.grpc_address, "listening");
         Services::new(Health::new(move || probe.is_ready()))
             .store(store)
+            .metadata(self.receive.metadata_service())
             .statistics(self.receive.statistics())
     }
 }

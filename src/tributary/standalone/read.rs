@@ -12,7 +12,8 @@ use model::{Kind, Labels, Matcher, TenantId, TimeRange};
 use receive::Receive;
 use rpc::{Advertised, StoreBackend, StoreView};
 use storage::{
-    Context, Error, LabelRequest, Listed, Merge, Notes, Select, SelectRequest, SeriesEntry, SeriesSet,
+    Context, Error, LabelRequest, Listed, Meanings, Merge, MetadataRequest, Notes, Select, SelectRequest,
+    SeriesEntry, SeriesSet,
 };
 use store::Blocks;
 
@@ -40,6 +41,30 @@ impl Queryable for Reader {
             remote,
             blocks: self.blocks.clone(),
         }))
+    }
+
+    fn facts(&self) -> Arc<dyn api::Facts> {
+        Arc::new(Known(self.receive.clone(), self.default_tenant.clone()))
+    }
+}
+
+/// What the node knows beside series.
+struct Known(Arc<Receive>, TenantId);
+
+impl api::Facts for Known {
+    fn metadata(
+        &self,
+        request: &MetadataRequest,
+        read: &ReadParams,
+        context: &Context,
+    ) -> Result<Meanings, Error> {
+        let tenant = match &read.tenant {
+            Some(name) => TenantId::new(name)
+                .map_err(|error| Error::with_source(Kind::Invalid, error.to_string(), error))?,
+            None => self.1.clone(),
+        };
+        let request = MetadataRequest { tenant: Some(tenant), ..request.clone() };
+        self.0.metadata().metadata(&request, context)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `tributary tools`: what an operator runs by hand, beside the roles.
 
 mod bucket;
+mod catalog;
 mod wal;
 
 use std::io::{self, Write};
@@ -20,6 +21,7 @@ pub fn command() -> Command {
             ));
     group("tools", "Tools for operators.")
         .subcommand(bucket::command())
+        .subcommand(catalog::command())
         .subcommand(wal::command())
         .subcommand(config)
 }
@@ -36,6 +38,7 @@ fn group(name: &'static str, about: &'static str) -> Command {
 pub fn run(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
         Some(("bucket", matches)) => bucket::run(matches),
+        Some(("catalog", matches)) => catalog::run(matches),
         Some(("wal", matches)) => wal::run(matches),
         Some(("config", matches)) => config(matches),
         // Clap requires one of those that command() lists.
