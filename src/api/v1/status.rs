@@ -16,6 +16,8 @@ use serde_json::json;
 use storage::Notes;
 
 use super::ApiState;
+use crate::Problem;
+use crate::params::Params;
 use crate::reply::{Reply, Written};
 
 /// How often a silent stream shows that it lives, and looks whether the server stops.
