@@ -24,6 +24,15 @@ pub struct Walk<'a> {
     pub end: usize,
 }
 
+/// Joins the low seven bits of each of eight bytes.
+#[inline]
+fn seven_bits(word: u64) -> u64 {
+    let word = word & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = (word & 0x007f_007f_007f_007f) | ((word & 0x7f00_7f00_7f00_7f00) >> 1);
+    let fours = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
+    (fours & 0x0fff_ffff) | ((fours & 0x0fff_ffff_0000_0000) >> 4)
+}
+
 fn cut(what: &str, at: usize) -> WireError {
     WireError::invalid(format!("protobuf is cut short in {what} at byte {at}"))
 }
@@ -49,7 +58,24 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Of up to eight bytes at once where they are there, which they are but at the end of a message.
+    #[inline]
     fn long_varint(&mut self) -> Result<u64, WireError> {
+        if let Some(word) = self.bytes[..self.end].get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let word = u64::from_le_bytes(*word);
+            // The first byte without its top bit is the last one.
+            let stops = !word & 0x8080_8080_8080_8080;
+            if stops != 0 {
+                let bits = stops.trailing_zeros() + 1;
+                self.at += (bits / 8) as usize;
+                return Ok(seven_bits(word & (u64::MAX >> (64 - bits))));
+            }
+        }
+        self.any_varint()
+    }
+
+    #[cold]
+    fn any_varint(&mut self) -> Result<u64, WireError> {
         let start = self.at;
         let mut value = 0u64;
         for (n, &byte) in self.bytes[start..self.end].iter().take(10).enumerate() {
@@ -156,5 +182,58 @@ impl<'a> Walk<'a> {
             "protobuf has {what} as {got:?} instead of {want:?} at byte {}",
             self.at
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(mut value: u64, padding: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+        // A number may be longer than it needs to be.
+        for _ in 0..padding.min(10 - out.len()) {
+            *out.last_mut().unwrap() |= 0x80;
+            out.push(0);
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_read_alike_with_and_without_bytes_behind(
+            value in any::<u64>(), shift in 0u32..64, padding in 0usize..3, behind in proptest::collection::vec(any::<u8>(), 0..12)
+        ) {
+            let value = value >> shift;
+            let mut bytes = encoded(value, padding);
+            let len = bytes.len();
+            for end in [len, len + behind.len()] {
+                bytes.truncate(len);
+                bytes.extend(&behind);
+                let mut walk = Walk { bytes: &bytes, at: 0, end };
+                prop_assert_eq!(walk.varint().unwrap(), value);
+                prop_assert_eq!(walk.at, len);
+            }
+            // What lies behind the end of the message is not read.
+            let mut walk = Walk { bytes: &bytes, at: 0, end: len - 1 };
+            prop_assert!(walk.varint().is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_read_as_byte_by_byte(bytes in proptest::collection::vec(
+            prop_oneof![any::<u8>(), Just(0x80), Just(0xff), Just(0x01)], 0..14
+        )) {
+            let (mut fast, mut slow) = (Walk::new(&bytes), Walk::new(&bytes));
+            let (got, want) = (fast.varint(), slow.any_varint());
+            prop_assert_eq!(got.map_err(|e| e.message), want.map_err(|e| e.message));
+            prop_assert_eq!(fast.at, slow.at);
+        }
     }
 }

@@ -15,6 +15,8 @@ use crate::WireError;
 use crate::walk::{Walk, Wire};
 
 pub(super) const LABEL_KEY: u8 = 1 << 3 | 2;
+/// Key of a sample in a series.
+const SAMPLE_KEY: u8 = 0x12;
 const NAME_KEY: u8 = 1 << 3 | 2;
 const VALUE_KEY: u8 = 2 << 3 | 2;
 
@@ -54,6 +56,10 @@ pub(crate) fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut Decoded
     // The labels' stretch of the body, and whether anything else lies inside.
     let (mut raw_start, mut raw_end, mut whole) = (walk.at, walk.at, true);
     while !walk.is_done() {
+        if let Some(sample) = usual_sample(&mut walk) {
+            out.push_sample((sample, 0));
+            continue;
+        }
         let key_at = walk.at;
         let usual = usual_label(&walk);
         let (field, wire) = if usual.is_some() { (1, Wire::Bytes) } else { walk.key()? };
@@ -160,6 +166,30 @@ pub(super) fn label(mut walk: Walk<'_>) -> Result<LabelPair, WireError> {
         }
     }
     Ok(pair)
+}
+
+/// A sample in the form in which every sender writes it, value and then time, with its key and length before it.
+/// None, and nothing read, where it looks different.
+#[inline]
+pub(super) fn usual_sample(walk: &mut Walk<'_>) -> Option<Sample> {
+    let message = walk.bytes.get(..walk.end)?.get(walk.at..)?;
+    // Key, length, key of the value, value, key of the time, and a time of one byte or more.
+    let head = message.first_chunk::<13>()?;
+    let len = usize::from(head[1]);
+    if head[0] != SAMPLE_KEY || head[2] != 0x09 || head[11] != 0x10 || !(11..0x80).contains(&len) {
+        return None;
+    }
+    if message.len() < 2 + len {
+        return None;
+    }
+    let mut time = Walk { bytes: walk.bytes, at: walk.at + 12, end: walk.at + 2 + len };
+    let timestamp = time.varint().ok()? as i64;
+    if time.at != walk.at + 2 + len {
+        return None;
+    }
+    let value = head[3..11].first_chunk::<8>()?;
+    walk.at = time.at;
+    Some(Sample { timestamp, value: f64::from_bits(u64::from_le_bytes(*value)) })
 }
 
 #[inline]

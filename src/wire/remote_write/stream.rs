@@ -14,7 +14,7 @@ use std::ops::Range;
 use model::Sample;
 
 use super::columns::{DecodedV1, LabelFault, Series};
-use super::decode::{LABEL_KEY, push_series, sample, usual_label};
+use super::decode::{LABEL_KEY, push_series, sample, usual_label, usual_sample};
 use super::{Limits, columns, extras};
 use crate::WireError;
 use crate::walk::{Walk, Wire};
@@ -109,6 +109,10 @@ impl<'a> RequestWalk<'a> {
     ) -> Result<bool, WireError> {
         let mut walk = Walk { bytes: self.walk.bytes, at: series.start + labels_len, end: series.end };
         while !walk.is_done() {
+            if let Some(sample) = usual_sample(&mut walk) {
+                out.push(sample);
+                continue;
+            }
             let (field, wire) = walk.key()?;
             match field {
                 2 => {
