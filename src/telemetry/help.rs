@@ -29,6 +29,10 @@ pub const HELP: &[(&str, &str)] = &[
     ("prometheus_tsdb_exemplar_exemplars_in_storage", "Exemplars that are kept, of all tenants."),
     ("prometheus_tsdb_head_max_time", "Time of the newest sample in the head, in milliseconds."),
     ("prometheus_tsdb_head_min_time", "Time of the oldest sample in the head, in milliseconds."),
+    (
+        "prometheus_tsdb_head_out_of_order_samples_appended_total",
+        "Samples taken although their series had a newer one.",
+    ),
     ("prometheus_tsdb_head_samples_appended_total", "Samples taken into the head."),
     ("prometheus_tsdb_head_series", "Series in the head."),
     ("prometheus_tsdb_head_series_created_total", "Series that came into the head."),
@@ -178,12 +182,12 @@ pub const HELP: &[(&str, &str)] = &[
         "Time from a write's arrival until its samples are stored and any read sees them.",
     ),
     (
-        "tributary_store_block_read_failures_total",
-        "Blocks of the bucket that could not be read for an answer.",
-    ),
-    (
         "tributary_security_reloads_total",
         "Changes of certificate and password files, by whether they were taken or refused as wrong.",
+    ),
+    (
+        "tributary_store_block_read_failures_total",
+        "Blocks of the bucket that could not be read for an answer.",
     ),
     ("tributary_store_cache_bytes", "Bytes that pieces of blocks hold in memory."),
     ("tributary_store_index_header_bytes", "Bytes that index headers hold in memory."),

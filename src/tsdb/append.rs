@@ -37,6 +37,7 @@ struct Sums {
     created: u32,
     stored: u64,
     natives: u64,
+    late: u64,
     failure: Option<Error>,
 }
 
@@ -77,7 +78,11 @@ impl Engine {
             None => set(verdicts, notes.missed.iter().map(|(rows, _)| rows), Verdict::Unavailable),
         }
         SCRATCH.set(scratch);
-        let Sums { judged, created, stored, natives, failure } = sums;
+        let Sums { judged, created, stored, natives, late, failure } = sums;
+        if late > 0 {
+            metrics::counter!("prometheus_tsdb_head_out_of_order_samples_appended_total", "type" => "float")
+                .increment(late);
+        }
         match failure {
             Some(error) if judged == 0 => return Err(error),
             Some(error) => tracing::debug!(error = %error, "part of a batch could not be taken"),
@@ -154,6 +159,7 @@ impl Engine {
                         sums.created += done.created;
                         sums.stored += done.stored;
                         sums.natives += done.natives;
+                        sums.late += done.late;
                     }
                     None => set(verdicts, group, Verdict::Unavailable),
                 }
@@ -205,6 +211,7 @@ impl Engine {
         sums.created += more.created;
         sums.stored += more.stored;
         sums.natives += more.natives;
+        sums.late += more.late;
         sums.failure = sums.failure.take().or(more.failure);
     }
 

@@ -156,6 +156,12 @@ impl Engine {
                 tracing::warn!(tenant = %id, error = %error, "folder of a tenant that is gone stays");
             }
         }
+        // Whoever sums over tenants must not see what it once had.
+        for gauge in
+            ["prometheus_tsdb_head_series", "tributary_tsdb_active_series", "prometheus_tsdb_blocks_loaded"]
+        {
+            metrics::gauge!(gauge, "tenant" => id.as_str().to_owned()).set(0.0);
+        }
         metrics::counter!("tributary_tsdb_tenants_pruned_total").increment(1);
         tracing::info!(tenant = %id, "tenant without series and blocks forgotten");
         true

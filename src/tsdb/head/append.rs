@@ -47,6 +47,8 @@ pub(crate) struct Done {
     pub stored: u64,
     /// Histograms.
     pub natives: u64,
+    /// Floats older than the newest of their series.
+    pub late: u64,
     pub created: u32,
     /// The window of the last sample, noted already.
     window: Option<Timestamp>,
@@ -241,9 +243,11 @@ impl Head {
         let settings = &self.settings;
         for (sample, verdict) in samples.iter().zip(verdicts) {
             let Some(mut series) = state.get_mut(at.slot) else { return };
+            let late = sample.timestamp <= series.hot.newest;
             *verdict = series.offer(*sample, at.judged_at, at.bounds, settings.block_range);
             if *verdict == Verdict::Stored {
                 let id = series.hot.id;
+                done.late += u64::from(late);
                 state.floats.push(id, *sample);
                 self.note(state, at, sample.timestamp, done);
             }
