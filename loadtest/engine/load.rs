@@ -35,8 +35,8 @@ pub struct Figures {
     pub p99_ms: f64,
     /// From a start after kill -9 to the first 200 of the readiness probe.
     pub ready_s: Option<f64>,
-    /// The most memory from that start until ready, beside what was held before the kill.
-    pub ready_anon_peak_bytes_per_series: Option<f64>,
+    /// Memory at that moment.
+    pub ready_anon_bytes_per_series: Option<f64>,
     /// What the servers of a cluster sent one another.
     pub peer_bytes_per_sample: Option<f64>,
     /// Acknowledged samples that a count over everything did not find after the kill.
@@ -103,7 +103,7 @@ pub async fn run(
         samples_per_second: samples / outcome.elapsed.as_secs_f64(),
         cpu_s_per_million: (used.cpu - before.cpu) / samples * 1e6,
         anon_bytes_per_series: used.anon as f64 / series,
-        anon_peak_bytes_per_series: watch.stop() as f64 / series,
+        anon_peak_bytes_per_series: watch.stop().max(used.anon) as f64 / series,
         file_bytes_per_series: used.file as f64 / series,
         wal_bytes_per_sample: wal_size(&system.data) as f64 / samples,
         disk_bytes_per_sample: folder_size(&system.data) as f64 / samples,
@@ -129,11 +129,10 @@ async fn restart(
     out: &mut Figures,
 ) -> Result<()> {
     let begin = now();
-    // The probe's own wait counts from the start of the process.
     let system = bench.start(kind, data).await.context("start again after kill -9")?;
     out.ready_s = Some(begin.elapsed().as_secs_f64());
     let held = system.usage()?.anon;
-    out.ready_anon_peak_bytes_per_series = Some(held as f64 / workload.series.len() as f64);
+    out.ready_anon_bytes_per_series = Some(held as f64 / workload.series.len() as f64);
     let found = count(&system.query_url, workload).await.context("count after kill -9")?;
     out.lost_by_kill = Some(out.samples as i64 - found);
     system.stop()

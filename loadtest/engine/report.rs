@@ -165,7 +165,7 @@ impl Report {
         let mut rows = vec![heads.map(str::to_owned).to_vec()];
         for kind in KINDS {
             let Some(ready) = self.median("1M", kind, |f| f.ready_s) else { continue };
-            let held = self.median("1M", kind, |f| f.ready_anon_peak_bytes_per_series).unwrap_or(0.0);
+            let held = self.median("1M", kind, |f| f.ready_anon_bytes_per_series).unwrap_or(0.0);
             let lost = self.median("1M", kind, |f| f.lost_by_kill.map(|n| n as f64)).unwrap_or(f64::NAN);
             rows.push(vec![
                 kind.name().to_owned(),
@@ -286,10 +286,11 @@ pub fn table(rows: &[Vec<String>]) -> String {
 
 /// What a program says of itself: the first line in which a number stands.
 fn version(program: &Path) -> String {
-    let Ok(out) = Command::new(program).arg("--version").output() else { return "unknown".to_owned() };
+    let unknown = "does not say its version";
+    let Ok(out) = Command::new(program).arg("--version").output() else { return unknown.to_owned() };
     let text = [out.stdout, out.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    text.lines().find(|l| l.contains(|c: char| c.is_ascii_digit())).unwrap_or("unknown").trim().to_owned()
+    text.lines().find(|l| l.contains(|c: char| c.is_ascii_digit())).unwrap_or(unknown).trim().to_owned()
 }
 
 fn machine() -> String {
