@@ -1,19 +1,16 @@
 //! Chunks of histograms with float counts (encoding 3).
 
-use std::sync::Arc;
-
-use model::histogram::{CUSTOM_BUCKETS, FloatHistogram, ResetHint, Span};
+use model::histogram::{FloatHistogram, ResetHint, Span};
 use model::{Timestamp, is_stale};
 
 use super::judge::{self, Incoming, Judgement};
 use super::layout::{Layout, buckets, fell, widen};
-use super::{At, HEADER_BYTES, Pushed, header, header_bits, hint_at, started_header};
+use super::{At, HEADER_BYTES, Pushed, header, hint_at, started_header};
 use crate::Error;
 use crate::bits::BitReader;
 use crate::starts::ReadStarts;
 use crate::varbit::{BitWriter, int};
 use crate::window::{ReadWindow, Window};
-use crate::xor::MAX_SAMPLES;
 
 /// One number and the window in which it changes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,8 +91,7 @@ impl FloatAppender {
 
     /// Heap bytes beside the chunk's own.
     pub fn heap_bytes(&self) -> usize {
-        (self.positive.capacity() + self.negative.capacity()) * size_of::<Field>()
-            + (self.layout.positive.capacity() + self.layout.negative.capacity()) * size_of::<Span>()
+        (self.positive.capacity() + self.negative.capacity()) * size_of::<Field>() + self.layout.heap_bytes()
     }
 
     /// The header that a chunk must carry if `h` is its first sample and the last sample here came before it.
@@ -114,13 +110,7 @@ impl FloatAppender {
         timestamp: Timestamp,
         h: &FloatHistogram,
     ) -> Result<Pushed, Error> {
-        if self.samples == MAX_SAMPLES {
-            return Err(Error::Full);
-        }
-        let (up, down) = (buckets(&h.positive_spans), buckets(&h.negative_spans));
-        if !h.is_stale() && (up != h.positive_counts.len() || down != h.negative_counts.len()) {
-            return Err(Error::Header("histogram's spans do not hold its buckets"));
-        }
+        incoming(h).check(self.samples, h.positive_counts.len(), h.negative_counts.len())?;
         if self.samples == 0 {
             self.first(out, timestamp, h);
             return Ok(Pushed::Appended);
@@ -141,23 +131,11 @@ impl FloatAppender {
     }
 
     fn first(&mut self, out: &mut Vec<u8>, timestamp: Timestamp, h: &FloatHistogram) {
+        self.header = incoming(h).header(self.header);
+        self.layout = Layout::of(&incoming(h));
         let empty = FloatHistogram::default();
         let (sum, h) = (h.sum, if h.is_stale() { &empty } else { h });
-        if matches!(h.hint, ResetHint::Gauge | ResetHint::Reset) {
-            self.header = h.hint;
-        }
-        let custom = if h.schema == CUSTOM_BUCKETS { h.custom_values.clone() } else { Arc::default() };
-        self.layout = Layout {
-            schema: h.schema,
-            zero_threshold: h.zero_threshold,
-            positive: h.positive_spans.clone(),
-            negative: h.negative_spans.clone(),
-            custom,
-        };
-        out.clear();
-        out.extend_from_slice(&[0, 1, header_bits(self.header)]);
-        let mut w = BitWriter::new(out, 0);
-        self.layout.put(&mut w);
+        let mut w = self.layout.begin(out, self.header);
         w.int(timestamp);
         let mut raw = |value: f64| {
             w.bits(value.to_bits(), 64);

@@ -1,19 +1,16 @@
 //! Chunks of histograms with whole counts (encoding 2).
 
-use std::sync::Arc;
-
-use model::histogram::{CUSTOM_BUCKETS, Histogram, ResetHint, Span};
+use model::histogram::{Histogram, ResetHint, Span, absolutes, differences};
 use model::{Timestamp, is_stale};
 
 use super::judge::{self, Incoming, Judgement};
 use super::layout::{Layout, buckets, fell, widen};
-use super::{At, HEADER_BYTES, Pushed, header, header_bits, hint_at, started_header};
+use super::{At, HEADER_BYTES, Pushed, header, hint_at, started_header};
 use crate::Error;
 use crate::bits::BitReader;
 use crate::starts::ReadStarts;
 use crate::varbit::{BitWriter, int, uint};
 use crate::window::{ReadWindow, Window};
-use crate::xor::MAX_SAMPLES;
 
 /// Value and last change of one number that is written as the change of its change.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,8 +71,7 @@ impl IntAppender {
 
     /// Heap bytes beside the chunk's own.
     pub fn heap_bytes(&self) -> usize {
-        (self.positive.capacity() + self.negative.capacity()) * size_of::<Track>()
-            + (self.layout.positive.capacity() + self.layout.negative.capacity()) * size_of::<Span>()
+        (self.positive.capacity() + self.negative.capacity()) * size_of::<Track>() + self.layout.heap_bytes()
     }
 
     /// The header that a chunk must carry if `h` is its first sample and the last sample here came before it.
@@ -89,13 +85,7 @@ impl IntAppender {
     /// Appends to `out`, which holds this chunk and nothing else and is a complete chunk after every call. `h` has
     /// passed [`Histogram::check`]; one whose buckets do not fit its spans is refused.
     pub fn push(&mut self, out: &mut Vec<u8>, timestamp: Timestamp, h: &Histogram) -> Result<Pushed, Error> {
-        if self.samples == MAX_SAMPLES {
-            return Err(Error::Full);
-        }
-        let (up, down) = (buckets(&h.positive_spans), buckets(&h.negative_spans));
-        if !h.is_stale() && (up != h.positive_deltas.len() || down != h.negative_deltas.len()) {
-            return Err(Error::Header("histogram's spans do not hold its buckets"));
-        }
+        incoming(h).check(self.samples, h.positive_deltas.len(), h.negative_deltas.len())?;
         if self.samples == 0 {
             self.first(out, timestamp, h);
             return Ok(Pushed::Appended);
@@ -116,23 +106,11 @@ impl IntAppender {
     }
 
     fn first(&mut self, out: &mut Vec<u8>, timestamp: Timestamp, h: &Histogram) {
+        self.header = incoming(h).header(self.header);
+        self.layout = Layout::of(&incoming(h));
         let empty = Histogram::default();
         let (sum, h) = (h.sum, if h.is_stale() { &empty } else { h });
-        if matches!(h.hint, ResetHint::Gauge | ResetHint::Reset) {
-            self.header = h.hint;
-        }
-        let custom = if h.schema == CUSTOM_BUCKETS { h.custom_values.clone() } else { Arc::default() };
-        self.layout = Layout {
-            schema: h.schema,
-            zero_threshold: h.zero_threshold,
-            positive: h.positive_spans.clone(),
-            negative: h.negative_spans.clone(),
-            custom,
-        };
-        out.clear();
-        out.extend_from_slice(&[0, 1, header_bits(self.header)]);
-        let mut w = BitWriter::new(out, 0);
-        self.layout.put(&mut w);
+        let mut w = self.layout.begin(out, self.header);
         w.int(timestamp);
         w.uint(h.count);
         w.uint(h.zero_count);
@@ -225,20 +203,8 @@ fn incoming(h: &Histogram) -> Incoming<'_> {
 /// Deltas of the buckets of `spans`, as deltas of the buckets of `wider`.
 fn rewiden(spans: &[Span], deltas: &[i64], wider: &[Span]) -> Vec<i64> {
     let mut counts = widen(spans, absolutes(deltas.iter().copied()), wider);
-    let mut before = 0i64;
-    for count in &mut counts {
-        let delta = count.wrapping_sub(before);
-        before = std::mem::replace(count, delta);
-    }
+    differences(&mut counts);
     counts
-}
-
-/// Counts from the differences between neighbours.
-fn absolutes(deltas: impl Iterator<Item = i64>) -> impl Iterator<Item = i64> {
-    deltas.scan(0i64, |at, delta| {
-        *at = at.wrapping_add(delta);
-        Some(*at)
-    })
 }
 
 /// Walks the samples of a chunk of whole counts. Ends after its count or at the first error.

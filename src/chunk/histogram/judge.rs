@@ -1,8 +1,12 @@
 //! Whether a histogram can follow in a chunk: the one rule for whole and float counts.
 
+use std::sync::Arc;
+
 use model::histogram::{ResetHint, Span};
 
 use super::layout::{Layout, MAX_BUCKETS, buckets, union};
+use crate::Error;
+use crate::xor::MAX_SAMPLES;
 
 /// What must happen for a sample to follow the last one.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,9 +25,30 @@ pub(super) struct Incoming<'a> {
     pub zero_threshold: f64,
     pub positive: &'a [Span],
     pub negative: &'a [Span],
-    pub custom: &'a [f64],
+    pub custom: &'a Arc<[f64]>,
     pub hint: ResetHint,
     pub stale: bool,
+}
+
+impl Incoming<'_> {
+    /// Whether it can be pushed at all, with so many buckets, to a chunk of so many samples.
+    pub(super) fn check(&self, samples: u16, positive: usize, negative: usize) -> Result<(), Error> {
+        if samples == MAX_SAMPLES {
+            return Err(Error::Full);
+        }
+        if !self.stale && (buckets(self.positive) != positive || buckets(self.negative) != negative) {
+            return Err(Error::Header("histogram's spans do not hold its buckets"));
+        }
+        Ok(())
+    }
+
+    /// The header of a chunk that begins with it, where `known` is what its predecessor told of resets.
+    pub(super) fn header(&self, known: ResetHint) -> ResetHint {
+        match self.hint {
+            ResetHint::Gauge | ResetHint::Reset if !self.stale => self.hint,
+            _ => known,
+        }
+    }
 }
 
 /// `after_stale`: the chunk's last sample is a stale marker. `shrank` tells whether any count fell, and is asked only

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use model::histogram::{CUSTOM_BUCKETS, Span, indices, same_bits, spans_of};
+use model::histogram::{CUSTOM_BUCKETS, ResetHint, Span, indices, same_bits, spans_of};
 
+use super::header_bits;
+use super::judge::Incoming;
 use crate::Error;
 use crate::bits::BitReader;
 use crate::varbit::{BitWriter, int, uint};
@@ -29,6 +31,35 @@ impl Layout {
             && (self.zero_threshold == zero_threshold
                 || self.zero_threshold.to_bits() == zero_threshold.to_bits())
             && (schema != CUSTOM_BUCKETS || same_bits(&self.custom, custom))
+    }
+
+    /// The layout of a chunk that begins with this sample; that of a stale marker is empty.
+    pub(super) fn of(new: &Incoming<'_>) -> Layout {
+        if new.stale {
+            return Layout::default();
+        }
+        let custom = if new.schema == CUSTOM_BUCKETS { new.custom.clone() } else { Arc::default() };
+        Layout {
+            schema: new.schema,
+            zero_threshold: new.zero_threshold,
+            positive: new.positive.to_vec(),
+            negative: new.negative.to_vec(),
+            custom,
+        }
+    }
+
+    /// Begins a chunk of one sample, which the caller writes.
+    pub(super) fn begin<'a>(&self, out: &'a mut Vec<u8>, header: ResetHint) -> BitWriter<'a> {
+        out.clear();
+        out.extend_from_slice(&[0, 1, header_bits(header)]);
+        let mut w = BitWriter::new(out, 0);
+        self.put(&mut w);
+        w
+    }
+
+    /// Heap bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        (self.positive.capacity() + self.negative.capacity()) * size_of::<Span>()
     }
 
     pub(super) fn put(&self, w: &mut BitWriter<'_>) {
