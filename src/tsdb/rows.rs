@@ -318,7 +318,7 @@ mod tests {
         ) {
             let (mut natives, mut exemplars) = (Entries::default(), Entries::default());
             let labels = Labels::from_pairs([("trace_id", "é")]).unwrap();
-            let of = |at: usize| if at % 2 == 0 { labels.clone() } else { Labels::empty() };
+            let of = |at: usize| if at.is_multiple_of(2) { labels.clone() } else { Labels::empty() };
             for (at, (id, t, h, v)) in rows.iter().enumerate() {
                 let before = natives.len();
                 natives.push_native(*id, *t, h);
