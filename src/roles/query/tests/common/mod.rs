@@ -49,6 +49,7 @@ pub struct Facts {
     pub targets: Option<pb::TargetDiscovery>,
     pub exemplars: Option<Vec<pb::ExemplarData>>,
     pub statistics: Option<pb::TsdbStatistics>,
+    pub metadata: Option<pb::MetricMetadata>,
 }
 
 macro_rules! tell {
@@ -89,6 +90,7 @@ tell!(Rules, rules);
 tell!(Targets, targets);
 tell!(Exemplars, exemplars);
 tell!(Statistics, statistics);
+tell!(Metadata, metadata);
 
 impl Node {
     pub fn new(component: &'static str, external: &[(&str, &str)]) -> Node {
@@ -137,6 +139,7 @@ impl Node {
             .rules(FactServer::new(backend.clone(), Budget::unlimited(), World::real()))
             .targets(FactServer::new(backend.clone(), Budget::unlimited(), World::real()))
             .exemplars(FactServer::new(backend.clone(), Budget::unlimited(), World::real()))
+            .metadata(FactServer::new(backend.clone(), Budget::unlimited(), World::real()))
             .statistics(FactServer::new(backend, Budget::unlimited(), World::real()));
         let task = tokio::spawn(async move {
             rpc::serve(listener, services, ServeOptions::default(), std::future::pending()).await.unwrap();
@@ -207,6 +210,7 @@ impl StoreBackend for Served {
                 targets: node.facts.targets.is_some(),
                 exemplars: node.facts.exemplars.as_ref().map(|_| node.range),
                 status: node.facts.statistics.is_some(),
+                metadata: node.facts.metadata.is_some(),
                 ..Apis::default()
             },
             node: node.node.clone().map(|info| NodeInfo { ready, ..info }),
