@@ -7,7 +7,7 @@ use model::Labels;
 
 use super::distinct::unite;
 use super::group::Groups;
-use super::map::binary;
+use super::map::{Refused, binary};
 use super::number::{arithmetic, compare};
 use super::run::{Ready, Rows};
 use super::{Cell, CellRef, Grid, Op, Operator, Row, Run, is_metadata};
@@ -107,6 +107,7 @@ impl<'a> JoinOp<'a> {
                         (None, Some(fill)) => CellRef::Float(fill),
                         (None, None) => continue,
                     };
+                    let Ok(result) = self.apply(swapped, value, other) else { continue };
                     // Counted before any filter: a match must be unique even where nothing of it is kept.
                     if self.matching.card == Card::OneToOne && std::mem::replace(&mut matched[step], true) {
                         return Err(Error::execution(
@@ -114,7 +115,7 @@ impl<'a> JoinOp<'a> {
                              (group_left/group_right)",
                         ));
                     }
-                    let Some(result) = self.apply(swapped, value, other) else { continue };
+                    let Some(result) = result else { continue };
                     let at = match current {
                         Some((holder_at, at)) if holder_at == holder[step] => at,
                         _ => {
@@ -177,7 +178,7 @@ impl<'a> JoinOp<'a> {
                 continue;
             }
             let Some(value) = one[at].get(step) else { continue };
-            let Some(result) = self.apply(swapped, CellRef::Float(fill), value) else { continue };
+            let Ok(Some(result)) = self.apply(swapped, CellRef::Float(fill), value) else { continue };
             let labels = self.result_labels(key, &one[at].labels)?;
             let found = rows.iter().position(|row| row.labels == labels);
             let at = found.unwrap_or_else(|| {
@@ -190,28 +191,30 @@ impl<'a> JoinOp<'a> {
     }
 
     /// The result for a value of the "many" side and one of the "one" side, or none where a filter drops it.
-    fn apply(&self, swapped: bool, many: CellRef<'_>, one: CellRef<'_>) -> Option<Cell> {
+    fn apply(
+        &self,
+        swapped: bool,
+        many: CellRef<'_>,
+        one: CellRef<'_>,
+    ) -> Result<Option<Cell>, Refused> {
         let (left, right) = if swapped { (one, many) } else { (many, one) };
         let (CellRef::Float(a), CellRef::Float(b), false) = (left, right, self.op.is_trim()) else {
             return self.apply_native(left, right);
         };
-        match compare(self.op, a, b) {
+        Ok(match compare(self.op, a, b) {
             None => Some(Cell::Float(arithmetic(self.op, a, b))),
             Some(hit) if self.returns_bool => Some(Cell::Float(f64::from(u8::from(hit)))),
             Some(true) => Some(Cell::Float(a)),
             Some(false) => None,
-        }
+        })
     }
 
-    fn apply_native(&self, left: CellRef<'_>, right: CellRef<'_>) -> Option<Cell> {
-        let result = binary(self.run, self.op, left, right, &self.range);
-        // What cannot be compared is neither equal nor different.
-        let comparable = matches!((left, right), (CellRef::Native(_), CellRef::Native(_)))
-            && matches!(self.op, BinaryOp::Eq | BinaryOp::Ne);
-        match self.returns_bool && comparable {
+    fn apply_native(&self, left: CellRef<'_>, right: CellRef<'_>) -> Result<Option<Cell>, Refused> {
+        let result = binary(self.run, self.op, left, right, &self.range)?;
+        Ok(match self.returns_bool {
             true => Some(Cell::Float(f64::from(u8::from(result.is_some())))),
             false => result,
-        }
+        })
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Result<Labels, Error> {

@@ -175,7 +175,7 @@ impl VectorScalarOp<'_> {
             let Some(h) = row.natives[step].take() else { continue };
             let (vector, scalar) = (CellRef::Native(&h), CellRef::Float(self.scalar[step]));
             let (a, b) = if self.scalar_left { (scalar, vector) } else { (vector, scalar) };
-            if let Some(cell) = binary(self.run, self.op, a, b, &self.range) {
+            if let Ok(Some(cell)) = binary(self.run, self.op, a, b, &self.range) {
                 row.put(step, cell);
             }
         }
@@ -186,21 +186,25 @@ impl VectorScalarOp<'_> {
         for step in 0..row.values.len() {
             if present(row.values[step]) {
                 let (vector, scalar) = (CellRef::Float(row.values[step]), CellRef::Float(self.scalar[step]));
-                binary(self.run, self.op, vector, scalar, &self.range);
+                // There is a note of it, and no value.
+                let _ = binary(self.run, self.op, vector, scalar, &self.range);
                 row.values[step] = ABSENT;
             }
         }
     }
 }
 
-/// `a op b` where at least one is a histogram; none, with a note, where there is no such thing.
+/// The two have no such operator, which has been noted.
+pub(crate) struct Refused;
+
+/// `a op b` where at least one is a histogram, or a filter drops it.
 pub(crate) fn binary(
     run: &Run<'_>,
     op: BinaryOp,
     a: CellRef<'_>,
     b: CellRef<'_>,
     range: &Range<usize>,
-) -> Option<Cell> {
+) -> Result<Option<Cell>, Refused> {
     let refuse = || {
         let name = |cell| if let CellRef::Native(_) = cell { "histogram" } else { "float" };
         run.info(
@@ -212,13 +216,13 @@ pub(crate) fn binary(
                 op = op.as_str()
             ),
         );
-        None
+        Err(Refused)
     };
     let scaled = |h: &Native, change: &dyn Fn(&mut FloatHistogram)| {
         let mut out = (**h).clone();
         change(&mut out);
         native::compact(&mut out);
-        Some(Cell::Native(Arc::new(out)))
+        Ok(Some(Cell::Native(Arc::new(out))))
     };
     match (a, b) {
         (CellRef::Float(a), CellRef::Native(b)) => match op {
@@ -234,15 +238,15 @@ pub(crate) fn binary(
         },
         (CellRef::Native(a), CellRef::Native(b)) => match op {
             BinaryOp::Add | BinaryOp::Sub => sum(run, op, a, b, range),
-            BinaryOp::Eq => native::equal(a, b).then(|| Cell::Native(a.clone())),
-            BinaryOp::Ne => (!native::equal(a, b)).then(|| Cell::Native(a.clone())),
+            BinaryOp::Eq => Ok(native::equal(a, b).then(|| Cell::Native(a.clone()))),
+            BinaryOp::Ne => Ok((!native::equal(a, b)).then(|| Cell::Native(a.clone()))),
             _ => refuse(),
         },
         _ => refuse(),
     }
 }
 
-fn sum(run: &Run<'_>, op: BinaryOp, a: &Native, b: &Native, range: &Range<usize>) -> Option<Cell> {
+fn sum(run: &Run<'_>, op: BinaryOp, a: &Native, b: &Native, range: &Range<usize>) -> Result<Option<Cell>, Refused> {
     let mut out = (**a).clone();
     let (met, name) = match op {
         BinaryOp::Add => (native::add(&mut out, b), "addition"),
@@ -251,7 +255,7 @@ fn sum(run: &Run<'_>, op: BinaryOp, a: &Native, b: &Native, range: &Range<usize>
     let Ok(met) = met else {
         let what = "incompatible bucket layout encountered for binary operator";
         run.warn(range, format_args!("{what} {}", op.as_str()));
-        return None;
+        return Err(Refused);
     };
     if met.collision {
         run.warn(range, format_args!("conflicting counter resets during histogram {name}"));
@@ -263,5 +267,5 @@ fn sum(run: &Run<'_>, op: BinaryOp, a: &Native, b: &Native, range: &Range<usize>
         out.hint = ResetHint::Gauge;
     }
     native::compact(&mut out);
-    Some(Cell::Native(Arc::new(out)))
+    Ok(Some(Cell::Native(Arc::new(out))))
 }

@@ -111,7 +111,8 @@ impl MemoryStore {
         Ok(())
     }
 
-    fn extend(&self, labels: &Labels, chunks: Vec<ChunkData>) {
+    /// Adds chunks as they are.
+    pub fn extend(&self, labels: &Labels, chunks: Vec<ChunkData>) {
         if !chunks.is_empty() {
             self.series.write().entry(labels.clone()).or_default().extend(chunks);
         }

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod catalog;
+mod promqltest;
 mod wal;
 
 use std::io::{self, Write};
@@ -22,6 +23,7 @@ pub fn command() -> Command {
     group("tools", "Tools for operators.")
         .subcommand(bucket::command())
         .subcommand(catalog::command())
+        .subcommand(promqltest::command())
         .subcommand(wal::command())
         .subcommand(config)
 }
@@ -39,6 +41,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
         Some(("bucket", matches)) => bucket::run(matches),
         Some(("catalog", matches)) => catalog::run(matches),
+        Some(("promqltest", matches)) => promqltest::run(matches),
         Some(("wal", matches)) => wal::run(matches),
         Some(("config", matches)) => config(matches),
         // Clap requires one of those that command() lists.
