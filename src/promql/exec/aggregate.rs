@@ -62,7 +62,15 @@ impl<'a> AggregateAll<'a> {
             if let Cells::Values(_) = cells {
                 held.grow(self.run, row.points(), row.points() * 8)?;
             }
-            cells.add(group * len, &row.values);
+            if natives.is_empty() {
+                cells.add(group * len, &row.values);
+            } else {
+                // What is incompatible already takes no more.
+                let settled =
+                    |step: usize| natives.get(&(group * len + step)).is_some_and(|n| n.incompatible);
+                (0..len).filter(|step| settled(*step)).for_each(|step| row.values[step] = ABSENT);
+                cells.add(group * len, &row.values);
+            }
             if !row.natives.is_empty() {
                 held.grow(self.run, 0, row.bytes())?;
                 self.add_natives(&row, group * len, &mut cells, &mut natives);
@@ -102,7 +110,14 @@ impl<'a> AggregateAll<'a> {
             match (self.op, &mut *cells) {
                 (_, Cells::Count(counts)) => counts[first + step] += 1.0,
                 (AggregateOp::Sum | AggregateOp::Avg, _) => {
-                    let cell = natives.entry(first + step).or_insert_with(|| NativeCell::new(self.op));
+                    let after_float = cells.has(first + step);
+                    let cell = natives.entry(first + step).or_insert_with(|| {
+                        // After a float nothing comes of histograms.
+                        NativeCell { closed: after_float, ..NativeCell::new(self.op) }
+                    });
+                    if cell.closed || cell.incompatible {
+                        continue;
+                    }
                     match cell.add(h) {
                         Ok(Met { reconciled: true, .. }) => self.run.info(
                             &self.range,
@@ -146,6 +161,8 @@ pub(crate) struct NativeCell {
     mean: bool,
     state: Option<Accumulator>,
     incompatible: bool,
+    /// Takes nothing.
+    closed: bool,
     reset: bool,
     not_reset: bool,
 }
@@ -158,7 +175,7 @@ enum Accumulator {
 impl NativeCell {
     pub(crate) fn new(op: AggregateOp) -> NativeCell {
         let mean = op == AggregateOp::Avg;
-        NativeCell { mean, state: None, incompatible: false, reset: false, not_reset: false }
+        NativeCell { mean, state: None, incompatible: false, closed: false, reset: false, not_reset: false }
     }
 
     pub(crate) fn add(&mut self, h: &FloatHistogram) -> Result<Met, Incompatible> {
@@ -307,6 +324,15 @@ impl Cells {
                 }
             }),
             Cells::Values(cells) => each(&mut cells[at..], values, |cell, v| cell.push(v)),
+        }
+    }
+
+    /// Whether a sum or a mean has seen a float.
+    fn has(&self, at: usize) -> bool {
+        match self {
+            Cells::Sum(cells) => present(cells[at].sum),
+            Cells::Avg(cells) => cells[at].is_some(),
+            _ => false,
         }
     }
 

@@ -191,12 +191,7 @@ impl<'a> JoinOp<'a> {
     }
 
     /// The result for a value of the "many" side and one of the "one" side, or none where a filter drops it.
-    fn apply(
-        &self,
-        swapped: bool,
-        many: CellRef<'_>,
-        one: CellRef<'_>,
-    ) -> Result<Option<Cell>, Refused> {
+    fn apply(&self, swapped: bool, many: CellRef<'_>, one: CellRef<'_>) -> Result<Option<Cell>, Refused> {
         let (left, right) = if swapped { (one, many) } else { (many, one) };
         let (CellRef::Float(a), CellRef::Float(b), false) = (left, right, self.op.is_trim()) else {
             return self.apply_native(left, right);

@@ -246,7 +246,13 @@ pub(crate) fn binary(
     }
 }
 
-fn sum(run: &Run<'_>, op: BinaryOp, a: &Native, b: &Native, range: &Range<usize>) -> Result<Option<Cell>, Refused> {
+fn sum(
+    run: &Run<'_>,
+    op: BinaryOp,
+    a: &Native,
+    b: &Native,
+    range: &Range<usize>,
+) -> Result<Option<Cell>, Refused> {
     let mut out = (**a).clone();
     let (met, name) = match op {
         BinaryOp::Add => (native::add(&mut out, b), "addition"),

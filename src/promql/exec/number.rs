@@ -122,14 +122,20 @@ pub(crate) fn compare(op: BinaryOp, a: f64, b: f64) -> Option<bool> {
     })
 }
 
-/// The lesser; NaN if either is.
+/// The lesser; NaN if either is, but -Inf is less than that, as Go has it.
 pub(crate) fn min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
+        f64::NEG_INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.min(b)
+    }
 }
 
-/// The greater; NaN if either is.
+/// The greater; NaN if either is, but +Inf is greater than that.
 pub(crate) fn max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    -min(-a, -b)
 }
 
 /// The q-quantile of `values`, which are sorted here, NaN first.
@@ -230,6 +236,13 @@ mod tests {
         assert_eq!(quantile(0.25, &mut [1.0, 2.0]), 1.25);
         assert_eq!(quantile(1.5, &mut [1.0]), f64::INFINITY);
         assert!(quantile(0.5, &mut []).is_nan());
+    }
+
+    #[test]
+    fn extremes_of_nan() {
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        assert_eq!((max(inf, nan), min(nan, -inf), max(1.0, 2.0), min(1.0, 2.0)), (inf, -inf, 2.0, 1.0));
+        assert!(max(nan, -inf).is_nan() && min(1.0, nan).is_nan());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::select::window_end;
 use super::subquery::Samples;
 use super::track::Track;
 use super::window::{Kernel, Window};
-use super::{ABSENT, Cell, Grid, Operator, Row, Run};
+use super::{ABSENT, Cell, Grid, Operator, Row, Run, present};
 use crate::Error;
 use crate::plan::{Extend, RangeFn, Source};
 
@@ -190,7 +190,6 @@ impl Operator for RangeOp<'_> {
             }
             let held = self.run.hold(self.track.len(), self.track.bytes())?;
             row.restart();
-            let has_floats = !self.track.floats.is_empty();
             let found = match self.track.natives.values.is_empty() {
                 true => self.floats(row),
                 false => self.mixed(labels.metric_name(), row),
@@ -200,7 +199,7 @@ impl Operator for RangeOp<'_> {
                 Notices::new(self.run, &self.place, labels.metric_name()).overlap();
             }
             if found {
-                if has_floats {
+                if row.natives.is_empty() || row.values.iter().any(|v| present(*v)) {
                     self.note_counter(labels.metric_name());
                 }
                 for q in std::mem::take(&mut self.quantiles) {

@@ -137,7 +137,8 @@ impl PlanContext {
                     ExprKind::Matrix { .. } => labels_of_matchers(arg(0)?.bare()),
                     _ => Vec::new(),
                 };
-                let input = Box::new(self.range_function(RangeFn::Present, name, args)?);
+                // Of what is only asked whether it is there, names stay: series need not differ without them.
+                let input = Box::new(self.range_function(RangeFn::Last, name, args)?);
                 Node::Absent { input, labels }
             }
             "label_replace" => {
@@ -226,7 +227,12 @@ impl PlanContext {
         for arg in args {
             match self.source(arg.bare(), name)? {
                 Some(found) => {
-                    range = arg.range.clone();
+                    // As Prometheus, which tells notes about a subquery at the start of the query, and those of a
+                    // quantile at its first argument.
+                    range = match found {
+                        Source::Subquery(_) => 0..0,
+                        Source::Selector(_) => arg.range.clone(),
+                    };
                     source = Some(found);
                 }
                 None => {
@@ -236,6 +242,9 @@ impl PlanContext {
             }
         }
         let source = source.ok_or_else(|| Error::execution(format!("{name} needs a range vector")))?;
+        if function == RangeFn::Quantile {
+            range = param_range.clone();
+        }
         Ok(Node::Range { function, source, params, range, param_range })
     }
 

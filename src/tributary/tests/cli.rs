@@ -132,15 +132,28 @@ fn an_empty_bucket_is_empty() {
 
 #[test]
 fn promqltest_runs_scripts_and_shows_failures() {
-    let good = TempFile::new("good.test", "load 1m\n  m 1 2 {{count:3 sum:4 buckets:[1 2]}}\n\neval instant at 1m m\n  m 2\n");
-    let bad = TempFile::new("bad.test", "load 1m\n  m 1\n\neval instant at 0 m\n  m 2\n\neval instant at 0 m\n  m 1\n");
+    let good = TempFile::new(
+        "good.test",
+        "load 1m\n  m 1 2 {{count:3 sum:4 buckets:[1 2]}}\n\neval instant at 1m m\n  m 2\n",
+    );
+    let bad = TempFile::new(
+        "bad.test",
+        "load 1m\n  m 1\n\neval instant at 0 m\n  m 2\n\neval instant at 0 m\n  m 1\n",
+    );
     let broken = TempFile::new("broken.test", "nonsense\n");
     let [good, bad, broken] = [&good, &bad, &broken].map(|file| file.0.display().to_string());
     let (code, out, err) = said(&["tools", "promqltest", &good]);
-    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), format!("{good}: 1 passed, 0 failed\n").as_str(), ""));
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (Some(0), format!("{good}: 1 passed, 0 failed\n").as_str(), "")
+    );
     let (code, out, _) = said(&["tools", "promqltest", "-v", &good, &bad]);
     assert_eq!(code, Some(1));
-    for part in ["bad.test: 1 passed, 1 failed", "bad.test:4: m\n    {__name__=\"m\"}: wanted 2, got", "2 files: 2 passed, 1 failed"] {
+    for part in [
+        "bad.test: 1 passed, 1 failed",
+        "bad.test:4: m\n    {__name__=\"m\"}: wanted 2, got",
+        "2 files: 2 passed, 1 failed",
+    ] {
         assert!(out.contains(part), "{part} is not in {out}");
     }
     let (code, _, err) = said(&["tools", "promqltest", &broken, "/nowhere/at/all.test"]);

@@ -108,7 +108,8 @@ pub fn data() -> Vec<(Labels, Vec<ChunkData>)> {
     for job in ["api", "db"] {
         for instance in ["a:1", "b:2", "c:3"] {
             for path in ["/x", "/y"] {
-                let pairs = [("__name__", "requests_total"), ("job", job), ("instance", instance), ("path", path)];
+                let pairs =
+                    [("__name__", "requests_total"), ("job", job), ("instance", instance), ("path", path)];
                 float(&mut out, &pairs, &|i, s| ((i % (45 + s)) * (s + 1)) as f64 + 0.25 * s as f64);
             }
             let pairs = [("__name__", "temperature"), ("job", job), ("instance", instance)];
@@ -118,7 +119,12 @@ pub fn data() -> Vec<(Labels, Vec<ChunkData>)> {
                 11 => stale_nan(),
                 at => ((at * 7 + s) % 23) as f64 * 1.25 - 9.0,
             });
-            let pairs = [("__name__", "build_info"), ("job", job), ("instance", instance), ("version", if job == "api" { "1" } else { "2" })];
+            let pairs = [
+                ("__name__", "build_info"),
+                ("job", job),
+                ("instance", instance),
+                ("version", if job == "api" { "1" } else { "2" }),
+            ];
             float(&mut out, &pairs, &|_, _| 1.0);
         }
         for (at, le) in ["0.1", "0.5", "1", "5", "+Inf"].into_iter().enumerate() {
@@ -127,7 +133,8 @@ pub fn data() -> Vec<(Labels, Vec<ChunkData>)> {
         }
         for (instance, schema) in [("a:1", 0), ("b:2", 2), ("c:3", -1)] {
             let id = schema as i64 + 3 + job.len() as i64;
-            let all = times(id).map(|(i, timestamp)| At { timestamp, histogram: counter(i, schema, id, &[0, 37, 80]) });
+            let all = times(id)
+                .map(|(i, timestamp)| At { timestamp, histogram: counter(i, schema, id, &[0, 37, 80]) });
             let pairs = [("__name__", "latency"), ("job", job), ("instance", instance)];
             out.push((labels(&pairs), encode_ints(all, 120).expect("chunks")));
         }
@@ -140,9 +147,12 @@ pub fn data() -> Vec<(Labels, Vec<ChunkData>)> {
         let (before, rest): (Vec<_>, Vec<_>) = times(id + 2).partition(|(i, _)| *i < 40);
         let (between, after): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(i, _)| *i < 80);
         let plain = |times: Vec<(i64, i64)>| {
-            floats(times.into_iter().map(|(i, timestamp)| Sample { timestamp, value: i as f64 * 0.5 }).collect())
+            floats(
+                times.into_iter().map(|(i, timestamp)| Sample { timestamp, value: i as f64 * 0.5 }).collect(),
+            )
         };
-        let natives = between.into_iter().map(|(i, timestamp)| At { timestamp, histogram: counter(i, 1, id, &[0]) });
+        let natives =
+            between.into_iter().map(|(i, timestamp)| At { timestamp, histogram: counter(i, 1, id, &[0]) });
         let chunks = [plain(before), encode_ints(natives, 120).expect("chunks"), plain(after)].concat();
         out.push((labels(&[("__name__", "changing"), ("job", job)]), chunks));
     }
@@ -152,7 +162,8 @@ pub fn data() -> Vec<(Labels, Vec<ChunkData>)> {
 
 impl Generator {
     pub fn new(seed: u64) -> Generator {
-        Generator(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        // Far apart: seeds that are neighbours must not be places of one sequence.
+        Generator((seed ^ 0x5851_f42d_4c95_7f2d).wrapping_mul(0xd129_0d3b_2a5b_94e5).rotate_left(29))
     }
 
     /// A number below `n`.
@@ -192,7 +203,14 @@ impl Generator {
             "{__name__=~\"latency|custom|temperature\"}",
         ]);
         let matchers = self.pick(&[
-            "", "", "", "{job=\"api\"}", "{job!=\"api\"}", "{instance=~\"a.*|b.*\"}", "{instance!~\"c.*\"}", "{path=\"/x\"}",
+            "",
+            "",
+            "",
+            "{job=\"api\"}",
+            "{job!=\"api\"}",
+            "{instance=~\"a.*|b.*\"}",
+            "{instance!~\"c.*\"}",
+            "{path=\"/x\"}",
         ]);
         match name.starts_with('{') {
             true => name.to_owned(),
@@ -230,7 +248,12 @@ impl Generator {
         match self.below(8) {
             0 if depth > 0 => format!("scalar({})", self.vector(depth - 1)),
             1 => "time()".to_owned(),
-            2 if depth > 0 => format!("({} {} {})", self.scalar(depth - 1), self.pick(&["+", "-", "*", "/", "%", "^"]), self.scalar(depth - 1)),
+            2 if depth > 0 => format!(
+                "({} {} {})",
+                self.scalar(depth - 1),
+                self.pick(&["+", "-", "*", "/", "%", "^"]),
+                self.scalar(depth - 1)
+            ),
             3 => "pi()".to_owned(),
             _ => self.number().to_owned(),
         }
@@ -240,7 +263,10 @@ impl Generator {
         match self.below(4) {
             0 => String::new(),
             1 => format!(" without ({})", self.pick(&["instance", "job, path", "le", "instance, path"])),
-            _ => format!(" by ({})", self.pick(&["job", "instance", "job, instance", "le, job", "path", "nothing"])),
+            _ => format!(
+                " by ({})",
+                self.pick(&["job", "instance", "job, instance", "le, job", "path", "nothing"])
+            ),
         }
     }
 
@@ -268,9 +294,26 @@ impl Generator {
             2 => format!("absent_over_time({matrix})"),
             _ => {
                 let function = self.pick(&[
-                    "rate", "rate", "rate", "increase", "increase", "delta", "irate", "idelta", "resets", "changes",
-                    "sum_over_time", "avg_over_time", "min_over_time", "max_over_time", "count_over_time",
-                    "stddev_over_time", "stdvar_over_time", "last_over_time", "present_over_time", "deriv",
+                    "rate",
+                    "rate",
+                    "rate",
+                    "increase",
+                    "increase",
+                    "delta",
+                    "irate",
+                    "idelta",
+                    "resets",
+                    "changes",
+                    "sum_over_time",
+                    "avg_over_time",
+                    "min_over_time",
+                    "max_over_time",
+                    "count_over_time",
+                    "stddev_over_time",
+                    "stdvar_over_time",
+                    "last_over_time",
+                    "present_over_time",
+                    "deriv",
                     "mad_over_time",
                 ]);
                 format!("{function}({matrix})")
@@ -281,11 +324,20 @@ impl Generator {
     fn aggregate(&mut self, depth: usize) -> String {
         let grouping = self.grouping();
         match self.below(12) {
-            0 => format!("quantile{grouping} ({}, {})", self.pick(&["0.1", "0.5", "0.99"]), self.vector(depth)),
-            1 => format!("{}{grouping} ({}, {})", self.pick(&["topk", "bottomk"]), self.pick(&["1", "2", "5"]), self.selector()),
+            0 => {
+                format!("quantile{grouping} ({}, {})", self.pick(&["0.1", "0.5", "0.99"]), self.vector(depth))
+            }
+            1 => format!(
+                "{}{grouping} ({}, {})",
+                self.pick(&["topk", "bottomk"]),
+                self.pick(&["1", "2", "5"]),
+                self.selector()
+            ),
             2 => format!("count_values{grouping} (\"value\", {})", self.selector()),
             _ => {
-                let op = self.pick(&["sum", "sum", "sum", "avg", "avg", "min", "max", "count", "group", "stddev", "stdvar"]);
+                let op = self.pick(&[
+                    "sum", "sum", "sum", "avg", "avg", "min", "max", "count", "group", "stddev", "stdvar",
+                ]);
                 format!("{op}{grouping} ({})", self.vector(depth))
             }
         }
@@ -294,19 +346,56 @@ impl Generator {
     fn call(&mut self, depth: usize) -> String {
         let vector = self.vector(depth);
         match self.below(16) {
-            0 | 1 => format!("histogram_quantile({}, {vector})", self.pick(&["0", "0.1", "0.5", "0.9", "1", "-1", "2"])),
-            2 | 3 => format!("histogram_fraction({}, {}, {vector})", self.pick(&["-Inf", "-1", "0", "0.3"]), self.pick(&["0.2", "1", "7", "+Inf"])),
+            0 | 1 => format!(
+                "histogram_quantile({}, {vector})",
+                self.pick(&["0", "0.1", "0.5", "0.9", "1", "-1", "2"])
+            ),
+            2 | 3 => format!(
+                "histogram_fraction({}, {}, {vector})",
+                self.pick(&["-Inf", "-1", "0", "0.3"]),
+                self.pick(&["0.2", "1", "7", "+Inf"])
+            ),
             4 => format!("clamp({vector}, {}, {})", self.number(), self.number()),
-            5 => format!("{}({vector}, {})", self.pick(&["clamp_min", "clamp_max", "round"]), self.pick(&["1", "0.1", "5", "-3"])),
-            6 => format!("label_replace({vector}, \"{}\", \"$1-x\", \"{}\", \"(.*):.*|a(.*)\")", self.pick(&["new", "job", "instance"]), self.pick(&["instance", "job", "none"])),
-            7 => format!("label_join({vector}, \"{}\", \"-\", \"job\", \"instance\")", self.pick(&["new", "job"])),
+            5 => format!(
+                "{}({vector}, {})",
+                self.pick(&["clamp_min", "clamp_max", "round"]),
+                self.pick(&["1", "0.1", "5", "-3"])
+            ),
+            6 => format!(
+                "label_replace({vector}, \"{}\", \"$1-x\", \"{}\", \"(.*):.*|a(.*)\")",
+                self.pick(&["new", "job", "instance"]),
+                self.pick(&["instance", "job", "none"])
+            ),
+            7 => format!(
+                "label_join({vector}, \"{}\", \"-\", \"job\", \"instance\")",
+                self.pick(&["new", "job"])
+            ),
             8 => format!("vector({})", self.scalar(depth)),
             9 => format!("absent({vector})"),
             _ => {
                 let function = self.pick(&[
-                    "histogram_count", "histogram_count", "histogram_sum", "histogram_avg", "histogram_stddev",
-                    "histogram_stdvar", "abs", "ceil", "floor", "sqrt", "exp", "ln", "log2", "sgn", "timestamp", "sort",
-                    "sort_desc", "hour", "day_of_week", "deg", "sin", "tanh",
+                    "histogram_count",
+                    "histogram_count",
+                    "histogram_sum",
+                    "histogram_avg",
+                    "histogram_stddev",
+                    "histogram_stdvar",
+                    "abs",
+                    "ceil",
+                    "floor",
+                    "sqrt",
+                    "exp",
+                    "ln",
+                    "log2",
+                    "sgn",
+                    "timestamp",
+                    "sort",
+                    "sort_desc",
+                    "hour",
+                    "day_of_week",
+                    "deg",
+                    "sin",
+                    "tanh",
                 ]);
                 format!("{function}({vector})")
             }
@@ -314,7 +403,9 @@ impl Generator {
     }
 
     fn scalar_operation(&mut self, depth: usize) -> String {
-        let op = self.pick(&["+", "-", "*", "*", "/", "/", "%", "^", "==", "!=", ">", "<=", "> bool", "== bool", "atan2"]);
+        let op = self.pick(&[
+            "+", "-", "*", "*", "/", "/", "%", "^", "==", "!=", ">", "<=", "> bool", "== bool", "atan2",
+        ]);
         let (vector, scalar) = (self.vector(depth), self.scalar(depth.min(1)));
         match self.below(2) {
             0 => format!("({vector}) {op} ({scalar})"),
@@ -330,8 +421,14 @@ impl Generator {
         }
         let op = self.pick(&["+", "+", "-", "-", "*", "/", "==", "!=", ">", "> bool", "== bool", "!= bool"]);
         let matching = self.pick(&[
-            "", "", "on (job, instance)", "on (job, instance) group_left ()", "ignoring (path)",
-            "on (job, instance) group_left (version)", "on (instance) group_right ()", "ignoring (le, path, version)",
+            "",
+            "",
+            "on (job, instance)",
+            "on (job, instance) group_left ()",
+            "ignoring (path)",
+            "on (job, instance) group_left (version)",
+            "on (instance) group_right ()",
+            "ignoring (le, path, version)",
         ]);
         format!("({left}) {op} {matching} ({right})")
     }
