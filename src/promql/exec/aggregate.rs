@@ -12,7 +12,7 @@ use super::number::{Kahan, Mean, quantile};
 use super::run::{Held, Ready, Rows};
 use super::{ABSENT, Cell, Grid, Op, Operator, Row, Run, present};
 use crate::Error;
-use crate::native::{Incompatible, Met, NativeMean, Total};
+use crate::native::{Incompatible, Met, NativeMean, Total, compact};
 use crate::parse::AggregateOp;
 
 /// `sum`, `avg`, `count`, `min`, `max`, `group`, `stddev`, `stdvar`, `quantile`.
@@ -150,7 +150,8 @@ impl<'a> AggregateAll<'a> {
         if present(row.values[step]) {
             self.run.warn(&self.range, "encountered a mix of histograms and floats for aggregation");
             row.clear(step);
-        } else if let Some(h) = native.value() {
+        } else if let Some(mut h) = native.value() {
+            compact(&mut h);
             row.put(step, Cell::Native(Arc::new(h)));
         }
     }

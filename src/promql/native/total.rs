@@ -144,11 +144,9 @@ impl Total {
         }
     }
 
-    /// The sum, without empty buckets.
+    /// The sum.
     pub(crate) fn finish(&self) -> FloatHistogram {
-        let mut h = self.value();
-        arith::compact(&mut h);
-        h
+        self.value()
     }
 }
 
@@ -210,11 +208,9 @@ impl NativeMean {
     }
 
     pub(crate) fn finish(&self) -> FloatHistogram {
-        let mut h = match self.incremental {
+        match self.incremental {
             true => self.total.map(|k| k.sum + k.c),
             false => self.total.map(|k| k.sum / self.count + k.c / self.count),
-        };
-        arith::compact(&mut h);
-        h
+        }
     }
 }
