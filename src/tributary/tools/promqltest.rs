@@ -38,15 +38,14 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     let verbose = matches.get_flag("verbose");
     let files = matches.get_many::<PathBuf>("file").into_iter().flatten();
     let (mut passed, mut failed, mut unread, mut count) = (0, 0, false, 0);
+    let mut out = String::new();
     for file in files {
         count += 1;
         match script(&world, file) {
             Ok(report) => {
                 passed += report.passed;
                 failed += report.failures.len();
-                if print(&shown(file, &report, verbose)) != ExitCode::SUCCESS {
-                    return ExitCode::FAILURE;
-                }
+                out.push_str(&shown(file, &report, verbose));
             }
             Err(error) => {
                 unread = true;
@@ -54,10 +53,10 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
             }
         }
     }
-    let said = match count {
-        1 => ExitCode::SUCCESS,
-        _ => print(&format!("{count} files: {passed} passed, {failed} failed\n")),
-    };
+    if count > 1 {
+        out.push_str(&format!("{count} files: {passed} passed, {failed} failed\n"));
+    }
+    let said = print(&out);
     if failed > 0 || unread { ExitCode::FAILURE } else { said }
 }
 
