@@ -11,6 +11,7 @@ mod admin;
 mod admit;
 mod decode;
 mod error;
+mod exemplars;
 mod figures;
 mod grpc;
 mod heads;
@@ -59,7 +60,7 @@ use catalog::Catalog;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::{Kind, Labels, MetricMetadata, TenantId};
-use rpc::facts::Statistics;
+use rpc::facts::{Exemplars, Statistics};
 use rpc::{FactServer, StoreBackend, WriteBackend, WriteCall, WriteClient, WriteClientOptions};
 use runtime::{Pool, Shutdown, TaskGroup, World};
 use storage::{Budget, MetadataSource, Verdict};
@@ -67,6 +68,7 @@ use tsdb::Tsdb;
 
 use crate::admin::OwnAdmin;
 use crate::admit::Admission as Admit;
+use crate::exemplars::OwnExemplars;
 use crate::grpc::PeerDoor;
 use crate::heads::OwnHead;
 use crate::http::WriteDoor;
@@ -230,6 +232,12 @@ impl Receive {
     /// Figures about the head, for the status page.
     pub fn heads(&self) -> Arc<dyn Heads> {
         Arc::new(OwnHead(Arc::clone(&self.writer)))
+    }
+
+    /// Exemplars of the head for queriers; a router has none.
+    pub fn exemplars(&self) -> FactServer<Exemplars> {
+        let own = Arc::new(OwnExemplars(self.store_door.clone()));
+        FactServer::new(own, Budget::unlimited(), self.world.clone())
     }
 
     /// Figures of the head for queriers; a router has none.

@@ -99,6 +99,7 @@ impl Bound {
             .store(StoreServer::new(receive.store_backend(), store_options, receive.world.clone()))
             .statistics(receive.statistics())
             .metadata(receive.metadata_service())
+            .exemplars(receive.exemplars())
             .write(WriteServer::new(receive.write_backend(), limits));
         let age = settings.max_connection_age;
         let options = ServeOptions {

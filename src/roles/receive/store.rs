@@ -46,6 +46,19 @@ impl StoreDoor {
     }
 }
 
+impl StoreDoor {
+    /// Every tenant's view, with the labels laid over its series; an error while the log is being replayed.
+    pub fn views_by_labels(&self) -> Result<Vec<(Labels, Arc<TenantView>)>, Error> {
+        let Some(engine) = self.writer.local().engine() else {
+            let text = "this receiver is starting: its log is being replayed";
+            return Err(Error::new(model::Kind::Unavailable, text));
+        };
+        // Exemplars may be there before there is a block or a sample to give the tenant a range.
+        let view = |tenant: TenantId| Some((self.labels_of(tenant.as_str()), engine.tenant(&tenant)?));
+        Ok(engine.tenants().into_iter().filter_map(view).collect())
+    }
+}
+
 impl StoreBackend for StoreDoor {
     fn advertised(&self) -> Advertised {
         let stores = self.settings.mode().stores();
@@ -91,7 +104,8 @@ impl StoreBackend for StoreDoor {
                 .map(|e| e.address.clone())
                 .collect(),
         };
-        let apis = Apis { status: stores, metadata: stores, ..Apis::default() };
+        let exemplars = stores.then_some(range);
+        let apis = Apis { status: stores, metadata: stores, exemplars, ..Apis::default() };
         Advertised {
             component: component::RECEIVE,
             label_sets,

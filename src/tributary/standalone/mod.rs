@@ -214,6 +214,7 @@ impl Node {
             .store(store)
             .metadata(self.receive.metadata_service())
             .statistics(self.receive.statistics())
+            .exemplars(self.receive.exemplars())
     }
 }
 

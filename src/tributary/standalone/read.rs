@@ -7,15 +7,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::{Problem, Queryable, ReadParams};
+use api::{Facts, Problem, Queryable, ReadParams};
 use model::{Kind, Labels, Matcher, TenantId, TimeRange};
 use receive::Receive;
 use rpc::{Advertised, StoreBackend, StoreView};
 use storage::{
-    Context, Error, LabelRequest, Listed, Meanings, Merge, MetadataRequest, Notes, Select, SelectRequest,
-    SeriesEntry, SeriesSet,
+    Context, Error, Exemplars as _, LabelRequest, Listed, Meanings, Merge, MetadataRequest, Notes, Select,
+    SelectRequest, SeriesEntry, SeriesSet,
 };
 use store::Blocks;
+use wire::pb::thanos as pb;
 
 /// Reads by tenant.
 pub struct Reader {
@@ -25,12 +26,66 @@ pub struct Reader {
     pub tenant_label: String,
 }
 
-impl Queryable for Reader {
-    fn select_for(&self, params: &ReadParams) -> Result<Arc<dyn Select>, Problem> {
-        let tenant = match &params.tenant {
-            Some(name) => TenantId::new(name).map_err(|e| Problem::bad_data(e.to_string()))?,
-            None => self.default_tenant.clone(),
+/// Exemplars of the node's head and metadata, by tenant; exemplars with the sender's labels only.
+struct OwnFacts {
+    receive: Arc<Receive>,
+    default_tenant: TenantId,
+}
+
+impl Facts for OwnFacts {
+    fn exemplars(
+        &self,
+        request: &pb::ExemplarsRequest,
+        read: &ReadParams,
+        context: &Context,
+    ) -> Result<api::Told<pb::ExemplarData>, Error> {
+        let tenant = tenant_of(read, &self.default_tenant)?;
+        let starting = || Error::new(Kind::Unavailable, "the log is being replayed");
+        let Some(view) = self.receive.tsdb().ok_or_else(starting)?.tenant(&tenant) else {
+            return Ok(api::Told::default());
         };
+        let expr = promql::parse(&request.query).map_err(|why| Error::new(Kind::Invalid, why.to_string()))?;
+        let range = TimeRange::new(request.start, request.end);
+        let found = view.exemplars(&promql::selectors(&expr), range, context)?;
+        let set = |labels: &Labels| Some(pb::ZLabelSet { labels: rpc::query::labels_to_pb(labels) });
+        let of = |one: storage::SeriesExemplars| pb::ExemplarData {
+            series_labels: set(&one.labels),
+            exemplars: one
+                .exemplars
+                .iter()
+                .map(|e| pb::Exemplar { labels: set(&e.labels), value: e.value, ts: e.timestamp })
+                .collect(),
+        };
+        Ok((found.into_iter().map(of).collect(), Notes::default()))
+    }
+
+    fn metadata(
+        &self,
+        request: &MetadataRequest,
+        read: &ReadParams,
+        context: &Context,
+    ) -> Result<Meanings, Error> {
+        let tenant = tenant_of(read, &self.default_tenant)?;
+        let request = MetadataRequest { tenant: Some(tenant), ..request.clone() };
+        self.receive.metadata().metadata(&request, context)
+    }
+}
+
+fn tenant_of(read: &ReadParams, default_tenant: &TenantId) -> Result<TenantId, Error> {
+    match &read.tenant {
+        Some(name) => TenantId::new(name).map_err(|e| Error::new(Kind::Invalid, e.to_string())),
+        None => Ok(default_tenant.clone()),
+    }
+}
+
+impl Queryable for Reader {
+    fn facts(&self) -> Arc<dyn Facts> {
+        let (receive, default_tenant) = (self.receive.clone(), self.default_tenant.clone());
+        Arc::new(OwnFacts { receive, default_tenant })
+    }
+
+    fn select_for(&self, params: &ReadParams) -> Result<Arc<dyn Select>, Problem> {
+        let tenant = tenant_of(params, &self.default_tenant)?;
         let engine = self.receive.tsdb().ok_or_else(|| Problem::unavailable("the log is being replayed"))?;
         let view = engine.tenant(&tenant);
         let local_range = view.as_ref().and_then(|view| view.time_range()).unwrap_or(TimeRange::EMPTY);
@@ -41,30 +96,6 @@ impl Queryable for Reader {
             remote,
             blocks: self.blocks.clone(),
         }))
-    }
-
-    fn facts(&self) -> Arc<dyn api::Facts> {
-        Arc::new(Known(self.receive.clone(), self.default_tenant.clone()))
-    }
-}
-
-/// What the node knows beside series.
-struct Known(Arc<Receive>, TenantId);
-
-impl api::Facts for Known {
-    fn metadata(
-        &self,
-        request: &MetadataRequest,
-        read: &ReadParams,
-        context: &Context,
-    ) -> Result<Meanings, Error> {
-        let tenant = match &read.tenant {
-            Some(name) => TenantId::new(name)
-                .map_err(|error| Error::with_source(Kind::Invalid, error.to_string(), error))?,
-            None => self.1.clone(),
-        };
-        let request = MetadataRequest { tenant: Some(tenant), ..request.clone() };
-        self.0.metadata().metadata(&request, context)
     }
 }
 

@@ -260,6 +260,36 @@ async fn three_receivers_take_histograms_and_exemplars() {
         let found = storage::Exemplars::exemplars(&*view, &[vec![]], model::TimeRange::ALL, &everything);
         assert_eq!(found.unwrap()[0].exemplars[0].labels.value("trace_id"), "x");
         assert_eq!(engine.head_stats().samples, 2);
+        // And over gRPC, under the labels of its blocks, by which a selector finds or misses it.
+        let handle = tokio::runtime::Handle::current();
+        let address = node.grpc.to_string();
+        let client =
+            rpc::StoreClient::new(&address, rpc::ClientOptions::default(), World::real(), handle).unwrap();
+        assert!(client.info().await.unwrap().apis.exemplars.is_some());
+        for (query, found) in [
+            ("rate(h[5m])", 1),
+            ("h{tenant_id=\"default-tenant\"} or up", 1),
+            ("h{tenant_id=\"another\"}", 0),
+            ("h{trace_id!=\"x\"}", 0),
+        ] {
+            let (client, query) = (client.clone(), query.to_owned());
+            let told = tokio::task::spawn_blocking(move || {
+                let ask = wire::pb::thanos::ExemplarsRequest {
+                    query,
+                    start: t - 1,
+                    end: t + 1,
+                    ..Default::default()
+                };
+                client.ask::<rpc::facts::Exemplars>(&ask, &storage::Context::background()).unwrap()
+            });
+            let told = told.await.unwrap();
+            assert_eq!(told.items.len(), found);
+            for one in told.items {
+                let labels = one.series_labels.unwrap().labels;
+                assert!(labels.iter().any(|l| l.name == "tenant_id" && l.value == "default-tenant"));
+                assert_eq!((one.exemplars[0].ts, one.exemplars[0].value), (t, 1.0));
+            }
+        }
     }
     for node in nodes {
         node.stop().await.unwrap();

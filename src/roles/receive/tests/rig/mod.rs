@@ -21,6 +21,7 @@ pub struct Node {
     pub receive: Arc<Receive>,
     pub write: SocketAddr,
     pub http: SocketAddr,
+    pub grpc: SocketAddr,
     shutdown: Shutdown,
     running: JoinHandle<Result<(), Error>>,
 }
@@ -30,9 +31,10 @@ impl Node {
         let bound = Bound::bind(settings, World::real()).await.unwrap();
         let (receive, write, http) =
             (Arc::clone(bound.receive()), bound.write_address(), bound.http_address());
+        let grpc = bound.grpc_address();
         let shutdown = Shutdown::new();
         let running = tokio::spawn(bound.run(Arc::new(String::new), shutdown.clone()));
-        let node = Node { receive, write, http, shutdown, running };
+        let node = Node { receive, write, http, grpc, shutdown, running };
         node.until_ready().await;
         node
     }
