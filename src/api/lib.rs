@@ -30,7 +30,7 @@ pub use params::Params;
 pub use pool::{QueryPool, Ran};
 pub use problem::{ErrorType, Problem};
 pub use readiness::Readiness;
-pub use server::{Server, ServerSettings};
+pub use server::{Security, Server, ServerSettings};
 pub use v1::rfc3339;
 pub use v1::{ADMIN_PATHS, Admin, AdminPage, Warnings, admin_router};
 pub use v1::{

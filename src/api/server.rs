@@ -1,12 +1,13 @@
 //! A listener that is bound early and serves its routes when they exist.
 //!
-//! HTTP/1.1 and HTTP/2 without TLS on one port. A role binds in `build`, so that a port in use ends the start at
+//! HTTP/1.1 and HTTP/2 on one port, within TLS where certificates are given. A role binds in `build`, so that a port in use ends the start at
 //! once and tests learn the port they were given, and serves in `run`. Knows nothing of what the routes mean.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +18,43 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use model::Kind;
+use runtime::World;
+use secure::{PeerNames, ServerTls, WebSecurity, explain};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::Error;
+
+/// What a listener asks of those who connect.
+#[derive(Clone, Debug, Default)]
+pub enum Security {
+    #[default]
+    None,
+    /// TLS and passwords by a web configuration file.
+    Web(WebSecurity),
+    Tls(ServerTls),
+}
+
+impl Security {
+    /// By the web configuration file of `--http.config`, if there is one.
+    pub fn of_file(name: &str, path: Option<&Path>, world: &World) -> Result<Security, Error> {
+        let failed = |error: secure::Error| {
+            Error::new(error.kind, format!("--http.config: {error}"), None::<std::io::Error>)
+        };
+        match path {
+            None => Ok(Security::None),
+            Some(path) => WebSecurity::start(name, world, path).map(Security::Web).map_err(failed),
+        }
+    }
+
+    /// Whether anybody may connect without showing anything.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Security::None)
+    }
+}
 
 /// Limits of one listener.
 #[derive(Clone, Debug)]
@@ -37,6 +69,9 @@ pub struct ServerSettings {
     pub max_connections: usize,
     /// Longest head of a request. Grafana puts whole selectors into URLs.
     pub max_head_bytes: usize,
+    /// How long a client may take for the handshake of TLS.
+    pub handshake_timeout: Duration,
+    pub security: Security,
 }
 
 impl Default for ServerSettings {
@@ -47,6 +82,8 @@ impl Default for ServerSettings {
             header_timeout: Duration::from_secs(300),
             max_connections: 4096,
             max_head_bytes: 1 << 20,
+            handshake_timeout: Duration::from_secs(10),
+            security: Security::None,
         }
     }
 }
@@ -134,12 +171,13 @@ async fn begun(closed: &mut watch::Receiver<bool>) {
     }
 }
 
+/// Does the handshake where there is one, then serves.
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     routes: Router,
     settings: ServerSettings,
-    mut closed: watch::Receiver<bool>,
+    closed: watch::Receiver<bool>,
     slot: Option<OwnedSemaphorePermit>,
 ) {
     let _slot = slot;
@@ -147,11 +185,70 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
+    let shaken = async {
+        match &settings.security {
+            Security::None => Ok(Err(stream)),
+            Security::Web(web) => web.accept(stream).await,
+            Security::Tls(tls) => tls.accept(stream).await.map(Ok),
+        }
+    };
+    match tokio::time::timeout(settings.handshake_timeout, shaken).await {
+        Ok(Ok(Err(plain))) => http(plain, peer, None, routes, settings, closed).await,
+        Ok(Ok(Ok(stream))) => {
+            let names = PeerNames::of(&stream);
+            http(stream, peer, names, routes, settings, closed).await;
+        }
+        Ok(Err(error)) => {
+            metrics::counter!("tributary_tls_handshake_failures_total", "listener" => settings.name)
+                .increment(1);
+            tracing::warn!(listener = settings.name, %peer, error = explain(&error), "TLS handshake failed");
+        }
+        Err(_) => {
+            metrics::counter!("tributary_tls_handshake_failures_total", "listener" => settings.name)
+                .increment(1);
+            tracing::debug!(listener = settings.name, %peer, "TLS handshake took too long");
+        }
+    }
+}
+
+/// Whether the request may come in by the listener's passwords.
+async fn admitted(security: &Security, headers: &http::HeaderMap) -> bool {
+    let Security::Web(web) = security else { return true };
+    if !web.wants_passwords() {
+        return true;
+    }
+    let (web, headers) = (web.clone(), headers.clone());
+    // A password costs tens of milliseconds the first time.
+    tokio::task::spawn_blocking(move || web.admits(&headers)).await.unwrap_or(false)
+}
+
+fn unauthorized() -> axum::response::Response {
+    let mut response = axum::response::Response::new(Body::from("Unauthorized\n"));
+    *response.status_mut() = http::StatusCode::UNAUTHORIZED;
+    response.headers_mut().insert(http::header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Basic"));
+    response
+}
+
+async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: SocketAddr,
+    names: Option<PeerNames>,
+    routes: Router,
+    settings: ServerSettings,
+    mut closed: watch::Receiver<bool>,
+) {
+    let security = settings.security.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let routes = routes.clone();
+        let (routes, security, names) = (routes.clone(), security.clone(), names.clone());
         async move {
+            if !admitted(&security, request.headers()).await {
+                return Ok(unauthorized());
+            }
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
+            if let Some(names) = names {
+                request.extensions_mut().insert(names);
+            }
             let answer = routes.oneshot(request).await;
             answer.map_err(|never: Infallible| never)
         }

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use model::Kind;
+use secure::{ClientTls, explain};
 use storage::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
 /// How peers are spoken to. The defaults are Thanos's.
@@ -18,6 +22,8 @@ pub struct ClientOptions {
     pub response_timeout: Option<Duration>,
     /// Sent as `thanos-tenant` metadata.
     pub tenant: Option<String>,
+    /// Within TLS, by these certificates.
+    pub tls: Option<ClientTls>,
 }
 
 impl Default for ClientOptions {
@@ -28,6 +34,7 @@ impl Default for ClientOptions {
             keepalive_timeout: Duration::from_secs(5),
             response_timeout: None,
             tenant: None,
+            tls: None,
         }
     }
 }
@@ -56,5 +63,34 @@ pub(crate) fn lazy(
         .initial_stream_window_size(Some(4 << 20))
         .initial_connection_window_size(Some(16 << 20));
     let _on_runtime = handle.enter();
-    Ok(endpoint.connect_lazy())
+    let Some(tls) = options.tls.clone() else { return Ok(endpoint.connect_lazy()) };
+    let options = options.clone();
+    // Certificates are looked at anew for each connection.
+    let connector =
+        tower::service_fn(move |address: http::Uri| connect(address, tls.clone(), options.clone()));
+    Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+async fn connect(
+    address: http::Uri,
+    tls: ClientTls,
+    options: ClientOptions,
+) -> std::io::Result<TokioIo<impl AsyncRead + AsyncWrite>> {
+    let host = address.host().unwrap_or_default().to_owned();
+    let port = address.port_u16().unwrap_or(443);
+    let connecting = async {
+        let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+        stream.set_nodelay(true)?;
+        tls.connect(&host, stream).await
+    };
+    match tokio::time::timeout(options.connect_timeout, connecting).await {
+        Ok(Ok(stream)) => Ok(TokioIo::new(stream)),
+        Ok(Err(error)) => {
+            Err(std::io::Error::new(error.kind(), format!("TLS with {host}:{port}: {}", explain(&error))))
+        }
+        Err(_) => Err(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("TLS with {host}:{port}: no handshake within {:?}", options.connect_timeout),
+        )),
+    }
 }

@@ -12,6 +12,7 @@ mod channel;
 mod convert;
 pub mod facts;
 mod health;
+mod incoming;
 mod metrics;
 pub mod query;
 mod serve;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use model::Kind;
+use secure::ServerTls;
 use storage::Error;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -19,6 +20,7 @@ use wire::pb::thanos::targets_server::TargetsServer;
 
 use crate::channel::MAX_MESSAGE;
 use crate::facts::{Exemplars, FactServer, Metadata, Rules, Statistics, Targets};
+use crate::incoming;
 use crate::metrics::CountCalls;
 use crate::{Health, QueryServer, StoreServer, WriteServer};
 
@@ -94,6 +96,7 @@ pub struct ServeOptions {
     pub max_connection_age: Option<Duration>,
     /// How long calls under way may take after the shutdown began (`--grpc-grace-period`).
     pub grace: Duration,
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for ServeOptions {
@@ -103,6 +106,7 @@ impl Default for ServeOptions {
             keepalive_timeout: Duration::from_secs(10),
             max_connection_age: Some(Duration::from_secs(3600)),
             grace: Duration::from_secs(120),
+            tls: None,
         }
     }
 }
@@ -130,9 +134,16 @@ pub async fn serve(
     if let Some(age) = options.max_connection_age {
         server = server.max_connection_age(age);
     }
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving =
-        server.layer(CountCalls).add_routes(services.routes).serve_with_incoming_shutdown(incoming, signal);
+    let router = server.layer(CountCalls).add_routes(services.routes);
+    let serving = async {
+        match options.tls {
+            None => {
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                router.serve_with_incoming_shutdown(incoming, signal).await
+            }
+            Some(tls) => router.serve_with_incoming_shutdown(incoming::secured(listener, tls), signal).await,
+        }
+    };
     let grace_over = async {
         if begun.wait_for(|begun| *begun).await.is_err() {
             return std::future::pending().await;

@@ -87,6 +87,12 @@ pub struct ClientTls {
     server_name: Option<String>,
 }
 
+impl std::fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientTls")
+    }
+}
+
 impl ClientTls {
     pub fn start(name: &str, world: &World, files: ClientFiles) -> Result<ClientTls, Error> {
         let (paths, server_name) = (files.paths(), files.server_name.clone());

@@ -89,6 +89,12 @@ impl ServerFiles {
 #[derive(Clone)]
 pub struct ServerTls(Arc<Watched<Arc<ServerConfig>>>);
 
+impl std::fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerTls")
+    }
+}
+
 impl ServerTls {
     pub fn start(name: &str, world: &World, files: ServerFiles) -> Result<ServerTls, Error> {
         let paths = files.paths();

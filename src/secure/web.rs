@@ -55,6 +55,12 @@ pub struct WebConfig {
 #[derive(Clone)]
 pub struct WebSecurity(Arc<Watched<WebConfig>>);
 
+impl std::fmt::Debug for WebSecurity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WebSecurity")
+    }
+}
+
 impl WebSecurity {
     /// Reads the file and what it names; changes of the file and of the certificates named at the start are seen.
     pub fn start(name: &str, world: &World, path: &Path) -> Result<WebSecurity, Error> {
