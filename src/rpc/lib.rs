@@ -18,6 +18,7 @@ pub mod query;
 mod serve;
 mod status;
 pub mod store;
+mod tls;
 pub mod write;
 
 pub use advertised::{Advertised, Apis, NodeInfo, PeerInfo, PeerStore, TsdbInfo, component};
@@ -31,6 +32,7 @@ pub use store::in_shard;
 pub use store::{
     PeerSeries, PeerSet, StoreBackend, StoreClient, StoreOptions, StoreServer, StoreView, Waited, Watch,
 };
+pub use tls::{client_tls, server_tls};
 pub use write::{
     TenantGroup, WriteBackend, WriteCall, WriteClient, WriteClientOptions, WriteError, WriteFault,
     WriteRequest, WriteServer, WriteShape,

@@ -24,6 +24,9 @@ settings! {
         /// How long requests in flight may take to end after a stop signal. 0 cuts them off; more than the
         /// orchestrator's own grace period only gets the process killed.
         ["http-grace-period"] http_grace_period: Span = Span::from_mins(2);
+        /// File with TLS and passwords of the HTTP listener, in the format of Prometheus's web configuration file. It
+        /// and the certificates it names are read again when they change.
+        ["http.config"] http_config: Option<PathBuf> = None;
         /// Allows POST /-/reload and /-/cut from anywhere. Without it they are served on a loopback
         /// listener only, because whoever reaches them can make the node work.
         ["web.enable-lifecycle"] enable_lifecycle: bool = false;
@@ -37,6 +40,71 @@ settings! {
         ["grpc-address"] grpc_address: Listen = Listen::everywhere(10901);
         /// How long calls in flight may take to end after a stop signal.
         ["grpc-grace-period"] grpc_grace_period: Span = Span::from_mins(2);
+        [..] tls: GrpcServerTls;
+    }
+}
+
+/// Where certificates are, whatever the flags are called. Files are PEM, and read again when they change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Of a server: who signs clients' certificates, which are then required. Of a client: who signs servers'.
+    pub ca: Option<PathBuf>,
+    pub min_version: String,
+    /// Clients only: the name that a server's certificate must have.
+    pub server_name: Option<String>,
+    /// Clients only.
+    pub skip_verify: bool,
+}
+
+settings! {
+    /// TLS of the gRPC server.
+    pub struct GrpcServerTls {
+        /// Certificate of the gRPC listener, in PEM. Without it the listener is open to whoever reaches it.
+        ["grpc-server-tls-cert"] certificate: Option<PathBuf> = None;
+        /// Key of that certificate, in PEM.
+        ["grpc-server-tls-key"] key: Option<PathBuf> = None;
+        /// Who signs clients' certificates, in PEM. With it only clients that show such a certificate are let in.
+        ["grpc-server-tls-client-ca"] client_ca: Option<PathBuf> = None;
+        /// Oldest version of TLS that is spoken: 1.2 or 1.3.
+        ["grpc-server-tls-min-version"] min_version: String = "1.3".to_owned();
+    }
+}
+
+impl GrpcServerTls {
+    fn validate(&self) -> Result<(), String> {
+        self.files().server("grpc-server-tls-cert", "grpc-server-tls-key", "grpc-server-tls-client-ca")
+    }
+
+    pub fn files(&self) -> TlsFiles {
+        TlsFiles {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            ca: self.client_ca.clone(),
+            min_version: self.min_version.clone(),
+            ..TlsFiles::default()
+        }
+    }
+}
+
+impl TlsFiles {
+    /// Whether the files of a server fit together, which are given by these flags.
+    pub fn server(&self, certificate: &str, key: &str, ca: &str) -> Result<(), String> {
+        self.pair(certificate, key)?;
+        match (&self.certificate, &self.ca) {
+            (None, Some(_)) => Err(format!("--{ca} needs --{certificate} and --{key}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Certificate and key are given together or not at all.
+    pub fn pair(&self, certificate: &str, key: &str) -> Result<(), String> {
+        match (&self.certificate, &self.key) {
+            (Some(_), None) => Err(format!("--{certificate} needs --{key}")),
+            (None, Some(_)) => Err(format!("--{key} needs --{certificate}")),
+            _ => Ok(()),
+        }
     }
 }
 

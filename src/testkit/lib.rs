@@ -1,11 +1,13 @@
 //! Fixtures in the field's own notation, and a disk that forgets like a real one. For tests only.
 
+mod authority;
 mod chance;
 mod mem_disk;
 mod notation;
 mod replay;
 mod s3_server;
 
+pub use authority::Authority;
 pub use chance::SeededChance;
 pub use mem_disk::{MemDisk, SECTOR};
 pub use notation::{NotationError, parse_load};

@@ -142,6 +142,7 @@ pub struct EndpointOptions {
     /// How long a silent endpoint is waited for while the others have a complete answer; zero means until it
     /// answers or fails.
     pub straggler_delay: Duration,
+    pub tls: Option<secure::ClientTls>,
 }
 
 /// All endpoints. Queries read [`Endpoints::list`]; [`Endpoints::run`] keeps it.
@@ -265,8 +266,11 @@ impl Endpoints {
     }
 
     fn connect(&self, address: &str) -> Result<Endpoint, storage::Error> {
-        let options =
-            ClientOptions { response_timeout: self.options.response_timeout, ..ClientOptions::default() };
+        let options = ClientOptions {
+            response_timeout: self.options.response_timeout,
+            tls: self.options.tls.clone(),
+            ..ClientOptions::default()
+        };
         let handle = tokio::runtime::Handle::current();
         let client = StoreClient::new(address, options, self.world.clone(), handle)?;
         let state = State { listed: true, ..State::default() };

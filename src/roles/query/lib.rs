@@ -35,12 +35,13 @@ use std::sync::Arc;
 
 use api::{
     ActiveQueries, ApiSettings, ApiState, Cors, Door, HeadPage, MetricsPage, Problem, QueryPool, Queryable,
-    ReadParams, Readiness, Server, ServerSettings,
+    ReadParams, Readiness, Security, Server, ServerSettings,
 };
 use model::{Kind, Matcher};
 use promql::{Engine, EngineSettings};
 use rpc::{FactServer, Health, QueryServer, ServeOptions, Services, StoreOptions, StoreServer};
 use runtime::{Shutdown, World};
+use secure::ServerTls;
 use storage::{Budget, Select};
 use tokio::net::TcpListener;
 
@@ -61,6 +62,7 @@ pub struct Query {
     http: Server,
     grpc: TcpListener,
     grpc_address: SocketAddr,
+    tls: Option<ServerTls>,
     endpoints: Arc<Endpoints>,
     sources: sources::Sources,
     readiness: Readiness,
@@ -78,8 +80,14 @@ impl Query {
         flags: BTreeMap<String, String>,
     ) -> Result<Query, Error> {
         let sources = sources::Sources::new(&settings.discovery, world)?;
+        let tls = rpc::server_tls("grpc", &settings.grpc.tls.files(), world)?;
+        let client_tls = match settings.client.secure {
+            true => Some(rpc::client_tls("endpoints", &settings.client.files(), world)?),
+            false => None,
+        };
         let server = ServerSettings {
             grace: settings.common.http_grace_period.as_duration(),
+            security: Security::of_file("http", settings.common.http_config.as_deref(), world)?,
             ..ServerSettings::default()
         };
         let look_up = |listen: &::settings::Listen| {
@@ -105,6 +113,7 @@ impl Query {
             straggler_delay: settings.queries.straggler_delay.as_duration(),
             unhealthy_timeout: discovery.unhealthy_timeout.as_duration(),
             response_timeout: Some(discovery.response_timeout.as_duration()).filter(|limit| !limit.is_zero()),
+            tls: client_tls,
         };
         let endpoints = Endpoints::new(options, Arc::new(Dns::new()), world.clone());
         let readiness = Readiness::starting("asking the endpoints for the first time");
@@ -117,6 +126,7 @@ impl Query {
             http,
             grpc,
             grpc_address,
+            tls,
             endpoints,
             sources,
             readiness,
@@ -145,6 +155,7 @@ impl Query {
             http,
             grpc,
             grpc_address,
+            tls,
             endpoints,
             mut sources,
             readiness,
@@ -176,8 +187,11 @@ impl Query {
             .exemplars(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
             .metadata(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
             .statistics(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()));
-        let serve_options =
-            ServeOptions { grace: settings.grpc.grpc_grace_period.as_duration(), ..ServeOptions::default() };
+        let serve_options = ServeOptions {
+            grace: settings.grpc.grpc_grace_period.as_duration(),
+            tls,
+            ..ServeOptions::default()
+        };
 
         endpoints.configure(sources.wanted());
         let discovery = async {

@@ -5,10 +5,12 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use axum::body::Body;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
 use http_body_util::BodyExt;
 use model::TenantId;
 use runtime::{ByteGate, BytePermit, GateError};
+use secure::PeerNames;
 use wire::remote_write::Limits;
 
 use crate::otlp;
@@ -263,8 +265,24 @@ fn check_type(content_type: &str) -> Result<Version, Denial> {
     Ok(version)
 }
 
-/// Whose write it is: by the configured header, else by Thanos's, else the default.
-pub fn tenant_of(headers: &HeaderMap, tenancy: &Tenancy) -> Result<TenantId, Denial> {
+/// Whose write it is: by the sender's certificate where a field of it is named; else by the configured header, else
+/// by Thanos's, else the default.
+pub fn tenant_of(head: &Parts, tenancy: &Tenancy) -> Result<TenantId, Denial> {
+    let headers = &head.headers;
+    if !tenancy.certificate_field.is_empty() {
+        let field = tenancy.certificate_field.as_str();
+        let names = head.extensions.get::<PeerNames>();
+        let text = names.and_then(|names| match field {
+            "organization" => names.organization.as_deref(),
+            "organizationalUnit" => names.organizational_unit.as_deref(),
+            _ => names.common_name.as_deref(),
+        });
+        let text = text.ok_or_else(|| {
+            Denial::Invalid(format!("your certificate has no {field}, which names the tenant"))
+        })?;
+        return TenantId::new(text)
+            .map_err(|error| Denial::Invalid(format!("your certificate's {field}: {error}")));
+    }
     let named = [tenancy.header.as_str(), "THANOS-TENANT"].into_iter().find_map(|name| {
         let value = headers.get(name)?;
         Some((name, value))
@@ -340,7 +358,11 @@ mod tests {
     #[test]
     fn tenants() {
         let tenancy = Tenancy { header: "X-Scope-OrgID".to_owned(), ..Tenancy::default() };
-        let of = |pairs: &[(&str, &str)]| tenant_of(&headers(pairs), &tenancy).map(|t| t.to_string());
+        let of = |pairs: &[(&str, &str)]| {
+            let (mut head, ()) = http::Request::new(()).into_parts();
+            head.headers = headers(pairs);
+            tenant_of(&head, &tenancy).map(|t| t.to_string())
+        };
         assert_eq!(of(&[]).unwrap(), "default-tenant");
         assert_eq!(of(&[("thanos-tenant", "a")]).unwrap(), "a");
         assert_eq!(of(&[("thanos-tenant", "a"), ("x-scope-orgid", "b")]).unwrap(), "b");

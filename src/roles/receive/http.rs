@@ -170,7 +170,7 @@ impl WriteDoor {
         let judged_at = self.world.clock.now_ms();
         let started = self.world.clock.monotonic();
         let (head, body) = request.into_parts();
-        let tenant = admit::tenant_of(&head.headers, &self.tenancy)?;
+        let tenant = admit::tenant_of(&head, &self.tenancy)?;
         let replica = admit::replica_of(&head.headers, &self.replica_header)?;
         if replica > self.replication_factor {
             return Err(Denial::Invalid(format!(

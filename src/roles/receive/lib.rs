@@ -61,8 +61,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::{Kind, Labels, MetricMetadata, TenantId};
 use rpc::facts::{Exemplars, Statistics};
-use rpc::{FactServer, StoreBackend, WriteBackend, WriteCall, WriteClient, WriteClientOptions};
+use rpc::{
+    ClientOptions, FactServer, StoreBackend, WriteBackend, WriteCall, WriteClient, WriteClientOptions,
+};
 use runtime::{Pool, Shutdown, TaskGroup, World};
+use secure::ClientTls;
 use storage::{Budget, MetadataSource, Verdict};
 use tsdb::Tsdb;
 
@@ -127,7 +130,8 @@ impl Receive {
                 .map_err(|e| Error::with_source(Kind::Internal, format!("threads cannot be started: {e}"), e))
         };
         let bucket = bucket(&settings, &world)?;
-        let ring = RingHolder::open(&settings, &world, connect(&settings, &world))?;
+        let tls = settings.tls.towards_peers(&world)?;
+        let ring = RingHolder::open(&settings, &world, connect(&settings, &world, tls.clone()))?;
         let limits = Arc::new(Limits::open(&settings, &world)?);
         let local = Arc::new(Local::new(pool("append")?));
         let writer = Arc::new(Writer::new(&settings, ring, local));
@@ -152,7 +156,7 @@ impl Receive {
             metadata: Arc::clone(&metadata),
         };
         let store_door = StoreDoor::new(&settings, labels.clone(), Arc::clone(&writer));
-        let peers = Arc::new(Peers::new(&settings, &world, labels.clone()));
+        let peers = Arc::new(Peers::new(&settings, &world, labels.clone(), tls));
         let ship = Arc::new(Ship::new(&world, bucket, Arc::clone(&peers))?);
         let allowed = settings.common.enable_lifecycle || settings.common.http_address.is_loopback();
         let lifecycle = Lifecycle {
@@ -489,7 +493,7 @@ fn relabelling(settings: &Settings, world: &World) -> Result<relabel::Rules, Err
 }
 
 /// The way to peers over gRPC.
-fn connect(settings: &Settings, world: &World) -> Connect {
+fn connect(settings: &Settings, world: &World, tls: Option<ClientTls>) -> Connect {
     let replication = &settings.replication;
     let limits = PeerLimits {
         workers: replication.forward_workers as usize,
@@ -497,6 +501,7 @@ fn connect(settings: &Settings, world: &World) -> Connect {
         deadline: replication.straggler_timeout.as_duration(),
     };
     let options = WriteClientOptions {
+        channel: ClientOptions { tls, ..ClientOptions::default() },
         timeout: replication.straggler_timeout.as_duration(),
         max_backoff: replication.forward_max_backoff.as_duration(),
         door: replication.local_endpoint.clone().unwrap_or_default(),

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use api::{Cors, Door, HeadPage, MetricsPage, Readiness, Server, ServerSettings, TSDB_PATH};
+use api::{Cors, Door, HeadPage, MetricsPage, Readiness, Security, Server, ServerSettings, TSDB_PATH};
 use model::Kind;
 use rpc::{Health, ServeOptions, Services, StoreOptions, StoreServer, WriteServer};
 use runtime::{Shutdown, World};
+use secure::ServerTls;
 use tokio::net::TcpListener;
 
 use crate::{Error, PATHS, Receive, Settings};
@@ -21,14 +22,20 @@ pub struct Bound {
     write: Server,
     grpc: TcpListener,
     grpc_address: SocketAddr,
+    tls: Option<ServerTls>,
 }
 
 impl Bound {
     /// Takes the ports and makes the parts; within a tokio runtime.
     pub async fn bind(settings: Settings, world: World) -> Result<Bound, Error> {
         let grace = settings.common.http_grace_period.as_duration();
-        let http = bind_http("http", &settings.common.http_address, grace).await?;
-        let write = bind_http("remote-write", &settings.remote_write_address, grace).await?;
+        let common = &settings.common;
+        let of_file = Security::of_file("http", common.http_config.as_deref(), &world)?;
+        let http = bind_http("http", &common.http_address, grace, of_file).await?;
+        let of_write = rpc::server_tls("remote-write", &settings.tls.server(), &world)?;
+        let of_write = of_write.map_or(Security::None, Security::Tls);
+        let write = bind_http("remote-write", &settings.remote_write_address, grace, of_write).await?;
+        let tls = rpc::server_tls("grpc", &settings.grpc.tls.files(), &world)?;
         let grpc_at = resolve(&settings.grpc.grpc_address).await?;
         let grpc = TcpListener::bind(grpc_at).await.map_err(|error| {
             Error::with_source(
@@ -43,7 +50,7 @@ impl Bound {
         warn_if_open(&settings);
         let readiness = Readiness::starting("the log is being replayed");
         let receive = Arc::new(Receive::build(settings, world, readiness)?);
-        Ok(Bound { receive, http, write, grpc, grpc_address })
+        Ok(Bound { receive, http, write, grpc, grpc_address, tls })
     }
 
     pub fn receive(&self) -> &Arc<Receive> {
@@ -65,7 +72,7 @@ impl Bound {
     /// Serves until `shutdown`: then the doors close and finish what is in flight, copies to peers go out, the
     /// log is ended, and the listener for probes and metrics closes last.
     pub async fn run(self, metrics: MetricsPage, shutdown: Shutdown) -> Result<(), Error> {
-        let Bound { receive, http, write, grpc, .. } = self;
+        let Bound { receive, http, write, grpc, tls, .. } = self;
         let settings = receive.settings().clone();
         let readiness = receive.readiness().clone();
         let door = Door::new("receive", readiness.clone(), metrics).with_paths(&PATHS);
@@ -105,6 +112,7 @@ impl Bound {
         let options = ServeOptions {
             grace: settings.grpc.grpc_grace_period.as_duration(),
             max_connection_age: (!age.is_zero()).then(|| age.as_duration()),
+            tls,
             ..ServeOptions::default()
         };
         tracing::info!(listener = "grpc", address = %self.grpc_address, "listening");
@@ -151,8 +159,9 @@ async fn bind_http(
     name: &'static str,
     listen: &settings::Listen,
     grace: std::time::Duration,
+    security: Security,
 ) -> Result<Server, Error> {
-    let settings = ServerSettings { name, grace, ..ServerSettings::default() };
+    let settings = ServerSettings { name, grace, security, ..ServerSettings::default() };
     Ok(Server::bind(resolve(listen).await?, settings).await?)
 }
 
@@ -168,14 +177,14 @@ async fn resolve(listen: &settings::Listen) -> Result<SocketAddr, Error> {
 
 fn warn_if_open(settings: &Settings) {
     let listeners = [
-        ("http", &settings.common.http_address),
-        ("remote-write", &settings.remote_write_address),
-        ("grpc", &settings.grpc.grpc_address),
+        ("http", &settings.common.http_address, settings.common.http_config.is_none()),
+        ("remote-write", &settings.remote_write_address, settings.tls.client_ca.is_none()),
+        ("grpc", &settings.grpc.grpc_address, settings.grpc.tls.client_ca.is_none()),
     ];
     let open: Vec<String> = listeners
         .iter()
-        .filter(|(_, listen)| !listen.is_loopback())
-        .map(|(name, listen)| format!("{name} {listen}"))
+        .filter(|(_, listen, open)| *open && !listen.is_loopback())
+        .map(|(name, listen, _)| format!("{name} {listen}"))
         .collect();
     if !open.is_empty() {
         tracing::warn!(listeners = ?open, "listeners are open to the network without authentication");

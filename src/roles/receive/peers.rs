@@ -13,6 +13,7 @@ use std::time::Duration;
 use model::{Kind, Labels};
 use rpc::{ClientOptions, PeerInfo, StoreClient};
 use runtime::{Shutdown, World};
+use secure::ClientTls;
 
 use crate::Error;
 use crate::ring::RingHolder;
@@ -33,10 +34,11 @@ pub struct Peers {
     /// Copies and a bucket: labels must differ.
     must_differ: bool,
     verified: AtomicBool,
+    tls: Option<ClientTls>,
 }
 
 impl Peers {
-    pub fn new(settings: &Settings, world: &World, labels: Labels) -> Peers {
+    pub fn new(settings: &Settings, world: &World, labels: Labels, tls: Option<ClientTls>) -> Peers {
         let must_differ = settings.replication.replication_factor > 1
             && settings.objstore.document().is_some()
             && settings.mode().stores();
@@ -46,6 +48,7 @@ impl Peers {
             tenant_label: settings.tenancy.label.clone(),
             must_differ,
             verified: AtomicBool::new(!must_differ),
+            tls,
         }
     }
 
@@ -133,6 +136,7 @@ impl Peers {
         let options = ClientOptions {
             connect_timeout: PATIENCE,
             response_timeout: Some(PATIENCE),
+            tls: self.tls.clone(),
             ..ClientOptions::default()
         };
         let handle = tokio::runtime::Handle::current();

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 
 use hashring::Algorithm;
 use model::{Labels, TenantId};
-use settings::{ByteSize, Common, Grpc, LabelPair, Listen, Objstore, Scalar, Span, settings};
+use settings::{ByteSize, Common, Grpc, LabelPair, Listen, Objstore, Scalar, Span, TlsFiles, settings};
 
+use runtime::World;
+use secure::ClientTls;
 use wire::otlp::Translation;
 
+use crate::Error;
 use crate::thanos::WithoutEffect;
 
 settings! {
@@ -61,6 +64,10 @@ settings! {
     pub struct Tenancy {
         /// HTTP header that names the tenant of a write. THANOS-TENANT is read as well where it is absent.
         ["receive.tenant-header"] header: String = "THANOS-TENANT".to_owned();
+        /// Field of a sender's certificate that names the tenant, instead of the header: organization,
+        /// organizationalUnit or commonName. Needs --remote-write.server-tls-client-ca; a certificate without the field is
+        /// refused.
+        ["receive.tenant-certificate-field"] certificate_field: String = String::new();
         /// Tenant of writes that name none.
         ["receive.default-tenant-id"] default_id: String = "default-tenant".to_owned();
         /// External label that carries the tenant in blocks and over the StoreAPI.
@@ -73,10 +80,88 @@ impl Tenancy {
         TenantId::new(&self.default_id).map_err(|e| format!("--receive.default-tenant-id: {e}"))?;
         http::HeaderName::try_from(self.header.as_str())
             .map_err(|_| format!("--receive.tenant-header: {:?} is not a header name", self.header))?;
+        if !["", "organization", "organizationalUnit", "commonName"]
+            .contains(&self.certificate_field.as_str())
+        {
+            return Err(format!(
+                "--receive.tenant-certificate-field {:?}: there are organization, organizationalUnit and commonName",
+                self.certificate_field
+            ));
+        }
         match self.label.is_empty() {
             true => Err("--receive.tenant-label-name must not be empty".to_owned()),
             false => Ok(()),
         }
+    }
+}
+
+settings! {
+    /// TLS of the listener for writes, and towards peers.
+    pub struct WriteTls {
+        /// Certificate of the listener for writes, in PEM. Without it the listener is open to whoever reaches it.
+        ["remote-write.server-tls-cert"] certificate: Option<PathBuf> = None;
+        /// Key of that certificate, in PEM.
+        ["remote-write.server-tls-key"] key: Option<PathBuf> = None;
+        /// Who signs senders' certificates, in PEM. With it only senders that show such a certificate are let in.
+        ["remote-write.server-tls-client-ca"] client_ca: Option<PathBuf> = None;
+        /// Oldest version of TLS that senders may speak: 1.2 or 1.3.
+        ["remote-write.server-tls-min-version"] min_version: String = "1.3".to_owned();
+        /// Speaks TLS with the other receivers of the ring.
+        ["remote-write.client-tls-secure"] to_peers: bool = false;
+        /// Trusts any certificate of a peer. Whoever stands in between can then read and change what is written.
+        ["remote-write.client-tls-skip-verify"] skip_verify: bool = false;
+        /// What this receiver shows to its peers, in PEM.
+        ["remote-write.client-tls-cert"] client_certificate: Option<PathBuf> = None;
+        /// Key of that certificate, in PEM.
+        ["remote-write.client-tls-key"] client_key: Option<PathBuf> = None;
+        /// Who signs peers' certificates, in PEM; without it, whoever the system trusts.
+        ["remote-write.client-tls-ca"] ca: Option<PathBuf> = None;
+        /// Name that peers' certificates must have, where it is not the one in the ring.
+        ["remote-write.client-server-name"] server_name: Option<String> = None;
+        /// Oldest version of TLS that is spoken with peers: 1.2 or 1.3.
+        ["remote-write.client-tls-min-version"] client_min_version: String = "1.3".to_owned();
+    }
+}
+
+impl WriteTls {
+    fn validate(&self) -> Result<(), String> {
+        let prefix = "remote-write";
+        let flag = |name: &str| format!("{prefix}.{name}");
+        self.server().server(
+            &flag("server-tls-cert"),
+            &flag("server-tls-key"),
+            &flag("server-tls-client-ca"),
+        )?;
+        self.client().pair(&flag("client-tls-cert"), &flag("client-tls-key"))
+    }
+
+    pub fn server(&self) -> TlsFiles {
+        TlsFiles {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            ca: self.client_ca.clone(),
+            min_version: self.min_version.clone(),
+            ..TlsFiles::default()
+        }
+    }
+
+    pub fn client(&self) -> TlsFiles {
+        TlsFiles {
+            certificate: self.client_certificate.clone(),
+            key: self.client_key.clone(),
+            ca: self.ca.clone(),
+            min_version: self.client_min_version.clone(),
+            server_name: self.server_name.clone(),
+            skip_verify: self.skip_verify,
+        }
+    }
+
+    /// TLS towards peers, if it is asked for.
+    pub fn towards_peers(&self, world: &World) -> Result<Option<ClientTls>, Error> {
+        if !self.to_peers {
+            return Ok(None);
+        }
+        rpc::client_tls("peers", &self.client(), world).map(Some).map_err(Error::from)
     }
 }
 
@@ -250,6 +335,7 @@ settings! {
         [..] tenancy: Tenancy;
         [..] replication: Replication;
         [..] admission: Admission;
+        [..] tls: WriteTls;
         [..] otlp: Otlp;
         [..] relabel: Relabel;
         [..] objstore: Objstore;
@@ -265,6 +351,11 @@ settings! {
 
 impl Settings {
     fn validate(&self) -> Result<(), String> {
+        if !self.tenancy.certificate_field.is_empty() && self.tls.client_ca.is_none() {
+            return Err("--receive.tenant-certificate-field needs --remote-write.server-tls-client-ca, or nobody shows a \
+                        certificate"
+                .to_owned());
+        }
         let labels = self.external_labels()?;
         let replicated = self.replication.replication_factor > 1;
         let clustered = self.has_ring() || replicated || self.objstore.document().is_some();

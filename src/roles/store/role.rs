@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Door, MetricsPage, Readiness, Server, ServerSettings};
+use api::{Door, MetricsPage, Readiness, Security, Server, ServerSettings};
 use axum::Router;
 use bucket::{Bucket, FetchSettings};
 use futures::FutureExt;
 use model::Kind;
 use rpc::{Health, ServeOptions, Services, StoreOptions, StoreServer, serve};
 use runtime::{Shutdown, World};
+use secure::ServerTls;
 use tokio::net::TcpListener;
 
 use crate::{Blocks, BlocksSettings, Discovery, Error, Settings};
@@ -25,6 +26,7 @@ pub struct Store {
     http: Server,
     grpc: TcpListener,
     grpc_address: SocketAddr,
+    tls: Option<ServerTls>,
     grpc_grace: Duration,
     readiness: Readiness,
     metrics: MetricsPage,
@@ -61,8 +63,14 @@ impl Store {
         };
         let server = StoreServer::new(Arc::new(blocks.clone()), options, world.clone());
         let common = &settings.common;
-        let http_settings =
-            ServerSettings { grace: common.http_grace_period.as_duration(), ..ServerSettings::default() };
+        let http_settings = ServerSettings {
+            grace: common.http_grace_period.as_duration(),
+            security: Security::of_file("http", common.http_config.as_deref(), world)
+                .map_err(|e| Error::new(e.kind, e.to_string()))?,
+            ..ServerSettings::default()
+        };
+        let tls = rpc::server_tls("grpc", &settings.grpc.tls.files(), world)
+            .map_err(|e| Error::new(e.kind, e.to_string()))?;
         let unusable = |what: &str, e: &dyn std::fmt::Display| {
             Error::new(Kind::Unavailable, format!("cannot listen on {what}: {e}"))
         };
@@ -84,6 +92,7 @@ impl Store {
             http,
             grpc,
             grpc_address,
+            tls,
             grpc_grace: settings.grpc.grpc_grace_period.as_duration(),
             readiness: Readiness::starting("the bucket has not been searched yet"),
             metrics,
@@ -104,11 +113,11 @@ impl Store {
 
     /// Serves until the shutdown, then lets calls under way finish. Ready after the first search of the bucket.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
-        let Store { blocks, server, http, grpc, grpc_address, grpc_grace, readiness, metrics } = self;
+        let Store { blocks, server, http, grpc, grpc_address, grpc_grace, tls, readiness, metrics } = self;
         tracing::info!(listener = "grpc", address = %grpc_address, "listening");
         let ready = readiness.clone();
         let services = Services::new(Health::new(move || ready.is_ready())).store(server);
-        let options = ServeOptions { grace: grpc_grace, ..ServeOptions::default() };
+        let options = ServeOptions { grace: grpc_grace, tls, ..ServeOptions::default() };
         let routes = Door::new("store", readiness.clone(), metrics).open(Router::new());
         let watching = watch(blocks.clone(), readiness, shutdown.clone());
         let stop = shutdown.clone();

@@ -2,51 +2,17 @@
 
 #![allow(clippy::disallowed_methods)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use http::HeaderMap;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::DnType;
 use runtime::World;
 use secure::{
     ClientAuth, ClientFiles, ClientTls, MinVersion, PeerNames, ServerFiles, ServerTls, WebSecurity, explain,
 };
+use testkit::Authority;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Authority {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Writes NAME.pem and NAME.key.
-    fn issue(
-        &self,
-        dir: &Path,
-        name: &str,
-        host: &str,
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> (PathBuf, PathBuf) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let (pem, path) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
-        std::fs::write(&pem, certificate.pem()).unwrap();
-        std::fs::write(&path, key.serialize_pem()).unwrap();
-        (pem, path)
-    }
-}
 
 struct Rig {
     dir: tempfile::TempDir,
@@ -61,7 +27,7 @@ impl Rig {
             world: World::real(),
             authority: Authority::new("ours"),
         };
-        std::fs::write(rig.path("ca.pem"), &rig.authority.pem).unwrap();
+        std::fs::write(rig.path("ca.pem"), rig.authority.pem()).unwrap();
         rig
     }
 
@@ -139,7 +105,7 @@ async fn who_gets_in_and_who_does_not() {
     let named = ClientTls::start("t", &rig.world, named).unwrap();
     assert_eq!(talk(&server, &named, "elsewhere.test").await, Ok(None));
 
-    std::fs::write(rig.path("other.pem"), Authority::new("theirs").pem).unwrap();
+    std::fs::write(rig.path("other.pem"), Authority::new("theirs").pem()).unwrap();
     let stranger = ClientFiles { ca: Some(rig.path("other.pem")), ..ClientFiles::default() };
     let stranger = ClientTls::start("t", &rig.world, stranger).unwrap();
     let (there, here) = talk(&server, &stranger, "localhost").await.unwrap_err();
@@ -209,7 +175,7 @@ async fn certificates_change_while_connections_come() {
     std::fs::write(rig.path("server.pem"), whole).unwrap();
     assert!(server.refresh());
     assert!(talk(&server, &client, "localhost").await.is_err(), "signed by somebody else");
-    std::fs::write(rig.path("ca.pem"), &next.pem).unwrap();
+    std::fs::write(rig.path("ca.pem"), next.pem()).unwrap();
     assert!(client.refresh());
     assert!(talk(&server, &client, "localhost").await.is_ok());
 }

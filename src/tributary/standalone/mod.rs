@@ -41,6 +41,7 @@ struct Node {
     http: Server,
     grpc: TcpListener,
     grpc_address: SocketAddr,
+    tls: Option<secure::ServerTls>,
 }
 
 pub async fn run(settings: StandaloneSettings, parts: Parts) -> anyhow::Result<()> {
@@ -56,13 +57,17 @@ impl Node {
         tsdb::recognise(&world, &settings.data_dir)?;
         let grace = settings.http_grace_period.as_duration();
         let http = settings.http_address.socket_address().context("--http-address")?;
-        let http = Server::bind(http, ServerSettings { grace, ..ServerSettings::default() }).await?;
+        let security = api::Security::of_file("http", settings.http_config.as_deref(), &world)?;
+        let http =
+            Server::bind(http, ServerSettings { grace, security, ..ServerSettings::default() }).await?;
+        let tls = rpc::server_tls("grpc", &settings.grpc_tls.files(), &world)?;
         let grpc_address = settings.grpc_address.socket_address().context("--grpc-address")?;
         let grpc = TcpListener::bind(grpc_address)
             .await
             .with_context(|| format!("cannot listen on {grpc_address} (grpc)"))?;
         let grpc_address = grpc.local_addr()?;
-        if !settings.http_address.is_loopback() || !settings.grpc_address.is_loopback() {
+        let open_http = settings.http_config.is_none() && !settings.http_address.is_loopback();
+        if open_http || (settings.grpc_tls.client_ca.is_none() && !settings.grpc_address.is_loopback()) {
             tracing::warn!(
                 http = %settings.http_address,
                 grpc = %settings.grpc_address,
@@ -81,7 +86,7 @@ impl Node {
         let blocks = Blocks::new(bucket, &world, blocks_settings(&settings), leave_out);
         let found = blocks.clone();
         receive.keep_until(Arc::new(move |id| found.ids().contains(&id)));
-        Ok(Node { settings, world, readiness, receive, blocks, http, grpc, grpc_address })
+        Ok(Node { settings, world, readiness, receive, blocks, http, grpc, grpc_address, tls })
     }
 
     async fn run(
@@ -92,10 +97,10 @@ impl Node {
     ) -> anyhow::Result<()> {
         let routes = self.routes(metrics, flags)?;
         let services = self.services();
-        let Node { settings, readiness, receive, blocks, http, grpc, grpc_address, .. } = self;
+        let Node { settings, readiness, receive, blocks, http, grpc, grpc_address, tls, .. } = self;
         let http_address = http.local_addr();
         let options =
-            ServeOptions { grace: settings.grpc_grace_period.as_duration(), ..ServeOptions::default() };
+            ServeOptions { grace: settings.grpc_grace_period.as_duration(), tls, ..ServeOptions::default() };
 
         // Triggered when the doors are closed: what works behind them ends after them.
         let stop = Shutdown::new();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use model::TenantId;
 use receive::{Admission, Otlp, Relabel, Storage, Tenancy};
-use settings::{ByteSize, Common, Grpc, LabelPair, Listen, Log, Objstore, Span, settings};
+use settings::{ByteSize, Common, Grpc, GrpcServerTls, LabelPair, Listen, Log, Objstore, Span, settings};
 
 settings! {
     /// Queries.
@@ -56,6 +56,10 @@ settings! {
         ["grpc-address"] grpc_address: Listen = Listen::loopback(10901);
         /// How long calls in flight may take to end after a stop signal.
         ["grpc-grace-period"] grpc_grace_period: Span = Span::from_mins(2);
+        [..] grpc_tls: GrpcServerTls;
+        /// File with TLS and passwords of the HTTP listener, in the format of Prometheus's web configuration file. It
+        /// and the certificates it names are read again when they change.
+        ["http.config"] http_config: Option<PathBuf> = None;
         /// Allows POST /-/reload and /-/cut from anywhere. Without it they are served on a loopback listener only.
         ["web.enable-lifecycle"] enable_lifecycle: bool = false;
         /// Allows the admin calls: deleting series (POST /api/v1/admin/tsdb/delete_series and clean_tombstones)
@@ -94,8 +98,13 @@ impl StandaloneSettings {
                 http_address: self.http_address.clone(),
                 http_grace_period: self.http_grace_period,
                 enable_lifecycle: self.enable_lifecycle,
+                http_config: self.http_config.clone(),
             },
-            grpc: Grpc { grpc_address: self.grpc_address.clone(), grpc_grace_period: self.grpc_grace_period },
+            grpc: Grpc {
+                grpc_address: self.grpc_address.clone(),
+                grpc_grace_period: self.grpc_grace_period,
+                tls: self.grpc_tls.clone(),
+            },
             enable_admin_api: self.enable_admin_api,
             data_dir: self.data_dir.clone(),
             labels: self.labels.clone(),
