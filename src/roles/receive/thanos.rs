@@ -1,6 +1,6 @@
 //! Thanos's flags that mean nothing here: read, so that existing manifests start, and named in a warning.
 //!
-//! Flags that would change what is safe or right (TLS, Cap'n Proto, limits, relabelling) are not among them:
+//! Flags that would change what is safe or right (ciphers and curves of TLS, Cap'n Proto) are not among them:
 //! they stay unknown, and the start says so.
 
 use settings::{Load, settings};
