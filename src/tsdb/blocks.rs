@@ -59,15 +59,16 @@ impl OpenBlock {
         Ok(Box::new(BlockSet { series, held, context: context.clone() }))
     }
 
+    /// Names, or values of a name; the first `limit` of them, 0 for all.
     pub(crate) fn list(
         &self,
         name: Option<&str>,
         request: &LabelRequest,
+        limit: usize,
     ) -> Result<Vec<String>, storage::Error> {
-        // The limit is applied after the union: a limited part would hide what others have.
         match name {
-            None => self.block.label_names(&request.matchers, request.range, 0),
-            Some(name) => self.block.label_values(name, &request.matchers, request.range, 0),
+            None => self.block.label_names(&request.matchers, request.range, limit),
+            Some(name) => self.block.label_values(name, &request.matchers, request.range, limit),
         }
         .map_err(to_storage)
     }

@@ -16,6 +16,7 @@ mod delete;
 mod dir;
 mod error;
 mod exemplars;
+mod firsts;
 mod head;
 mod payload;
 mod retain;

@@ -4,7 +4,6 @@
 //! sample is seen in the one, the other or both, and both merge exactly. What the head showed is handed out once
 //! the log is durable up to it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::{Kind, Matcher, TenantId, TimeRange};
@@ -15,6 +14,7 @@ use storage::{
 
 use crate::Engine;
 use crate::blocks::OpenBlock;
+use crate::firsts::Firsts;
 use crate::tenants::Tenant;
 
 /// All samples of one tenant, head and local blocks as one.
@@ -45,18 +45,17 @@ impl TenantView {
         request: &LabelRequest,
         context: &Context,
     ) -> Result<Listed, storage::Error> {
-        let mut values = BTreeSet::new();
+        let mut firsts = Firsts::new(request.limit);
         let head = &self.engine.head;
-        let position = head.list(self.tenant.index, name, &request.matchers, request.range, &mut values);
+        let position = head.list(self.tenant.index, name, &request.matchers, request.range, &mut firsts);
         for block in self.blocks(request.range) {
             self.check(context)?;
-            values.extend(block.list(name, request)?);
+            block.list(name, request, firsts.wanted())?.iter().for_each(|text| firsts.offer(text));
         }
         self.engine.wait_read(position)?;
         let mut notes = Notes::default();
-        let mut values: Vec<String> = values.into_iter().collect();
-        if request.limit > 0 && values.len() > request.limit {
-            values.truncate(request.limit);
+        let (values, cut) = firsts.finish();
+        if cut {
             notes.warn("results truncated due to limit");
         }
         Ok(Listed { values, notes })

@@ -4,8 +4,6 @@
 //! The shard's lock is held for the resolution of the matchers, then for a few hundred series at a time, whose
 //! chunks are copied into one buffer and whose labels are put together.
 
-use std::collections::BTreeSet;
-
 use hashbrown::HashSet;
 
 use bytes::Bytes;
@@ -15,6 +13,7 @@ use storage::{ChunkData, Context, Reservation, SeriesEntry};
 use super::postings::pairs_of;
 use super::series::Copied;
 use super::shard::{BITE, Head, Shard};
+use crate::firsts::Firsts;
 
 /// What was read of one shard.
 pub(crate) struct Gathered {
@@ -98,7 +97,7 @@ impl Head {
         name: Option<&str>,
         matchers: &[Matcher],
         range: TimeRange,
-        out: &mut BTreeSet<String>,
+        out: &mut Firsts,
     ) -> u64 {
         let mut position = 0;
         for shard in &self.shards {
@@ -109,11 +108,7 @@ impl Head {
             }
             position = position.max(state.last_position);
             if matchers.is_empty() {
-                let mut add = |text: &str| {
-                    if !out.contains(text) {
-                        out.insert(text.to_owned());
-                    }
-                };
+                let mut add = |text: &str| out.offer(text);
                 match name {
                     None => known.postings.label_names().for_each(&mut add),
                     Some(name) => known.postings.label_values(name, &state.texts).for_each(&mut add),
@@ -132,9 +127,7 @@ impl Head {
                     Some(name) if name == label => value,
                     Some(_) => continue,
                 };
-                if !out.contains(text) {
-                    out.insert(text.to_owned());
-                }
+                out.offer(text);
             }
         }
         position
