@@ -100,7 +100,8 @@ fn entry(query: &str, now: Timestamp) -> Vec<u8> {
             return bytes;
         }
         let shorter = query.len().saturating_sub((bytes.len() - SLOT).div_ceil(6).max(1));
-        query = &query[..query.floor_char_boundary(shorter)];
+        let end = (0..=shorter).rev().find(|at| query.is_char_boundary(*at)).unwrap_or(0);
+        query = &query[..end];
     }
 }
 

@@ -64,7 +64,7 @@ pub enum Waited {
 
 /// A peer's series.
 pub enum PeerSeries {
-    Streamed(PeerSet),
+    Streamed(Box<PeerSet>),
     /// Read to the end already.
     Sorted(Box<dyn SeriesSet>),
 }

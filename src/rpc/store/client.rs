@@ -273,7 +273,7 @@ impl StoreClient {
         let (address, world) = (inner.address.clone(), inner.world.clone());
         let set = PeerSet::new(address, world, inner.handle.clone(), context.clone(), receiver, watch);
         if strips {
-            return Ok(PeerSeries::Streamed(set));
+            return Ok(PeerSeries::Streamed(Box::new(set)));
         }
         answer::resort(Box::new(set), without, context).map(PeerSeries::Sorted)
     }

@@ -414,7 +414,7 @@ async fn stragglers_that_are_needed_are_waited_for() {
         let request = SelectRequest::new(TimeRange::ALL, vec![Matcher::equal("__name__", "m")]);
         fanout.select(&request, &context).and_then(storage::collect)
     });
-    let error = asked.await.unwrap().err().expect("two copies cannot be missing");
+    let error = asked.await.unwrap().expect_err("two copies cannot be missing");
     assert_eq!(error.message, "query timed out");
     for node in &nodes {
         node.stop();

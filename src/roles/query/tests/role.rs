@@ -200,12 +200,12 @@ async fn asked_for_values_over_grpc() {
         (call("m", CallTimes::Range { start: at, end: at - 1000, step: 1000 }), "is none"),
         (call("m", CallTimes::Range { start: 0, end: 11_001_000, step: 1000 }), "maximum resolution"),
     ] {
-        let error = ask(bad).await.err().expect("must be refused");
+        let error = ask(bad).await.expect_err("must be refused");
         assert!(error.kind == model::Kind::Invalid && error.message.contains(why), "{error:?}");
     }
     a.stop();
     b.stop();
-    let error = ask(call("m", CallTimes::Instant(at))).await.err().expect("cannot be complete");
+    let error = ask(call("m", CallTimes::Instant(at))).await.expect_err("cannot be complete");
     assert!(error.kind == model::Kind::Unavailable && error.message.contains("incomplete"), "{error:?}");
     let part = QueryCall { partial: true, ..call("m", CallTimes::Instant(at)) };
     let told = ask(part).await.unwrap();
