@@ -1,5 +1,6 @@
 //! Sum, difference and scaling of histograms.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use model::FloatHistogram;
@@ -235,7 +236,7 @@ fn merge(a: &[(i32, f64)], b: &[(i32, f64)], op: impl Fn(f64, f64) -> f64) -> Si
 fn reconcile_zero(h: &mut FloatHistogram, other: &FloatHistogram) -> f64 {
     let (mut other_count, mut other_threshold) = (other.zero_count, other.zero_threshold);
     // Each turn widens one of them; NaN would never end.
-    while other_threshold < h.zero_threshold || other_threshold > h.zero_threshold {
+    while other_threshold.partial_cmp(&h.zero_threshold).is_some_and(Ordering::is_ne) {
         if h.zero_threshold > other_threshold {
             (other_count, other_threshold) = zero_count_up_to(other, h.zero_threshold);
         }

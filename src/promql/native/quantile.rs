@@ -1,5 +1,7 @@
 //! Quantiles, fractions and the variance of a histogram.
 
+use std::cmp::Ordering;
+
 use model::FloatHistogram;
 
 use super::buckets::{Bucket, all_buckets};
@@ -148,7 +150,8 @@ pub(crate) fn fraction(lower: f64, upper: f64, h: &FloatHistogram) -> (f64, Skew
             skew = Skew::Skewed;
         }
     }
-    let [lower, upper] = ranks.map(|rank| rank.filter(|r| !(*r > count)).unwrap_or(count));
+    let [lower, upper] =
+        ranks.map(|rank| rank.filter(|r| r.partial_cmp(&count) != Some(Ordering::Greater)).unwrap_or(count));
     ((upper - lower) / h.count, skew)
 }
 

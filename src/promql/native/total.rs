@@ -1,5 +1,6 @@
 //! Compensated sums and means of many histograms.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use model::FloatHistogram;
@@ -90,7 +91,7 @@ impl Total {
     /// Brings both to one zero bucket; the other's count of it.
     fn reconcile_zero(&mut self, h: &FloatHistogram) -> f64 {
         let (mut count, mut threshold) = (h.zero_count, h.zero_threshold);
-        while threshold < self.zero_threshold || threshold > self.zero_threshold {
+        while threshold.partial_cmp(&self.zero_threshold).is_some_and(Ordering::is_ne) {
             if self.zero_threshold > threshold {
                 (count, threshold) = arith::zero_count_up_to(h, self.zero_threshold);
             }
