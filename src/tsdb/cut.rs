@@ -19,7 +19,7 @@ use runtime::World;
 use storage::ChunkData;
 
 use crate::blocks::{OpenBlock, from_block};
-use crate::head::Window;
+use crate::head::{IDLE, Window};
 use crate::tenants::Tenant;
 use crate::{Engine, Error, Settings, dir, payload};
 
@@ -31,8 +31,6 @@ const LATE_SETTLES: i64 = 5 * 60_000;
 const LATE_AT_MOST: i64 = 60 * 60_000;
 /// How long the mark of a cut may take to become durable.
 const MARK_WAIT: Duration = Duration::from_secs(60);
-/// Series without samples are forgotten when their newest one is this much older than the window.
-const IDLE: i64 = 60 * 60_000;
 /// They are looked for after a cut, and this often otherwise.
 const FORGET_EVERY: i64 = 10 * 60_000;
 

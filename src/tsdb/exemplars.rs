@@ -176,9 +176,9 @@ impl Ring {
         out
     }
 
-    /// Everything of one shard, in the order in which it came.
-    pub(crate) fn of_shard(&self, shard: u16) -> Vec<(u64, Exemplar)> {
-        let of_shard = self.order.iter().filter(|(_, key)| key.0 == shard);
+    /// Everything of one shard's series with numbers below `below`, in the order in which it came.
+    pub(crate) fn of_shard(&self, shard: u16, below: u64) -> Vec<(u64, Exemplar)> {
+        let of_shard = self.order.iter().filter(|(_, key)| key.0 == shard && key.1 < below);
         let find = |(number, key): &(u64, Key)| {
             let rows = &self.series.get(key)?.rows;
             rows.iter().find(|(n, _)| n == number).map(|(_, e)| (key.1, e.clone()))
@@ -272,8 +272,10 @@ mod tests {
         let mut got = times(&ring);
         assert_eq!((got.remove(0), ring.len()), (vec![998, 999], 6));
         assert_eq!(got, [[1, 2], [1, 2]]);
-        assert_eq!(ring.of_shard(0).len(), 6);
-        assert_eq!(ring.of_shard(1).len(), 0);
+        assert_eq!(ring.of_shard(0, 4).len(), 6);
+        assert_eq!(ring.of_shard(1, 4).len(), 0);
+        // A checkpoint leaves out those of series that it does not hold itself.
+        assert!(ring.of_shard(0, 3).iter().all(|(series, _)| *series < 3));
         ring.delete((0, 1), TimeRange::new(0, 998));
         ring.delete((0, 2), TimeRange::ALL);
         assert_eq!((times(&ring), ring.len()), (vec![vec![999], vec![1, 2]], 3));

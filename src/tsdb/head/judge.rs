@@ -6,6 +6,9 @@ use storage::Refusal;
 /// Times beyond this cannot be stored, so that sums of times never overflow.
 const FARTHEST: i64 = i64::MAX / 4;
 
+/// Series that nobody has written to for this long, beside the out-of-order window, are forgotten once they are empty.
+pub(crate) const IDLE: i64 = 60 * 60_000;
+
 /// The accepted window, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -43,6 +46,12 @@ impl Bounds {
             return Err(Refusal::TooOld);
         }
         Ok(())
+    }
+
+    /// Whether a series without samples in the head had none since `start` either. Idle series are forgotten, but not
+    /// before their newest sample is older than this.
+    pub(crate) fn is_known_since(&self, start: Timestamp, judged_at: Timestamp) -> bool {
+        judged_at.saturating_sub(start) <= self.out_of_order_window.max(0).saturating_add(IDLE)
     }
 
     /// What is refused without a look at what is stored.

@@ -20,7 +20,7 @@ mod slab;
 mod slots;
 
 pub(crate) use append::{Notes, Rows};
-pub(crate) use judge::Bounds;
+pub(crate) use judge::{Bounds, IDLE};
 pub(crate) use replay::replay;
 #[cfg(test)]
 pub(crate) use series::encode;

@@ -528,7 +528,7 @@ impl SeriesMut<'_> {
     }
 
     /// Notes that counting began anew at `start`, by a sample of zero there, if the sample at `t` that says so will
-    /// be taken and nothing as new is there. Gives whether it did.
+    /// be taken and nothing as new is there, or was before the series was forgotten. Gives whether it did.
     pub(crate) fn start(
         &mut self,
         start: Timestamp,
@@ -542,7 +542,8 @@ impl SeriesMut<'_> {
             return None;
         }
         let newest = (self.hot.newest != NEVER).then_some(self.hot.newest);
-        if bounds.judge(start, judged_at, newest).and(bounds.judge(t, judged_at, newest)).is_err() {
+        let judged = bounds.judge(start, judged_at, newest).and(bounds.judge(t, judged_at, newest));
+        if judged.is_err() || !bounds.is_known_since(start, judged_at) {
             return None;
         }
         match histogram {

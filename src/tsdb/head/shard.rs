@@ -209,21 +209,24 @@ impl Head {
                     break;
                 }
             }
-            self.write_exemplars(shard.index, tenants, writer)?;
+            self.write_exemplars(shard.index, next_id, tenants, writer)?;
         }
         Ok(())
     }
 
-    /// Writes the exemplars of a shard behind its series: the segments that they came in go.
+    /// Writes the exemplars of a shard behind its series: the segments that they came in go. A series that was made
+    /// since the walk over them began may be missing in it, and a replay refuses what has no series; its exemplars
+    /// came later still, and are in the part of the log that is kept.
     fn write_exemplars(
         &self,
         shard: u16,
+        below: u64,
         tenants: &Tenants,
         writer: &mut wal::CheckpointWriter,
     ) -> Result<(), Error> {
         let mut entries = Entries::default();
         for tenant in tenants.all() {
-            for (id, e) in tenant.exemplars.lock().of_shard(shard) {
+            for (id, e) in tenant.exemplars.lock().of_shard(shard, below) {
                 entries.push_exemplar(id, e.timestamp, e.value, e.labels.as_bytes());
                 if entries.len() > self.settings.group_bytes / 2 {
                     writer.put(payload::EXEMPLARS, &entries.parts(shard))?;

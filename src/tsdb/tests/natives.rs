@@ -161,6 +161,8 @@ enum Step {
     Again(usize),
     Cut(bool),
     Kill,
+    /// What a series has from here to there.
+    Delete(u8, i64, i64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -177,13 +179,16 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..4usize).prop_map(Step::Again),
         1 => any::<bool>().prop_map(Step::Cut),
         1 => Just(Step::Kill),
+        1 => (0..3u8, -220i64..220, 0i64..120).prop_map(|(series, from, many)| {
+            Step::Delete(series, NOON + from * 10_000, NOON + (from + many) * 10_000)
+        }),
     ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     /// Every sample of every kind is taken once and read as it was sent, whatever order it came in, before and after
-    /// cuts and restarts; the same again is a duplicate, another one a conflict.
+    /// cuts, restarts and deletions; the same again is a duplicate, another one a conflict.
     #[test]
     fn as_a_map_would_keep_them(steps in proptest::collection::vec(step(), 1..25)) {
         let mut rig = Rig::new();
@@ -201,6 +206,15 @@ proptest! {
                 }
                 Step::Kill => {
                     rig.kill();
+                    continue;
+                }
+                Step::Delete(series, from, to) => {
+                    let (name, range) = (format!("s{series}"), TimeRange::new(from, to));
+                    let matching = [vec![Matcher::equal("__name__", &name)]];
+                    rig.tsdb.delete_series(&tenant("t"), &matching, range).unwrap();
+                    wanted.entry(name).or_default().retain(|t, _| !range.contains(*t));
+                    wanted.retain(|_, samples| !samples.is_empty());
+                    expect(&read(&rig), &wanted);
                     continue;
                 }
             };
@@ -359,4 +373,28 @@ fn a_start_timestamp_becomes_a_zero_that_nobody_counts() {
     let off = Rig::with(settings(false));
     assert_eq!(send(&off, 10, 5), [Verdict::Stored; 2]);
     assert!(read(&off).values().all(|samples| samples.len() == 1));
+}
+
+/// A start beyond what is remembered of a series could be as old as samples that were forgotten with it, and would make a
+/// window of its own for every age of a process.
+#[test]
+fn a_start_of_long_ago_makes_no_zero() {
+    let rig = Rig::new();
+    rig.clock.set(NOON);
+    let window = rig.settings.out_of_order_window;
+    let send = |name: &str, start: i64| {
+        let mut batch = WriteBatch::default();
+        batch.open().push(Sample { timestamp: NOON, value: 7.0 });
+        batch.push_start(start);
+        close(&mut batch, name);
+        let histogram = whole(1, &[2, 3]);
+        batch.push_histogram(HistogramRow { timestamp: NOON, start, histogram });
+        close(&mut batch, &format!("{name}_native"));
+        push(&rig, &batch)
+    };
+    assert_eq!(send("long_ago", NOON - window - 3_600_001), [Verdict::Stored; 2]);
+    assert_eq!(send("lately", NOON - window - 3_600_000), [Verdict::Stored; 2]);
+    let many: Vec<(String, usize)> = read(&rig).into_iter().map(|(name, all)| (name, all.len())).collect();
+    let wanted = [("lately", 2), ("lately_native", 2), ("long_ago", 1), ("long_ago_native", 1)];
+    assert_eq!(many, wanted.map(|(name, n)| (name.to_owned(), n)));
 }
