@@ -52,8 +52,10 @@ fn verdict_of(code: u32) -> Option<Verdict> {
         1 => Some(Verdict::Duplicate),
         2 => Some(Verdict::Unavailable),
         _ => {
-            let refusal = u8::try_from(code.checked_sub(REFUSED_FROM)?).ok()?;
-            Refusal::from_code(refusal).map(Verdict::Refused)
+            let refusal = u8::try_from(code.checked_sub(REFUSED_FROM)?).ok();
+            // A peer of a later version has reasons of its own: as a fault of the answer they would have its sample sent
+            // again for ever.
+            Some(Verdict::Refused(refusal.and_then(Refusal::from_code).unwrap_or(Refusal::Unsupported)))
         }
     }
 }
@@ -122,6 +124,13 @@ mod tests {
         let wire = Verdicts { codes: vec![0], counts: vec![u32::MAX] };
         assert!(decode(&wire, 3).is_err());
         assert!(decode(&Verdicts { codes: vec![9], counts: vec![1] }, 1).is_err());
+    }
+
+    #[test]
+    fn a_reason_of_a_later_version_is_a_refusal() {
+        let wire = Verdicts { codes: vec![0, 16 + 200, 16 + 3000], counts: vec![1, 1, 1] };
+        let refused = Verdict::Refused(Refusal::Unsupported);
+        assert_eq!(decode(&wire, 3).unwrap(), [Verdict::Stored, refused, refused]);
     }
 
     #[test]
