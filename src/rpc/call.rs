@@ -18,15 +18,44 @@ impl Drop for RaiseOnDrop {
     }
 }
 
+/// What calls may hold: each no more than its own limit, and all together no more than one budget.
+#[derive(Clone, Debug)]
+pub struct CallBudget {
+    all: Budget,
+    each: Option<(&'static str, u64)>,
+}
+
+impl From<Budget> for CallBudget {
+    /// One budget, with no limit for a single call beside it.
+    fn from(all: Budget) -> CallBudget {
+        CallBudget { all, each: None }
+    }
+}
+
+impl CallBudget {
+    /// `limit` in bytes; `name` appears in the refusal, as the operator knows the setting.
+    pub fn each(all: Budget, name: &'static str, limit: u64) -> CallBudget {
+        CallBudget { all, each: Some((name, limit)) }
+    }
+
+    /// The budget of one call.
+    pub(crate) fn of_call(&self) -> Budget {
+        match self.each {
+            Some((name, limit)) => self.all.child(name, limit),
+            None => self.all.clone(),
+        }
+    }
+}
+
 /// What a call may cost, with the deadline that its caller states.
 pub(crate) fn context(
     metadata: &MetadataMap,
     now: Instant,
-    budget: Budget,
+    budget: &CallBudget,
     partial: PartialResponse,
 ) -> Context {
     let deadline = deadline_of(metadata).and_then(|left| now.checked_add(left));
-    Context { cancel: Cancel::new(deadline), budget, partial }
+    Context { cancel: Cancel::new(deadline), budget: budget.of_call(), partial }
 }
 
 /// The tenant that a caller names, if it does.

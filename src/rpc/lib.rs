@@ -22,6 +22,7 @@ mod tls;
 pub mod write;
 
 pub use advertised::{Advertised, Apis, NodeInfo, PeerInfo, PeerStore, TsdbInfo, component};
+pub use call::CallBudget;
 pub use channel::ClientOptions;
 pub use facts::{FactServer, Subject, Tell, Told};
 pub use health::Health;

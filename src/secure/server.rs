@@ -129,6 +129,19 @@ pub struct PeerNames {
 }
 
 impl PeerNames {
+    /// The fields that may name a tenant, as settings spell them.
+    pub const FIELDS: [&str; 3] = ["organization", "organizationalUnit", "commonName"];
+
+    /// One of [`PeerNames::FIELDS`].
+    pub fn field(&self, name: &str) -> Option<&str> {
+        match name {
+            "organization" => self.organization.as_deref(),
+            "organizationalUnit" => self.organizational_unit.as_deref(),
+            "commonName" => self.common_name.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Of the certificate that the client proved to have.
     pub fn of(stream: &TlsStream<TcpStream>) -> Option<PeerNames> {
         let (_, connection) = stream.get_ref();

@@ -165,6 +165,11 @@ impl ApiState {
         ApiState { inner: Arc::new(inner) }
     }
 
+    /// What all queries together may hold; whatever else reads for a caller draws on it as well.
+    pub fn memory(&self) -> Budget {
+        self.inner.memory.clone()
+    }
+
     /// Ok once queries are answered.
     pub fn require_ready(&self) -> Result<(), Problem> {
         self.ready()

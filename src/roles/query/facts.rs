@@ -11,7 +11,7 @@ use model::{Labels, Matcher, TenantId};
 use rpc::facts::{Exemplars, Rules, Statistics, Targets};
 use rpc::{Apis, Subject, Told};
 use runtime::World;
-use storage::{Context, Error, Notes, PartialResponse};
+use storage::{Budget, Context, Error, Notes, PartialResponse};
 use wire::pb::thanos as pb;
 
 use crate::complete::{Needed, Seat, Tolerance};
@@ -245,7 +245,8 @@ impl api::Heads for Everyone {
         let enforced = self.enforced(named)?;
         let partial =
             if self.queries.partial_response { PartialResponse::Warn } else { PartialResponse::Abort };
-        let context = Context { cancel: cancel.clone(), partial, ..Context::background() };
+        let budget = Budget::new("--query.max-memory", self.queries.max_memory.bytes());
+        let context = Context { cancel: cancel.clone(), partial, budget };
         let tenant = enforced.as_ref().map(TenantId::as_str).or(named);
         Ok(Everyone::figures(self, tenant, limit, &context)?)
     }

@@ -8,6 +8,7 @@
 //! endpoints -> their streams are merged, replicas become one -> JSON.
 
 mod backend;
+mod certificate;
 mod complete;
 mod dedup;
 mod endpoints;
@@ -39,10 +40,10 @@ use api::{
 };
 use model::{Kind, Matcher};
 use promql::{Engine, EngineSettings};
-use rpc::{FactServer, Health, QueryServer, ServeOptions, Services, StoreOptions, StoreServer};
+use rpc::{CallBudget, FactServer, Health, QueryServer, ServeOptions, Services, StoreOptions, StoreServer};
 use runtime::{Shutdown, World};
 use secure::ServerTls;
-use storage::{Budget, Select};
+use storage::Select;
 use tokio::net::TcpListener;
 
 pub use complete::{Judgement, Needed, Seat, Tolerance, judge};
@@ -173,20 +174,29 @@ impl Query {
         // Probes and metrics stay at the root, whatever the prefix of the API.
         let routes = door.open(prefixed(routes, &settings.prefix()));
         let backend = backend::Backend { everyone: everyone.clone(), readiness: readiness.clone() };
+        // Whoever asks over gRPC is held to what a query over HTTP may hold, and counts among all of them.
+        let budget =
+            CallBudget::each(state.memory(), "--query.max-memory", settings.queries.max_memory.bytes());
         let options = StoreOptions {
             max_concurrent: settings.queries.max_concurrent as usize,
+            budget: budget.clone(),
             ..StoreOptions::default()
         };
         let store = StoreServer::new(Arc::new(backend), options, world.clone());
+        macro_rules! facts {
+            () => {
+                FactServer::new(Arc::new(everyone.clone()), budget.clone(), world.clone())
+            };
+        }
         let probe = readiness.clone();
         let services = Services::new(Health::new(move || probe.is_ready()))
             .store(store)
             .query(QueryServer::new(Arc::new(Stacked(state))))
-            .rules(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
-            .targets(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
-            .exemplars(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
-            .metadata(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()))
-            .statistics(FactServer::new(Arc::new(everyone.clone()), Budget::unlimited(), world.clone()));
+            .rules(facts!())
+            .targets(facts!())
+            .exemplars(facts!())
+            .metadata(facts!())
+            .statistics(facts!());
         let serve_options = ServeOptions {
             grace: settings.grpc.grpc_grace_period.as_duration(),
             tls,
@@ -280,8 +290,12 @@ fn routes(
     let pool = QueryPool::new(queries.max_concurrent as usize, world.clone());
     let state =
         ApiState::new(Arc::new(queryable), engine, pool, readiness.clone(), world.clone(), api_settings);
-    let stores = stores::router(everyone.clone(), stores_headers);
-    (state.clone(), api::router(state).merge(api::tsdb_router(heads)).merge(stores))
+    let stores = stores::router(everyone.clone(), stores_headers.clone());
+    let routes = api::router(state.clone()).merge(api::tsdb_router(heads)).merge(stores);
+    match queries.tenant_certificate_field.as_str() {
+        "" => (state, routes),
+        field => (state, certificate::tenants_by(field, stores_headers, routes)),
+    }
 }
 
 /// The log of running queries, where one is wanted; a querier serves without it if it cannot be kept.

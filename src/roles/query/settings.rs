@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use secure::PeerNames;
 use settings::{ByteSize, Common, Grpc, Span, TlsFiles, settings};
 
 settings! {
@@ -79,8 +80,8 @@ settings! {
         ["query.default-tenant-id"] default_tenant: String = "default-tenant".to_owned();
         /// Shows each tenant its own series only: every selector also demands the tenant's label.
         ["query.enforce-tenancy"] enforce_tenancy: bool = false;
-        /// Field of the client certificate that names the tenant, instead of a header: organization,
-        /// organizationalUnit or commonName. Needs a listener with client certificates.
+        /// Field of the client certificate that names the tenant of requests over HTTP, instead of a header:
+        /// organization, organizationalUnit or commonName. Needs client certificates in --http.config.
         ["query.tenant-certificate-field"] tenant_certificate_field: String = String::new();
         /// Label that carries the tenant.
         ["query.tenant-label-name"] tenant_label: String = "tenant_id".to_owned();
@@ -175,20 +176,20 @@ impl Settings {
         for address in self.discovery.endpoints.iter().chain(&self.discovery.strict_endpoints) {
             crate::targets::Target::parse(address).map_err(|why| format!("--endpoint {address:?}: {why}"))?;
         }
-        match self.queries.tenant_certificate_field.as_str() {
-            "" => {}
-            field @ ("organization" | "organizationalUnit" | "commonName") => {
+        let field = self.queries.tenant_certificate_field.as_str();
+        if !field.is_empty() {
+            if !PeerNames::FIELDS.contains(&field) {
                 return Err(format!(
-                    "--query.tenant-certificate-field {field}: this version's listeners take no client \
-                     certificates, so that nobody could be told apart; name tenants by --query.tenant-header \
-                     behind a proxy that sets it"
-                ));
-            }
-            other => {
-                return Err(format!(
-                    "--query.tenant-certificate-field {other:?}: there are organization, organizationalUnit and \
+                    "--query.tenant-certificate-field {field:?}: there are organization, organizationalUnit and \
                      commonName"
                 ));
+            }
+            if self.common.http_config.is_none() {
+                return Err(
+                    "--query.tenant-certificate-field needs --http.config with a client_ca_file, or nobody \
+                            shows a certificate"
+                        .to_owned(),
+                );
             }
         }
         self.cors()?;

@@ -271,12 +271,7 @@ pub fn tenant_of(head: &Parts, tenancy: &Tenancy) -> Result<TenantId, Denial> {
     let headers = &head.headers;
     if !tenancy.certificate_field.is_empty() {
         let field = tenancy.certificate_field.as_str();
-        let names = head.extensions.get::<PeerNames>();
-        let text = names.and_then(|names| match field {
-            "organization" => names.organization.as_deref(),
-            "organizationalUnit" => names.organizational_unit.as_deref(),
-            _ => names.common_name.as_deref(),
-        });
+        let text = head.extensions.get::<PeerNames>().and_then(|names| names.field(field));
         let text = text.ok_or_else(|| {
             Denial::Invalid(format!("your certificate has no {field}, which names the tenant"))
         })?;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt};
+use prost::Message;
 use runtime::World;
-use storage::Budget;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use wire::pb::thanos as pb;
 
 use super::{Exemplars, Frame, Metadata, Rules, Statistics, Subject, Targets, Tell};
-use crate::call::{self, RaiseOnDrop};
+use crate::call::{self, CallBudget, RaiseOnDrop};
 use crate::status_from_error;
 
 /// Calls of one subject that are worked on at once; the others wait.
@@ -19,7 +19,7 @@ const CONCURRENT: usize = 8;
 /// The gRPC face of somebody who can [`Tell`]. Cheap to clone.
 pub struct FactServer<S: Subject> {
     teller: Arc<dyn Tell<S>>,
-    budget: Budget,
+    budget: CallBudget,
     permits: Arc<Semaphore>,
     world: World,
 }
@@ -38,22 +38,28 @@ impl<S: Subject> Clone for FactServer<S> {
 type Frames<S> = BoxStream<'static, Result<<S as Subject>::Response, Status>>;
 
 impl<S: Subject> FactServer<S> {
-    /// `budget` bounds what answers hold on their way together.
-    pub fn new(teller: Arc<dyn Tell<S>>, budget: Budget, world: World) -> FactServer<S> {
-        FactServer { teller, budget, permits: Arc::new(Semaphore::new(CONCURRENT)), world }
+    /// `budget` bounds what answers hold while they are gathered and until they are sent.
+    pub fn new(teller: Arc<dyn Tell<S>>, budget: impl Into<CallBudget>, world: World) -> FactServer<S> {
+        FactServer { teller, budget: budget.into(), permits: Arc::new(Semaphore::new(CONCURRENT)), world }
     }
 
     async fn answer(&self, request: Request<S::Request>) -> Result<Response<Frames<S>>, Status> {
         let (metadata, _, mut body) = request.into_parts();
         let partial = call::partial_of(false, *S::strategy(&mut body));
-        let context = call::context(&metadata, self.world.clock.monotonic(), self.budget.clone(), partial);
+        let context = call::context(&metadata, self.world.clock.monotonic(), &self.budget, partial);
         let guard = RaiseOnDrop(context.cancel.clone());
         let permits = self.permits.clone();
         let permit = permits.acquire_owned().await.map_err(|_| Status::unavailable("shutting down"))?;
         let (teller, tenant) = (self.teller.clone(), call::tenant_of(&metadata));
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            teller.tell(&body, tenant.as_deref(), &context)
+            let mut told = teller.tell(&body, tenant.as_deref(), &context)?;
+            if told.held.is_none() {
+                // Texts in memory take about twice what they take on the wire.
+                let bytes = told.items.iter().map(|item| 2 * item.encoded_len() as u64).sum();
+                told.held = Some(context.budget.reserve(bytes)?);
+            }
+            Ok::<_, storage::Error>(told)
         });
         let told =
             done.await.map_err(|error| Status::internal(format!("answering ended abnormally: {error}")))?;
@@ -62,11 +68,12 @@ impl<S: Subject> FactServer<S> {
         let held = told.held;
         let frames =
             told.warnings.into_iter().map(Frame::Warning).chain(told.items.into_iter().map(Frame::Item));
-        let frames = frames.map(move |frame| {
+        let frames: Vec<_> = frames.map(S::write).collect();
+        let frames = stream::iter(frames).map(move |frame| {
             let _until_sent = &held;
-            Ok(S::write(frame))
+            Ok(frame)
         });
-        Ok(Response::new(stream::iter(frames.collect::<Vec<_>>()).boxed()))
+        Ok(Response::new(frames.boxed()))
     }
 }
 

@@ -20,7 +20,7 @@ use super::frames::{self, Frames};
 use super::labels::Listing;
 use super::shape::{self, Shape, Streamed};
 use super::{StoreBackend, StoreView};
-use crate::call::{self, RaiseOnDrop, partial_of};
+use crate::call::{self, CallBudget, RaiseOnDrop, partial_of};
 use crate::{convert, status_from_error};
 
 /// How much a store gives, and to how many at once.
@@ -33,7 +33,7 @@ pub struct StoreOptions {
     /// Chunks per request; 0 means all. Thanos counts `--store.limits.request-samples` as this times 120.
     pub max_chunks: u64,
     /// Bytes that requests may hold while they sort.
-    pub budget: Budget,
+    pub budget: CallBudget,
     /// Frames (of up to a megabyte) that wait for a slow caller before the call does.
     pub frames_ahead: usize,
 }
@@ -44,7 +44,7 @@ impl Default for StoreOptions {
             max_concurrent: 20,
             max_series: 0,
             max_chunks: 0,
-            budget: Budget::unlimited(),
+            budget: Budget::unlimited().into(),
             frames_ahead: 4,
         }
     }
@@ -83,7 +83,7 @@ impl StoreServer {
 
     fn context(&self, metadata: &MetadataMap, partial: PartialResponse) -> Context {
         let inner = &self.inner;
-        call::context(metadata, inner.world.clock.monotonic(), inner.options.budget.clone(), partial)
+        call::context(metadata, inner.world.clock.monotonic(), &inner.options.budget, partial)
     }
 
     /// Runs `work` on a blocking thread, raising its cancel flag when the caller leaves.

@@ -248,3 +248,22 @@ async fn tenants_see_their_own_only() {
     assert!(!stores.to_string().contains(r#""tenant_id":"t""#), "{stores}");
     querier.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_over_grpc_holds_no_more_than_a_query_may() {
+    let nodes = all().await;
+    let querier = Querier::start(&nodes.iter().collect::<Vec<_>>(), |settings| {
+        settings.queries.max_memory = settings::ByteSize::from_bytes(64);
+    })
+    .await;
+    let handle = tokio::runtime::Handle::current();
+    let address = querier.grpc.to_string();
+    let client = StoreClient::new(&address, ClientOptions::default(), World::real(), handle).unwrap();
+    let asked = tokio::task::spawn_blocking(move || {
+        client.ask::<Rules>(&pb::RulesRequest::default(), &Context::background())
+    });
+    let error = asked.await.unwrap().unwrap_err();
+    assert_eq!(error.kind, model::Kind::Exhausted);
+    assert!(error.message.contains("--query.max-memory allows"), "{error}");
+    querier.stop().await;
+}

@@ -24,6 +24,7 @@ async fn endpoints(nodes: &[&Running]) -> Arc<Endpoints> {
         dns_interval: Duration::from_secs(30),
         files_interval: Duration::from_secs(5),
         response_timeout: None,
+        tls: None,
         unhealthy_timeout: Duration::from_secs(300),
         straggler_delay: Duration::from_millis(100),
     };
@@ -336,6 +337,7 @@ async fn a_receiver_that_leaves_its_name_stays_needed() {
             dns_interval: Duration::from_secs(30),
             files_interval: Duration::from_secs(5),
             response_timeout: None,
+            tls: None,
             unhealthy_timeout: Duration::from_secs(300),
             straggler_delay: Duration::ZERO,
         },
