@@ -4,46 +4,13 @@
 //! The fuzzer is schemathesis, found on the path or named by `SCHEMATHESIS`; without it, and without promtool, the
 //! tests say so and pass.
 
+mod node;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use acceptance::{Program, Running, beside, binary, find_program, free_port, get};
-
-struct Node {
-    running: Running,
-    url: String,
-    now: i64,
-    _dir: tempfile::TempDir,
-}
-
-/// A single node with a hundred minutes of data.
-fn node() -> Node {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let (http, grpc) = (free_port(), free_port());
-    let mut running = Program {
-        name: "standalone".to_owned(),
-        path: binary(),
-        args: vec![
-            "standalone".to_owned(),
-            format!("--data-dir={}", dir.path().join("data").display()),
-            format!("--http-address=127.0.0.1:{http}"),
-            format!("--grpc-address=127.0.0.1:{grpc}"),
-        ],
-        log: dir.path().join("log"),
-    }
-    .start();
-    let url = format!("http://127.0.0.1:{http}");
-    running.wait_ready(&format!("{url}/-/ready"));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_secs() as i64;
-    let fed = Command::new(beside("loadtest"))
-        .args(["demo", "--minutes", "100", "--end", &now.to_string()])
-        .arg(format!("{url}/api/v1/write"))
-        .output()
-        .expect("loadtest runs");
-    assert!(fed.status.success(), "{}", String::from_utf8_lossy(&fed.stderr));
-    Node { running, url, now, _dir: dir }
-}
+use acceptance::{find_program, get};
+use node::node;
 
 #[test]
 fn promtool_decodes_every_answer() {
@@ -97,7 +64,7 @@ fn a_fuzzer_finds_no_fault() {
             "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
         command.args(["--checks", checks, "--continue-on-failure", "--seed", "1", "--no-color"]);
         command.args(["--exclude-path-regex", skip]);
-        let out = command.current_dir(node._dir.path()).output().expect("schemathesis runs");
+        let out = command.current_dir(node.dir.path()).output().expect("schemathesis runs");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
     };
