@@ -159,7 +159,8 @@ impl Natives {
     ) {
         let at = self.out_of_order.partition_point(|r| r.timestamp < row.timestamp);
         self.out_of_order.insert(at, row);
-        if self.out_of_order.len() >= OUT_OF_ORDER {
+        let bytes = || self.out_of_order.iter().map(|row| row.histogram.bytes()).sum::<usize>();
+        if self.out_of_order.len() >= OUT_OF_ORDER || bytes() >= HUGE {
             for chunk in chunks_of(std::mem::take(&mut self.out_of_order), block_range) {
                 sealed(chunk);
             }
@@ -259,18 +260,23 @@ impl Natives {
     }
 }
 
-/// Chunks of sorted histograms, none across a window's edge, each of one kind of counts.
+/// Chunks of sorted histograms, none across a window's edge, each of one kind of counts, and none much larger than
+/// [`HUGE`]: what a sealed chunk can hold is bounded.
 fn chunks_of(rows: Vec<Row>, block_range: i64) -> Vec<ChunkData> {
     let mut out = Vec::new();
     let mut rows = rows.into_iter().peekable();
     while let Some(first) = rows.peek() {
         let whole = matches!(first.histogram, Native::Whole(_));
         let window = window_start(first.timestamp, block_range);
+        let mut bytes = 0;
         let mut next = || {
-            rows.next_if(|r| {
-                matches!(r.histogram, Native::Whole(_)) == whole
+            let row = rows.next_if(|r| {
+                bytes < HUGE
+                    && matches!(r.histogram, Native::Whole(_)) == whole
                     && window_start(r.timestamp, block_range) == window
-            })
+            })?;
+            bytes += row.histogram.bytes();
+            Some(row)
         };
         // Histograms were checked when they were taken: they encode.
         let chunks = match whole {

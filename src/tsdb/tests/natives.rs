@@ -398,3 +398,36 @@ fn a_start_of_long_ago_makes_no_zero() {
     let wanted = [("lately", 2), ("lately_native", 2), ("long_ago", 1), ("long_ago_native", 1)];
     assert_eq!(many, wanted.map(|(name, n)| (name.to_owned(), n)));
 }
+
+/// A sealed chunk's length has 24 bits: what came late must not be put together beyond that.
+#[test]
+fn late_histograms_of_many_buckets_are_kept_whole() {
+    let rig = Rig::with(Settings { segment_bytes: 8 << 20, ..rig::settings() });
+    rig.clock.set(NOON + HOUR);
+    // Counts that take more than five bytes each: 120 of these are 18 MB.
+    let large = |n: i64| {
+        let mut state = n as u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 16) as i64
+        };
+        let counts: Vec<i64> = (0..30_000).map(|_| next()).collect();
+        match whole(0, &counts) {
+            Native::Whole(h) => Native::Whole(Histogram { hint: ResetHint::Gauge, ..h }),
+            float => float,
+        }
+    };
+    assert_eq!(push(&rig, &batch("h", &[(NOON + HOUR, Any::Native(whole(0, &[1])))])), [Verdict::Stored]);
+    for n in 0..121 {
+        assert_eq!(push(&rig, &batch("h", &[(NOON + n, Any::Native(large(n)))])), [Verdict::Stored]);
+    }
+    let check = |got: Read| {
+        let natives = &got["h"];
+        assert_eq!(natives.len(), 122);
+        let Native::Whole(sent) = large(60) else { unreachable!() };
+        assert!(natives[&(NOON + 60)].is_same(&Any::Native(Native::Float(sent.to_float()))));
+    };
+    check(read(&rig));
+    rig.tsdb.cut(rig.now(), true).unwrap();
+    check(read(&rig));
+}
