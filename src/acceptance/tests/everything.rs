@@ -82,9 +82,7 @@ fn send(url: &str, sent: &Sent, suffix: &str, version: u8, which: impl Fn(usize)
             let mut series = pb::TimeSeries::default();
             for (_, (&timestamp, sample)) in few {
                 match sample {
-                    Any::Float(value) => {
-                        series.samples.push(pb::Sample { value: *value, timestamp, ..Default::default() })
-                    }
+                    Any::Float(value) => series.samples.push(pb::Sample { value: *value, timestamp }),
                     Any::Native(Native::Whole(histogram)) => {
                         series.histograms.push(to_pb_whole(&At { timestamp, histogram: histogram.clone() }))
                     }

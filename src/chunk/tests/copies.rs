@@ -85,7 +85,7 @@ fn run(rule: Rule, step: i64, lost: u64, (windows, count): (i64, usize)) -> (usi
             for replica in 0..3 {
                 let arrives = |(n, _): &(usize, &Sample)| {
                     let request = mix((series / BATCH) as u64 ^ (*n as u64) << 20 ^ (window as u64) << 40);
-                    request % lost != 0 || request / lost % 3 != replica
+                    !request.is_multiple_of(lost) || request / lost % 3 != replica
                 };
                 let taken: Vec<Sample> =
                     sent.iter().enumerate().filter(arrives).map(|(_, sample)| *sample).collect();

@@ -446,7 +446,7 @@ mod tests {
         let settings = tsdb::Settings { dir: data.clone(), retention: 0, ..tsdb::Settings::default() };
         let engine = Tsdb::open(world.clone(), settings).unwrap();
         let bucket = Bucket::in_memory(&world);
-        let peers = Arc::new(Peers::new(&Settings::default(), &world, Labels::empty()));
+        let peers = Arc::new(Peers::new(&Settings::default(), &world, Labels::empty(), None));
         let ship = Ship::new(&world, Some(bucket.clone()), peers).unwrap();
         let catalog = Catalog::open(&world, &data.join("catalog")).unwrap();
         ship.open(catalog.clone());
