@@ -10,11 +10,20 @@ use model::Timestamp;
 use runtime::World;
 use storage::{Context, Select};
 
-use crate::exec::{Grid, Root, Run};
+use crate::exec::{Grid, Root, Run, Trace};
 use crate::parse::{self, Limits, Type};
-use crate::plan::PlanContext;
+use crate::plan::{Explained, PlanContext};
 use crate::room::with_room;
-use crate::{EngineSettings, Error, QueryResult, Stats};
+use crate::{EngineSettings, Error, Expr, QueryResult, Stats};
+
+/// Figures that are not had for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// Samples looked at, step by step.
+    pub per_step: bool,
+    /// What each operator cost.
+    pub analyze: bool,
+}
 
 /// A query at one time.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +35,7 @@ pub struct InstantRequest {
     pub lookback_override: Option<i64>,
     /// Coarsest downsampling that may be used, in milliseconds; 0 means raw samples only.
     pub max_resolution: i64,
+    pub details: Details,
 }
 
 /// A query at every step of a time range; both ends belong to it.
@@ -40,6 +50,7 @@ pub struct RangeRequest {
     pub lookback_override: Option<i64>,
     /// Coarsest downsampling that may be used, in milliseconds; 0 means raw samples only.
     pub max_resolution: i64,
+    pub details: Details,
 }
 
 /// Evaluates queries. Cheap to clone; holds no data.
@@ -65,9 +76,10 @@ impl Engine {
         select: Arc<dyn Select>,
         context: &Context,
     ) -> Result<QueryResult, Error> {
-        let times = Times { start: request.time, end: request.time, step: 0 };
-        let lookback = request.lookback_override;
-        self.evaluate(&request.query, times, lookback, request.max_resolution, &*select, context)
+        let InstantRequest { ref query, time, lookback_override: lookback, max_resolution, details } =
+            *request;
+        let how = How { start: time, end: time, step: 0, lookback, max_resolution, details };
+        self.evaluate(query, how, &*select, context)
     }
 
     /// Evaluates at every step of a range; the value is always a matrix.
@@ -77,57 +89,75 @@ impl Engine {
         select: Arc<dyn Select>,
         context: &Context,
     ) -> Result<QueryResult, Error> {
-        if request.step <= 0 {
-            return Err(Error::invalid(
-                "zero or negative query resolution step widths are not accepted. Try a positive integer",
-            ));
+        let how = How::of_range(request)?;
+        self.evaluate(&request.query, how, &*select, context)
+    }
+
+    /// The plan of an instant query; nothing is read.
+    pub fn explain_instant(&self, request: &InstantRequest) -> Result<Explained, Error> {
+        let InstantRequest { ref query, time, lookback_override: lookback, max_resolution, details } =
+            *request;
+        let how = How { start: time, end: time, step: 0, lookback, max_resolution, details };
+        let expr = self.parsed(query, &how)?;
+        Ok(self.planned(&expr, &how)?.explain())
+    }
+
+    /// The plan of a range query; nothing is read.
+    pub fn explain_range(&self, request: &RangeRequest) -> Result<Explained, Error> {
+        let how = How::of_range(request)?;
+        let expr = self.parsed(&request.query, &how)?;
+        Ok(self.planned(&expr, &how)?.explain())
+    }
+
+    fn parsed(&self, text: &str, how: &How) -> Result<Expr, Error> {
+        let limits = Limits { depth: self.settings.max_depth, bytes: self.settings.max_query_bytes };
+        let expr = parse::parse_within(text, limits)?;
+        if how.step != 0 && !matches!(expr.type_of(), Type::Scalar | Type::Vector) {
+            return Err(Error::invalid(format!(
+                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+                expr.type_of().describe()
+            )));
         }
-        if request.end < request.start {
-            return Err(Error::invalid("end timestamp must not be before start time"));
-        }
-        let times = Times { start: request.start, end: request.end, step: request.step };
-        let lookback = request.lookback_override;
-        self.evaluate(&request.query, times, lookback, request.max_resolution, &*select, context)
+        Ok(expr)
+    }
+
+    fn planned(&self, expr: &Expr, how: &How) -> Result<Root, Error> {
+        let context = PlanContext {
+            start: how.start,
+            end: how.end,
+            step: how.step,
+            default_subquery_step: self.settings.default_subquery_step_ms,
+            max_resolution: how.max_resolution,
+        };
+        with_room(expr.height(), Error::exhausted, || Root::plan(expr, &context))
     }
 
     fn evaluate(
         &self,
         text: &str,
-        times: Times,
-        lookback: Option<i64>,
-        max_resolution: i64,
+        how: How,
         select: &dyn Select,
         context: &Context,
     ) -> Result<QueryResult, Error> {
         let clock = &self.world.clock;
         let began = clock.monotonic();
         let _running = Running::new();
-        let limits = Limits { depth: self.settings.max_depth, bytes: self.settings.max_query_bytes };
-        let expr = parse::parse_within(text, limits)?;
-        let instant = times.step == 0;
-        if !instant && !matches!(expr.type_of(), Type::Scalar | Type::Vector) {
-            return Err(Error::invalid(format!(
-                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
-                expr.type_of().describe()
-            )));
+        let expr = self.parsed(text, &how)?;
+        let instant = how.step == 0;
+        let lookback = how.lookback.filter(|ms| *ms > 0).unwrap_or(self.settings.lookback_ms);
+        let mut run = Run::new(select, context, &self.settings, &self.world, text, lookback, instant);
+        let grid = Grid::new(how.start, how.end, how.step);
+        let root = self.planned(&expr, &how)?;
+        if how.details != Details::default() && grid.len <= self.settings.max_samples {
+            run.trace = Trace::new(how.details, grid.len);
         }
-        let plan_context = PlanContext {
-            start: times.start,
-            end: times.end,
-            step: times.step,
-            default_subquery_step: self.settings.default_subquery_step_ms,
-            max_resolution,
-        };
-        let lookback = lookback.filter(|ms| *ms > 0).unwrap_or(self.settings.lookback_ms);
-        let run = Run::new(select, context, &self.settings, &self.world, text, lookback, instant);
-        let grid = Grid::new(times.start, times.end, times.step);
-        let root = with_room(expr.height(), Error::exhausted, || Root::plan(&expr, &plan_context))?;
         let prepared = clock.monotonic();
         let answer = with_room(expr.height(), Error::exhausted, || root.evaluate(grid, &run))?;
         let evaluated = clock.monotonic();
         let value = answer.into_value(grid, instant);
         let stats = Stats {
-            samples: run.samples.load(Relaxed),
+            samples: run.trace.samples(),
+            per_step: run.trace.per_step(grid),
             peak_samples: run.peak.load(Relaxed),
             peak_bytes: run.budget.peak(),
             prepare: prepared - began,
@@ -135,7 +165,8 @@ impl Engine {
             sort: clock.monotonic() - evaluated,
         };
         record(&stats);
-        Ok(QueryResult { value, notes: run.take_notes(), stats })
+        let analysis = run.trace.analysis(&format!("[query] {expr}"), stats.evaluate, stats.peak_samples);
+        Ok(QueryResult { value, notes: run.take_notes(), stats, analysis })
     }
 }
 
@@ -166,8 +197,29 @@ impl Drop for Running {
     }
 }
 
-struct Times {
+/// What a request says beside its text.
+struct How {
     start: Timestamp,
     end: Timestamp,
+    /// 0 for instant queries.
     step: i64,
+    lookback: Option<i64>,
+    max_resolution: i64,
+    details: Details,
+}
+
+impl How {
+    fn of_range(request: &RangeRequest) -> Result<How, Error> {
+        let RangeRequest { start, end, step, lookback_override: lookback, max_resolution, details, .. } =
+            *request;
+        if step <= 0 {
+            return Err(Error::invalid(
+                "zero or negative query resolution step widths are not accepted. Try a positive integer",
+            ));
+        }
+        if end < start {
+            return Err(Error::invalid("end timestamp must not be before start time"));
+        }
+        Ok(How { start, end, step, lookback, max_resolution, details })
+    }
 }

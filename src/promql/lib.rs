@@ -18,8 +18,9 @@ mod settings;
 pub mod testing;
 mod value;
 
-pub use engine::{Engine, InstantRequest, RangeRequest};
+pub use engine::{Details, Engine, InstantRequest, RangeRequest};
 pub use error::{Class, Error};
 pub use parse::{Expr, ParseError, parse, parse_selector, selectors};
+pub use plan::Explained;
 pub use settings::EngineSettings;
-pub use value::{NativePoint, Point, QueryResult, Series, Stats, Value, VectorSample};
+pub use value::{Analysis, NativePoint, Point, QueryResult, Series, Stats, Value, VectorSample};

@@ -68,6 +68,8 @@ impl Value {
 pub struct Stats {
     /// Samples looked at, summed over steps (`totalQueryableSamples`).
     pub samples: u64,
+    /// The same at each step, where it was asked for.
+    pub per_step: Vec<(Timestamp, u64)>,
     /// Most samples held at once (`peakSamples`).
     pub peak_samples: usize,
     /// Most bytes held at once, as accounted in the query's budget.
@@ -80,10 +82,25 @@ pub struct Stats {
     pub sort: Duration,
 }
 
+/// What one operator cost.
+#[derive(Clone, Debug)]
+pub struct Analysis {
+    pub name: String,
+    /// Its inputs included.
+    pub took: Duration,
+    /// Samples looked at, its inputs included.
+    pub samples: u64,
+    /// Most samples held at once, known of the whole only.
+    pub peak_samples: Option<usize>,
+    pub children: Vec<Analysis>,
+}
+
 /// A value with everything that has to be said about it.
 #[derive(Clone, Debug)]
 pub struct QueryResult {
     pub value: Value,
     pub notes: Notes,
     pub stats: Stats,
+    /// Where it was asked for.
+    pub analysis: Option<Analysis>,
 }

@@ -91,6 +91,38 @@ async fn instant_and_range_values() {
 }
 
 #[tokio::test]
+async fn figures_of_a_query() {
+    let app = app();
+    let range = "query=requests_total&start=1795220289.38&end=1795220319.38&step=15";
+    let (status, body) = get(&app, &format!("/api/v1/query_range?{range}&stats=all&analyze=true")).await;
+    assert_eq!(status, 200, "{body}");
+    let data = &serde_json::from_str::<serde_json::Value>(&body).unwrap()["data"];
+    let samples = &data["stats"]["samples"];
+    assert_eq!(
+        samples["totalQueryableSamplesPerStep"].to_string(),
+        "[[1795220289.38,1],[1795220304.38,1],[1795220319.38,1]]"
+    );
+    assert_eq!(samples["totalQueryableSamples"], 3);
+    let analysis = &data["analysis"];
+    assert_eq!(analysis["name"], r#"[select] {__name__="requests_total"}"#);
+    assert_eq!((&analysis["totalSamples"], &analysis["peakSamples"]), (&3.into(), &3.into()));
+    assert!(analysis["executionTime"].as_str().is_some_and(|took| took.ends_with('s')), "{analysis}");
+    let (_, body) = post(&app, "/api/v1/query_range", &format!("{range}&stats=true")).await;
+    assert!(!body.contains("PerStep") && !body.contains("analysis"), "{body}");
+
+    let plan = r#"{"status":"success","data":{"name":"[aggregate] sum by (job)","children":[{"name":"[select] {__name__=\"up\"}"}]}}"#;
+    let query = "query=sum+by+(job)+(up)";
+    assert_eq!(get(&app, &format!("/api/v1/query_explain?{query}&engine=thanos")).await, (200, plan.into()));
+    let range = format!("{query}&start=1&end=2&step=1");
+    assert_eq!(post(&app, "/api/v1/query_range_explain", &range).await, (200, plan.into()));
+    for path in
+        ["query_explain?query=up%7B", "query_explain?query=up&engine=x", "query_range_explain?query=up"]
+    {
+        assert_eq!(get(&app, &format!("/api/v1/{path}")).await.0, 400, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn listings() {
     let app = app();
     let ok = |data: &str| (200, format!(r#"{{"status":"success","data":{data}}}"#));

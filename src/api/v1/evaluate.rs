@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::{FloatHistogram, Labels, Timestamp};
-use promql::{Class, InstantRequest, Point, QueryResult, RangeRequest, Stats, Value};
+use promql::{Analysis, Class, Details, InstantRequest, Point, QueryResult, RangeRequest, Stats, Value};
 use storage::{Cancel, Notes, Reservation};
 
 use super::{ApiState, ReadParams};
@@ -26,6 +26,7 @@ pub struct Evaluation {
     /// In nanoseconds; can only shorten.
     pub timeout: Option<i64>,
     pub read: ReadParams,
+    pub details: Details,
 }
 
 /// What came of it.
@@ -33,6 +34,8 @@ pub struct Evaluated {
     pub value: Value,
     pub notes: Notes,
     pub stats: Stats,
+    /// Where it was asked for.
+    pub analysis: Option<Analysis>,
     /// Time in the queue.
     pub queued: Duration,
     /// The value's bytes in the query's budget.
@@ -42,7 +45,7 @@ pub struct Evaluated {
 impl ApiState {
     /// Evaluates; dropping the future ends the evaluation.
     pub async fn evaluate(&self, asked: Evaluation) -> Result<Evaluated, Problem> {
-        let Evaluation { query, times, lookback, timeout, read } = asked;
+        let Evaluation { query, times, lookback, timeout, read, details } = asked;
         // A text that does not parse must not wait in the queue, nor ask anybody.
         promql::parse(&query).map_err(|why| Problem::parameter("query", why))?;
         let inner = &self.inner;
@@ -56,21 +59,24 @@ impl ApiState {
             let max_resolution = read.max_source_resolution;
             match times {
                 Times::Instant(time) => {
-                    let request = InstantRequest { query, time, lookback_override: lookback, max_resolution };
+                    let request =
+                        InstantRequest { query, time, lookback_override: lookback, max_resolution, details };
                     engine.instant(&request, select, &context)
                 }
                 Times::Range { start, end, step } => {
                     let lookback_override = lookback;
-                    let request = RangeRequest { query, start, end, step, lookback_override, max_resolution };
+                    let request =
+                        RangeRequest { query, start, end, step, lookback_override, max_resolution, details };
                     engine.range(&request, select, &context)
                 }
             }
         };
         let ran = inner.pool.run(&cancel, &party, work).await?;
-        let QueryResult { value, notes, stats } = ran.value.map_err(|error| self.problem(error, &cancel))?;
+        let QueryResult { value, notes, stats, analysis } =
+            ran.value.map_err(|error| self.problem(error, &cancel))?;
         // A slow client holds the result for longer than the evaluation held what it was made of.
         let held = budget.reserve(bytes_of(&value))?;
-        Ok(Evaluated { value, notes, stats, queued: ran.queued, held })
+        Ok(Evaluated { value, notes, stats, analysis, queued: ran.queued, held })
     }
 
     fn problem(&self, error: promql::Error, cancel: &Cancel) -> Problem {

@@ -5,6 +5,7 @@
 //! from this process or from many.
 
 mod admin;
+mod analysis;
 mod evaluate;
 mod exemplars;
 mod facts;
@@ -309,6 +310,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
     vec![
         ("/api/v1/query", asked(get(query::instant).post(query::instant))),
         ("/api/v1/query_range", asked(get(query::range).post(query::range))),
+        ("/api/v1/query_explain", asked(get(analysis::explain_instant).post(analysis::explain_instant))),
+        ("/api/v1/query_range_explain", asked(get(analysis::explain_range).post(analysis::explain_range))),
         ("/api/v1/query_exemplars", asked(get(exemplars::exemplars).post(exemplars::exemplars))),
         ("/api/v1/format_query", asked(get(query::format).post(query::format))),
         ("/api/v1/parse_query", asked(get(query::tree).post(query::tree))),

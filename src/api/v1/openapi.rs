@@ -80,6 +80,18 @@ pub(super) const ENTRIES: &[Entry] = &[
         &[QUERY, &[("start", RequiredTime), ("end", RequiredTime), ("step", Duration)], READ],
     ),
     entry(
+        "/api/v1/query_explain",
+        BOTH,
+        "The plan of a query at one time.",
+        &[QUERY, &[("time", Time)], READ],
+    ),
+    entry(
+        "/api/v1/query_range_explain",
+        BOTH,
+        "The plan of a query over a range.",
+        &[QUERY, &[("start", RequiredTime), ("end", RequiredTime), ("step", Duration)], READ],
+    ),
+    entry(
         "/api/v1/query_exemplars",
         BOTH,
         "Exemplars of a query's series.",
@@ -258,6 +270,7 @@ fn operation(out: &mut String, entry: &Entry, method: &str) {
         "/api/v1/read" => "application/x-protobuf: {}".to_owned(),
         "/api/v1/notifications/live" => "text/event-stream: {schema: {type: string}}".to_owned(),
         "/api/v1/query" | "/api/v1/query_range" => of_json("Evaluated"),
+        "/api/v1/query_explain" | "/api/v1/query_range_explain" => of_json("Explained"),
         "/api/v1/labels" | "/api/v1/label/{name}/values" => of_json("Texts"),
         "/api/v1/series" => of_json("LabelSets"),
         "/api/v1/format_query" => of_json("Text"),
@@ -360,6 +373,18 @@ components:
                 result: {$ref: '#/components/schemas/Value'}
             properties:
               stats: {type: object}
+              analysis: {$ref: '#/components/schemas/Operator'}
+    Operator:
+      type: object
+      required: [name]
+      properties:
+        name: {type: string}
+        executionTime: {type: string}
+        peakSamples: {type: integer}
+        totalSamples: {type: integer}
+        children: {type: array, minItems: 1, items: {$ref: '#/components/schemas/Operator'}}
+      additionalProperties: false
+    Explained: {allOf: [{$ref: '#/components/schemas/Any'}, {properties: {data: {$ref: '#/components/schemas/Operator'}}}]}
     Error:
       type: object
       required: [status, errorType, error]

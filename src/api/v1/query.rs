@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use model::Timestamp;
-use promql::Value;
+use promql::{Details, Value};
 use storage::Notes;
 
 use super::ApiState;
@@ -24,14 +24,28 @@ pub(super) async fn instant(
     params: Params,
 ) -> Result<Response, Problem> {
     api.ready()?;
-    let limit = params.limit()?;
+    let asked = of_instant(&api, &headers, &params)?;
+    answer(&api, &params, asked).await
+}
+
+/// What an instant query asks for.
+pub(super) fn of_instant(
+    api: &ApiState,
+    headers: &HeaderMap,
+    params: &Params,
+) -> Result<Evaluation, Problem> {
+    params.limit()?;
     let time = params.optional_time("time")?.unwrap_or_else(|| api.now_ms());
     let timeout = params.optional_duration("timeout")?;
-    let lookback_override = lookback(&params)?;
-    let read = api.read_params(&headers, &params, None)?;
+    let lookback = lookback(params)?;
+    let read = api.read_params(headers, params, None)?;
     let (query, times) = (params.get("query").to_owned(), Times::Instant(time));
-    let asked = Evaluation { query, times, lookback: lookback_override, timeout, read };
-    answer(&api, &params, limit, asked).await
+    Ok(Evaluation { query, times, lookback, timeout, read, details: details(params) })
+}
+
+fn details(params: &Params) -> Details {
+    let analyze = ["true", "1"].contains(&params.get("analyze"));
+    Details { per_step: params.get("stats") == "all", analyze }
 }
 
 pub(super) async fn range(
@@ -40,19 +54,24 @@ pub(super) async fn range(
     params: Params,
 ) -> Result<Response, Problem> {
     api.ready()?;
-    let limit = params.limit()?;
+    let asked = of_range(&api, &headers, &params)?;
+    answer(&api, &params, asked).await
+}
+
+/// What a range query asks for.
+pub(super) fn of_range(api: &ApiState, headers: &HeaderMap, params: &Params) -> Result<Evaluation, Problem> {
+    params.limit()?;
     let start = params.time("start")?;
     let end = params.time("end")?;
     if end < start {
         return Err(Problem::parameter("end", "end timestamp must not be before start time"));
     }
-    let step = step_ms(&api, &params, start, end)?;
+    let step = step_ms(api, params, start, end)?;
     let timeout = params.optional_duration("timeout")?;
-    let lookback_override = lookback(&params)?;
-    let read = api.read_params(&headers, &params, Some(step))?;
+    let lookback = lookback(params)?;
+    let read = api.read_params(headers, params, Some(step))?;
     let (query, times) = (params.get("query").to_owned(), Times::Range { start, end, step });
-    let asked = Evaluation { query, times, lookback: lookback_override, timeout, read };
-    answer(&api, &params, limit, asked).await
+    Ok(Evaluation { query, times, lookback, timeout, read, details: details(params) })
 }
 
 /// The step in milliseconds, with the limit on the number of points.
@@ -93,30 +112,27 @@ fn lookback(params: &Params) -> Result<Option<i64>, Problem> {
     }
 }
 
-/// Evaluates and writes the answer.
-async fn answer(
-    api: &ApiState,
-    params: &Params,
-    limit: usize,
-    asked: Evaluation,
-) -> Result<Response, Problem> {
+/// Both names of Thanos's engines are ours.
+pub(super) fn check_engine(params: &Params) -> Result<(), Problem> {
     match params.get("engine") {
-        "" | "prometheus" | "thanos" => {}
-        other => return Err(Problem::bad_data(format!("'{other}' bad engine"))),
+        "" | "prometheus" | "thanos" => Ok(()),
+        other => Err(Problem::bad_data(format!("'{other}' bad engine"))),
     }
-    let Evaluated { mut value, mut notes, stats, queued, held } = api.evaluate(asked).await?;
+}
+
+/// Evaluates and writes the answer.
+async fn answer(api: &ApiState, params: &Params, asked: Evaluation) -> Result<Response, Problem> {
+    let limit = params.limit()?;
+    check_engine(params)?;
+    let Evaluated { mut value, mut notes, stats, analysis, queued, held } = api.evaluate(asked).await?;
     if limit > 0 && truncate(&mut value, limit) {
         notes.warn("results truncated due to limit");
-    }
-    if ["true", "1"].contains(&params.get("analyze")) {
-        notes
-            .warn("the query was not analyzed operator by operator; stats=all tells what it cost as a whole");
     }
     let timings = match params.get("stats") {
         "" => None,
         _ => Some(Timings { stats, queued }),
     };
-    Ok(Reply::new(QueryData::new(value, timings, Some(held)), notes).into_response())
+    Ok(Reply::new(QueryData::new(value, timings, Some(held)).analyzed(analysis), notes).into_response())
 }
 
 fn truncate(value: &mut Value, limit: usize) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::FloatHistogram;
 use promql::native::all_buckets;
-use promql::{Point, Stats, Value};
+use promql::{Analysis, Point, Stats, Value};
 use storage::Reservation;
 
 use crate::reply::Data;
@@ -21,6 +21,7 @@ pub struct Timings {
 pub struct QueryData {
     value: Value,
     timings: Option<Timings>,
+    analysis: Option<Analysis>,
     begun: bool,
     /// The next element, and the next point in it.
     at: (usize, usize),
@@ -30,7 +31,12 @@ pub struct QueryData {
 
 impl QueryData {
     pub fn new(value: Value, timings: Option<Timings>, held: Option<Reservation>) -> QueryData {
-        QueryData { value, timings, begun: false, at: (0, 0), _held: held }
+        QueryData { value, timings, analysis: None, begun: false, at: (0, 0), _held: held }
+    }
+
+    /// With what each operator cost.
+    pub fn analyzed(self, analysis: Option<Analysis>) -> QueryData {
+        QueryData { analysis, ..self }
     }
 }
 
@@ -118,6 +124,10 @@ impl Data for QueryData {
         if let Some(timings) = &self.timings {
             stats(out, timings);
         }
+        if let Some(analysis) = &self.analysis {
+            out.extend_from_slice(b",\"analysis\":");
+            super::analysis::write(out, analysis);
+        }
         out.push(b'}');
         true
     }
@@ -167,7 +177,7 @@ fn scalar_time(out: &mut Vec<u8>, ms: i64) {
 }
 
 fn stats(out: &mut Vec<u8>, timings: &Timings) {
-    let Stats { samples, peak_samples, prepare, evaluate, sort, .. } = timings.stats;
+    let Stats { samples, ref per_step, peak_samples, prepare, evaluate, sort, .. } = timings.stats;
     let total = prepare + evaluate + sort;
     let seconds = [
         ("evalTotalTime", total),
@@ -183,8 +193,16 @@ fn stats(out: &mut Vec<u8>, timings: &Timings) {
         out.extend_from_slice(format!("{comma}\"{name}\":").as_bytes());
         number::json_float(out, time.as_secs_f64());
     }
-    let counts =
-        format!("}},\"samples\":{{\"totalQueryableSamples\":{samples},\"peakSamples\":{peak_samples}}}}}");
+    out.extend_from_slice(b"},\"samples\":{");
+    for (at, (time, samples)) in per_step.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"\"totalQueryableSamplesPerStep\":[[" } else { b",[" });
+        scalar_time(out, *time);
+        out.extend_from_slice(format!(",{samples}]").as_bytes());
+    }
+    if !per_step.is_empty() {
+        out.extend_from_slice(b"],");
+    }
+    let counts = format!("\"totalQueryableSamples\":{samples},\"peakSamples\":{peak_samples}}}}}");
     out.extend_from_slice(counts.as_bytes());
 }
 

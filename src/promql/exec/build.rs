@@ -18,13 +18,18 @@ use super::scalar::{AbsentOp, VectorOf};
 use super::select::{SelectOp, Yield};
 use super::set::SetOp;
 use super::sort::SortOp;
+use super::trace::traced;
 use super::{Grid, Op, Run};
 use crate::Error;
 use crate::parse::AggregateOp;
-use crate::plan::{Node, Select, Source};
+use crate::plan::{Node, Select, Source, title};
 
 /// The operator that computes `node` at the steps of `grid`.
 pub(crate) fn build<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<'a>, Error> {
+    traced(run, || title(node), || operator(node, grid, run))
+}
+
+fn operator<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<'a>, Error> {
     let values = |node: &Node| scalar(node, grid, run);
     Ok(match node {
         Node::Number(_)
@@ -111,7 +116,10 @@ pub(crate) fn build<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<
             Box::new(SetOp { run, grid, op: *op, matching: matching.clone(), sides, ready: None })
         }
         Node::Invariant(inner) if inner.is_scalar() => Box::new(VectorOf(Some(values(node)?))),
-        Node::Invariant(inner) => Box::new(InvariantOp { input: build(inner, grid.first(), run)?, grid }),
+        Node::Invariant(inner) => {
+            let input = run.trace.repeated(grid.len, || build(inner, grid.first(), run))?;
+            Box::new(InvariantOp { input, grid })
+        }
     })
 }
 

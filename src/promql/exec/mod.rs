@@ -28,6 +28,7 @@ mod select;
 mod set;
 mod sort;
 mod subquery;
+mod trace;
 mod track;
 mod window;
 
@@ -35,6 +36,7 @@ pub(crate) use build::build;
 pub(crate) use number::{Kahan, almost_equal, format_float, format_general, scalar_op};
 pub(crate) use root::Root;
 pub(crate) use run::Run;
+pub(crate) use trace::Trace;
 
 use std::sync::Arc;
 

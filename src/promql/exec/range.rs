@@ -9,6 +9,7 @@ use super::mixed::Mixed;
 use super::points::{Notices, Points};
 use super::select::window_end;
 use super::subquery::Samples;
+use super::trace::Meter;
 use super::track::Track;
 use super::window::{Kernel, Window};
 use super::{ABSENT, Cell, Grid, Operator, Row, Run, present};
@@ -34,6 +35,7 @@ pub(crate) struct RangeOp<'a> {
     at: Option<Timestamp>,
     offset: i64,
     track: Track,
+    meter: Meter,
 }
 
 impl<'a> RangeOp<'a> {
@@ -68,6 +70,7 @@ impl<'a> RangeOp<'a> {
             at,
             offset,
             track: Track::default(),
+            meter: run.trace.meter(),
         })
     }
 }
@@ -98,6 +101,15 @@ impl RangeOp<'_> {
         Borders { time, start, end, first, last }
     }
 
+    /// Samples in the window of a step.
+    fn seen_at(&self, step: usize) -> u64 {
+        let Borders { first, last, .. } = self.window(step);
+        let within = |times: &[Timestamp]| {
+            times.partition_point(|t| *t <= last) - times.partition_point(|t| *t <= first)
+        };
+        (within(&self.track.floats.timestamps) + within(&self.track.natives.timestamps)) as u64
+    }
+
     /// One series of floats: whether it has a result at all.
     fn floats(&mut self, row: &mut Row) -> bool {
         let columns = std::mem::take(&mut self.track.floats);
@@ -124,7 +136,7 @@ impl RangeOp<'_> {
             }
             row.values.push(value);
         }
-        self.run.count(seen);
+        self.run.count(self.meter, seen);
         self.track.floats = columns;
         found
     }
@@ -165,7 +177,7 @@ impl RangeOp<'_> {
             found |= cell.is_some();
             row.push(cell);
         }
-        self.run.count(seen);
+        self.run.count(self.meter, seen);
         self.track = track;
         found
     }
@@ -195,6 +207,7 @@ impl Operator for RangeOp<'_> {
                 false => self.mixed(labels.metric_name(), row),
             };
             drop(held);
+            self.run.trace.count_steps(self.meter, (0..self.grid.len).map(|step| self.seen_at(step)));
             if self.kernel.take_overlap() {
                 Notices::new(self.run, &self.place, labels.metric_name()).overlap();
             }

@@ -11,7 +11,7 @@ use super::track::Track;
 use super::{CellRef, Grid, Run, present};
 use crate::Error;
 use crate::parse::{Expr, ExprKind, Type};
-use crate::plan::{self, Node, PlanContext, Source};
+use crate::plan::{self, Explained, Node, PlanContext, Source};
 use crate::value::{NativePoint, Point, Series, Value, VectorSample};
 
 /// What is to be evaluated.
@@ -88,11 +88,24 @@ fn matrix(source: &Source, grid: Grid, run: &Run<'_>) -> Result<Vec<Series>, Err
             continue;
         }
         held.grow(run, count, points.len() * size_of::<Point>() + track.bytes())?;
-        run.count(count as u64);
+        let meter = run.trace.meter();
+        run.count(meter, count as u64);
+        run.trace.count_steps(meter, std::iter::once(count as u64));
         let labels = if drop_name { super::without_name(&labels) } else { labels };
         out.push(Series { labels, points, histograms });
     }
     Ok(out)
+}
+
+impl Root {
+    /// The plan as it is shown.
+    pub(crate) fn explain(mut self) -> Explained {
+        match &mut self {
+            Root::Text(text) => Explained { name: format!("[text] {text:?}"), children: Vec::new() },
+            Root::Scalar(node) | Root::Vector(node) => Explained::of(node),
+            Root::Matrix(source) => Explained::of_source(source),
+        }
+    }
 }
 
 impl Answer<'_> {

@@ -1,16 +1,17 @@
 //! What all operators of one evaluation share: source, limits, notes and figures.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use runtime::World;
 use storage::{Budget, Context, Notes, Reservation, Select};
 
+use super::trace::{Meter, Trace};
 use super::{Op, Row};
 use crate::parse::line_column;
-use crate::{EngineSettings, Error};
+use crate::{Details, EngineSettings, Error};
 
 /// One evaluation.
 pub(crate) struct Run<'a> {
@@ -25,7 +26,7 @@ pub(crate) struct Run<'a> {
     pub(crate) instant: bool,
     pub(crate) deadline: Instant,
     pub(crate) budget: Budget,
-    pub(crate) samples: AtomicU64,
+    pub(crate) trace: Trace,
     held: AtomicUsize,
     pub(crate) peak: AtomicUsize,
     notes: Mutex<Notes>,
@@ -52,7 +53,7 @@ impl<'a> Run<'a> {
             instant,
             deadline,
             budget: context.budget.child("--query.max-memory", settings.max_memory_per_query),
-            samples: AtomicU64::new(0),
+            trace: Trace::new(Details::default(), 0),
             held: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             notes: Mutex::default(),
@@ -72,8 +73,8 @@ impl<'a> Run<'a> {
     }
 
     /// Samples looked at.
-    pub(crate) fn count(&self, samples: u64) {
-        self.samples.fetch_add(samples, Relaxed);
+    pub(crate) fn count(&self, meter: Meter, samples: u64) {
+        self.trace.count(meter, samples);
     }
 
     /// Holds samples and bytes until the answer is dropped.

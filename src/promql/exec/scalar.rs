@@ -29,7 +29,7 @@ pub(crate) fn scalar(node: &Node, grid: Grid, run: &Run<'_>) -> Result<Vec<f64>,
             left
         }
         Node::Invariant(inner) => {
-            let once = scalar(inner, grid.first(), run)?;
+            let once = run.trace.repeated(grid.len, || scalar(inner, grid.first(), run))?;
             vec![once.first().copied().unwrap_or(f64::NAN); grid.len]
         }
         Node::ScalarOf(inner) => {

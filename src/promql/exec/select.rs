@@ -6,6 +6,7 @@ use model::{Labels, TimeRange, Timestamp};
 use storage::{SelectRequest, SeriesEntry, SeriesSet};
 
 use super::points::{Notices, Points, note_mix};
+use super::trace::Meter;
 use super::track::{Place, Track};
 use super::{ABSENT, Cell, Grid, Operator, Row, Run};
 use crate::plan::Extend;
@@ -89,6 +90,7 @@ pub(crate) struct SelectOp<'a> {
     /// Where the selector stands.
     range: Range<usize>,
     track: Track,
+    meter: Meter,
 }
 
 impl<'a> SelectOp<'a> {
@@ -102,7 +104,8 @@ impl<'a> SelectOp<'a> {
         let ahead = if smoothed { run.lookback } else { 0 };
         let series = Series::open(run, &grid, select, run.lookback, ahead)?;
         let (at, offset, range) = (select.at, select.offset, select.range.clone());
-        Ok(SelectOp { series, grid, at, offset, what, smoothed, range, track: Track::default() })
+        let meter = run.trace.meter();
+        Ok(SelectOp { series, grid, at, offset, what, smoothed, range, track: Track::default(), meter })
     }
 
     /// One series of floats; how many values it has.
@@ -229,7 +232,9 @@ impl Operator for SelectOp<'_> {
                 )));
             }
             if found > 0 {
-                self.series.run.count(found);
+                self.series.run.count(self.meter, found);
+                let each = (0..self.grid.len).map(|step| u64::from(row.has(step)));
+                self.series.run.trace.count_steps(self.meter, each);
                 row.labels = entry.labels;
                 row.drop_name = self.what != Yield::Values;
                 return Ok(true);

@@ -40,7 +40,7 @@ impl<'a> Samples<'a> {
                         inner.len, run.settings.max_samples
                     )));
                 }
-                let op = build(&subquery.input, inner, run)?;
+                let op = run.trace.nested(|| build(&subquery.input, inner, run))?;
                 Ok(Samples::Subquery { op, grid: inner, row: Row::default() })
             }
         }

@@ -8,10 +8,12 @@ mod build;
 mod function;
 mod node;
 mod passes;
+mod title;
 
 pub use build::{PlanContext, build, build_source};
 pub use function::{InfoLabels, LabelFn, MapFn, RangeFn, SortFn};
 pub use node::{Extend, Node, Select, Source, Subquery};
+pub use title::{Explained, title};
 
 use crate::{Error, Expr};
 

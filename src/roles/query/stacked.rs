@@ -3,7 +3,7 @@
 use api::{ApiState, ErrorType, Evaluated, Evaluation, Problem, ReadParams, Times};
 use model::histogram::Span;
 use model::{Kind, Labels};
-use promql::{NativePoint, Point, Value};
+use promql::{Details, NativePoint, Point, Value};
 use rpc::query::{CallTimes, QueryBackend, QueryCall, QueryTold, labels_to_pb};
 use storage::Error;
 use wire::pb::prometheus_copy::{BucketSpan, Histogram, Sample, TimeSeries, histogram};
@@ -42,7 +42,14 @@ impl QueryBackend for Stacked {
             shard: call.shard,
         };
         let timeout = call.timeout_s.map(|seconds| seconds.saturating_mul(1_000_000_000));
-        let asked = Evaluation { query: call.query, times, lookback: call.lookback, timeout, read };
+        let asked = Evaluation {
+            query: call.query,
+            times,
+            lookback: call.lookback,
+            timeout,
+            read,
+            details: Details::default(),
+        };
         let Evaluated { value, notes, stats, held, .. } = self.0.evaluate(asked).await.map_err(error_of)?;
         let mut warnings = notes.warnings;
         warnings.extend(notes.infos);
