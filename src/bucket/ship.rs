@@ -175,6 +175,11 @@ impl Shipper {
         .await
     }
 
+    /// Blocks of a folder that the ledger knows to be in the bucket; asks nobody else.
+    pub async fn known(&self, tenant: &str, folder: &Path) -> Result<BTreeSet<BlockId>, Error> {
+        Ok(self.open(tenant, folder).await?.uploaded().clone())
+    }
+
     async fn open(&self, tenant: &str, folder: &Path) -> Result<Ledger, Error> {
         let (world, folder, identity) = (self.world.clone(), folder.to_owned(), self.bucket.identity());
         let (catalog, tenant) = (self.catalog.get().cloned(), tenant.to_owned());

@@ -189,13 +189,37 @@ impl Ship {
         self.clean(engine).await
     }
 
+    /// Blocks known to be in the bucket, of every tenant: before the first round the ledgers say it. A block that was
+    /// taken for uploaded would go up later with what is deleted in it.
+    async fn shipped_of_all(
+        &self,
+        shipper: &Shipper,
+        engine: &Tsdb,
+    ) -> Result<BTreeMap<TenantId, BTreeSet<BlockId>>, Error> {
+        let mut shipped = self.shipped.lock().clone();
+        for tenant in engine.tenants() {
+            let blocks = engine.local_blocks(&tenant);
+            let Some(folder) = blocks.first().and_then(|block| block.dir.parent()) else { continue };
+            if !shipped.contains_key(&tenant) {
+                let known = shipper.known(tenant.as_str(), folder).await.map_err(|error| {
+                    Error::with_source(error.kind, format!("upload ledger: {error}"), error)
+                })?;
+                shipped.insert(tenant, known);
+            }
+        }
+        Ok(shipped)
+    }
+
     async fn clean(&self, engine: &Arc<Tsdb>) -> Result<Vec<String>, Error> {
-        let shipped = self.shipper.is_some().then(|| self.shipped.lock().clone());
+        let shipped = match &self.shipper {
+            Some(shipper) => Some(self.shipped_of_all(shipper, engine).await?),
+            None => None,
+        };
         let cleaner = Arc::clone(engine);
         let work = self.pool.run(move || {
             cleaner.clean_tombstones(&|block| match &shipped {
                 None => false,
-                // Before the first round nobody knows what is there.
+                // A tenant that came since is left alone.
                 Some(shipped) => shipped.get(&block.tenant).is_none_or(|ids| ids.contains(&block.id)),
             })
         });
@@ -436,6 +460,31 @@ mod tests {
 
     fn only(engine: &Tsdb) -> Option<LocalBlock> {
         engine.local_blocks(&TenantId::new("t").unwrap()).into_iter().next()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_deleted_before_the_first_round_never_goes_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = World::real();
+        let data = dir.path().join("data");
+        let settings = tsdb::Settings { dir: data.clone(), ..tsdb::Settings::default() };
+        let engine = Tsdb::open(world.clone(), settings).unwrap();
+        let bucket = Bucket::in_memory(&world);
+        let peers = Arc::new(Peers::new(&Settings::default(), &world, Labels::empty(), None));
+        let ship = Ship::new(&world, Some(bucket.clone()), peers).unwrap();
+        ship.open(Catalog::open(&world, &data.join("catalog")).unwrap());
+        let now = world.clock.now_ms();
+        append(&engine, now - 2);
+        append(&engine, now - 1);
+        engine.cut(now, true).unwrap();
+        let before = only(&engine).unwrap();
+        let (tenant, range) = (TenantId::new("t").unwrap(), TimeRange::new(now - 1, now));
+        let warnings = ship.delete_series(&engine, tenant, vec![vec![]], range).await.unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let after = only(&engine).unwrap();
+        assert!(after.id != before.id && after.meta.stats.num_samples == 1, "{:?}", after.meta.stats);
+        assert_eq!(ship.cut_and_ship(&engine, true).await.unwrap().uploaded, 1);
+        assert_eq!(bucket.list_blocks().await.unwrap(), [after.id]);
     }
 
     #[tokio::test(flavor = "multi_thread")]
