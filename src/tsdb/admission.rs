@@ -51,10 +51,10 @@ impl Tenant {
         if limits.series > 0 && self.active.load(Relaxed) >= limits.series {
             return Err(Refusal::SeriesLimit);
         }
-        let of_metric = by_metric.as_mut().map(|all| all.entry_ref(metric_name(labels)).or_insert(0));
-        if let Some(count) = &of_metric
+        let metric = metric_name(labels);
+        if let Some(all) = &by_metric
             && limits.series_per_metric > 0
-            && **count >= limits.series_per_metric
+            && all.get(metric).is_some_and(|count| *count >= limits.series_per_metric)
         {
             return Err(Refusal::MetricSeriesLimit);
         }
@@ -68,8 +68,9 @@ impl Tenant {
             }
             *rate = Some(Rate { left: held.left - 1.0, ..held });
         }
-        if let Some(count) = of_metric {
-            *count += 1;
+        // Only now: names of what was refused must not pile up.
+        if let Some(all) = by_metric {
+            *all.entry_ref(metric).or_insert(0) += 1;
         }
         // Still under the lock, so that no two take the last place.
         self.count_series();
@@ -202,6 +203,18 @@ mod tests {
         };
         assert!(check(0, 0, 0) && check(2, 8, 10));
         assert!(!check(1, 0, 0) && !check(0, 7, 0) && !check(0, 0, 9));
+    }
+
+    #[test]
+    fn refused_metrics_leave_no_names_behind() {
+        let tenant = crate::tenants::Tenants::default().get_or_add(&model::TenantId::new("t").unwrap());
+        let limits = TenantLimits { series_per_metric: 9, new_series_per_second: 1, ..Default::default() };
+        tenant.set_limits(limits);
+        for n in 0..100 {
+            let labels = Labels::from_pairs([("__name__", n.to_string().as_str())]).unwrap();
+            assert_eq!(tenant.admit(labels.as_bytes(), 5).is_ok(), n < 10);
+        }
+        assert_eq!(tenant.admission.lock().by_metric.as_ref().map(HashMap::len), Some(10));
     }
 
     #[test]
