@@ -135,11 +135,12 @@ fn refuse_foreign(world: &World, dir: &Path) -> Result<(), Error> {
 /// What may lie in a folder that is not ours yet: what a file system and a mount put there, what a start that was
 /// broken off leaves, and what the bucket of `standalone` and a store beside us keep there.
 fn is_harmless(name: &str) -> bool {
-    const HARMLESS: [&str; 8] = [
+    const HARMLESS: [&str; 9] = [
         "lost+found",
         "lock",
         "incarnation",
         "quarantine",
+        "catalog",
         "bucket",
         "store",
         "meta-syncer",
