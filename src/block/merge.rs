@@ -1,4 +1,4 @@
-//! Several blocks become one: series by series, samples once, chunks of at most 120 samples.
+//! Several blocks become one: series by series, samples once, in chunks that end where the engine ends them.
 //!
 //! Used by compaction and by whoever joins a window's block with its late supplement. Which blocks are to be merged,
 //! and what becomes of the old ones, is not decided here.
@@ -11,19 +11,17 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
-use chunk::histogram::{At, FloatIter, IntIter, encode_floats, encode_ints};
-use chunk::{ChunkData, Encoding, xor};
+use chunk::histogram::{At, FloatIter, IntIter, cut_floats, cut_ints};
+use chunk::{ChunkData, Encoding, cut, xor};
 use model::histogram::ResetHint;
 use model::{Kind, Labels, Native, Sample, TimeRange, Timestamp, float_wins, native_wins, pick_conflict};
 
 use crate::{Block, BlockSeries, BlockWriter, Error};
 
-/// Most samples of a chunk that is encoded again.
-pub const SAMPLES_PER_CHUNK: usize = 120;
-
 /// Adds every series of `blocks` to `writer`, which is empty. Where sources have different values for one series and
-/// time, the rules of `model` decide ([`pick_conflict`], [`native_wins`], [`float_wins`]), as for every reader.
-pub fn merge(blocks: &[Block], writer: &mut BlockWriter) -> Result<(), Error> {
+/// time, the rules of `model` decide ([`pick_conflict`], [`native_wins`], [`float_wins`]), as for every reader. Chunks that
+/// are made anew end as [`chunk::cut`] says, in windows of `window` ms.
+pub fn merge(blocks: &[Block], window: i64, writer: &mut BlockWriter) -> Result<(), Error> {
     let all = |block: &Block| block.series(&[], TimeRange::ALL, 0, false);
     let mut sources: Vec<BlockSeries> = blocks.iter().map(all).collect::<Result<_, _>>()?;
     let mut held: Vec<Vec<ChunkData>> = sources.iter().map(|_| Vec::new()).collect();
@@ -47,13 +45,14 @@ pub fn merge(blocks: &[Block], writer: &mut BlockWriter) -> Result<(), Error> {
             chunks.append(&mut held[at]);
             idle.push(at);
         }
-        let chunks = join(chunks).map_err(|e| e.within(format_args!("series {labels}")))?;
+        let chunks = join(chunks, window).map_err(|e| e.within(format_args!("series {labels}")))?;
         writer.add_series(&labels, &chunks)?;
     }
 }
 
-/// Chunks of one series in any order become disjoint and ascending.
-pub fn join(mut chunks: Vec<ChunkData>) -> Result<Vec<ChunkData>, Error> {
+/// Chunks of one series in any order become disjoint and ascending; those that are made anew end as
+/// [`chunk::cut`] says, in windows of `window` ms.
+pub fn join(mut chunks: Vec<ChunkData>, window: i64) -> Result<Vec<ChunkData>, Error> {
     let key = |c: &ChunkData| (c.range.start, c.range.end);
     chunks.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.bytes.cmp(&b.bytes)));
     chunks.dedup();
@@ -62,25 +61,32 @@ pub fn join(mut chunks: Vec<ChunkData>) -> Result<Vec<ChunkData>, Error> {
     let mut end = None;
     for chunk in chunks {
         if end.is_none_or(|end| chunk.range.start > end) {
-            untangle(std::mem::take(&mut tangle), &mut out)?;
+            untangle(std::mem::take(&mut tangle), window, &mut out)?;
             end = None;
         }
         end = end.max(Some(chunk.range.end));
         tangle.push(chunk);
     }
-    untangle(tangle, &mut out)?;
+    untangle(tangle, window, &mut out)?;
     Ok(out)
 }
 
 /// Chunks that overlap one another, directly or through others.
-fn untangle(chunks: Vec<ChunkData>, out: &mut Vec<ChunkData>) -> Result<(), Error> {
+fn untangle(chunks: Vec<ChunkData>, window: i64, out: &mut Vec<ChunkData>) -> Result<(), Error> {
     if chunks.len() < 2 {
         out.extend(chunks);
         return Ok(());
     }
+    out.extend(again(&chunks, window)?);
+    Ok(())
+}
+
+/// All samples of chunks of one series in any order, in chunks made anew as [`chunk::cut`] says, in windows of
+/// `window` ms.
+pub fn again(chunks: &[ChunkData], window: i64) -> Result<Vec<ChunkData>, Error> {
     let mut floats: Vec<Sample> = Vec::new();
     let mut natives: Vec<At<Native>> = Vec::new();
-    for chunk in &chunks {
+    for chunk in chunks {
         decode(chunk, &mut floats, &mut natives)?;
     }
     floats.sort_by_key(|s| s.timestamp);
@@ -94,7 +100,9 @@ fn untangle(chunks: Vec<ChunkData>, out: &mut Vec<ChunkData>) -> Result<(), Erro
     if !natives.is_empty() {
         settle(&mut floats, &mut natives);
     }
-    encode(&floats, natives, out)
+    let mut out = Vec::new();
+    encode(&floats, natives, window, &mut out)?;
+    Ok(out)
 }
 
 fn corrupt(error: chunk::Error) -> Error {
@@ -173,13 +181,18 @@ fn settle(floats: &mut Vec<Sample>, natives: &mut Vec<At<Native>>) {
 }
 
 /// Chunks of what is sorted and of no common time; each of one kind.
-fn encode(floats: &[Sample], natives: Vec<At<Native>>, out: &mut Vec<ChunkData>) -> Result<(), Error> {
+fn encode(
+    floats: &[Sample],
+    natives: Vec<At<Native>>,
+    window: i64,
+    out: &mut Vec<ChunkData>,
+) -> Result<(), Error> {
     let mut left = floats;
     let mut put_floats = |before: Timestamp, out: &mut Vec<ChunkData>| -> Result<(), Error> {
         let end = left.partition_point(|s| s.timestamp < before);
         let (run, rest) = left.split_at(end);
         left = rest;
-        for part in run.chunks(SAMPLES_PER_CHUNK) {
+        for part in cut::split(run, window) {
             if let (Some(first), Some(last)) = (part.first(), part.last()) {
                 out.push(ChunkData {
                     range: TimeRange::new(first.timestamp, last.timestamp),
@@ -190,7 +203,6 @@ fn encode(floats: &[Sample], natives: Vec<At<Native>>, out: &mut Vec<ChunkData>)
         }
         Ok(())
     };
-    let per_chunk = SAMPLES_PER_CHUNK as u16;
     let (mut wholes, mut halves) = (Vec::new(), Vec::new());
     let mut rows = natives.into_iter().peekable();
     while let Some(At { timestamp, histogram }) = rows.next() {
@@ -206,8 +218,8 @@ fn encode(floats: &[Sample], natives: Vec<At<Native>>, out: &mut Vec<ChunkData>)
             Native::Float(histogram) => halves.push(At { timestamp, histogram }),
         }
         if !goes_on {
-            out.extend(encode_ints(wholes.drain(..), per_chunk).map_err(corrupt)?);
-            out.extend(encode_floats(halves.drain(..), per_chunk).map_err(corrupt)?);
+            out.extend(cut_ints(wholes.drain(..), window).map_err(corrupt)?);
+            out.extend(cut_floats(halves.drain(..), window).map_err(corrupt)?);
         }
     }
     put_floats(Timestamp::MAX, out)

@@ -9,6 +9,7 @@
 pub struct FormatPage;
 
 mod bits;
+pub mod cut;
 mod data;
 mod error;
 pub mod histogram;

@@ -12,14 +12,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use block::{BlockId, BlockWriter, Meta, MetaSpec, ThanosSpec};
-use chunk::Encoding;
-use chunk::histogram::{FloatIter, IntIter};
 use model::{Kind, Labels, TenantId, TimeRange, Timestamp};
 use runtime::World;
 use storage::ChunkData;
 
 use crate::blocks::{OpenBlock, from_block};
 use crate::head::{IDLE, Window};
+use crate::shape::whole;
 use crate::tenants::Tenant;
 use crate::{Engine, Error, Settings, dir, payload};
 
@@ -197,8 +196,8 @@ impl Engine {
         let mut writer = BlockWriter::create(&self.world, parent, id).map_err(from_block)?;
         let mut bad = Vec::new();
         for (labels, chunks) in series {
-            let written =
-                disjoint(&chunks).and_then(|chunks| writer.add_series(&labels, &chunks).map_err(from_block));
+            let written = whole(&chunks, self.settings.block_range)
+                .and_then(|chunks| writer.add_series(&labels, &chunks).map_err(from_block));
             match written {
                 Ok(()) => {}
                 // What is wrong with the series must not keep the others; what is wrong with the disk must.
@@ -350,59 +349,6 @@ pub(crate) fn remove_orphan(
     }
     tracing::info!(tenant = %tenant, block = %id, "block of an interrupted cut removed; its samples are in the head");
     block::remove(world, &parent, id).map_err(from_block)
-}
-
-/// Chunks as a block wants them: whole, by time, disjoint. Those that overlap are decoded and made anew.
-fn disjoint(chunks: &[ChunkData]) -> Result<std::borrow::Cow<'_, [ChunkData]>, Error> {
-    // Once a chunk is in a block it may be all that is left of its samples: a bad one is found now or never.
-    chunks.iter().try_for_each(check_chunk)?;
-    if chunks.windows(2).all(|pair| pair[0].range.end < pair[1].range.start) {
-        return Ok(chunks.into());
-    }
-    Ok(block::merge::join(chunks.to_vec()).map_err(from_block)?.into())
-}
-
-/// Decodes a chunk: as many samples as it says, ascending, from its start to its end.
-fn check_chunk(chunk: &ChunkData) -> Result<(), Error> {
-    match chunk.encoding {
-        Encoding::Xor => {
-            let samples = chunk::xor::Iter::new(&chunk.bytes).map_err(|e| corrupt(chunk, e))?;
-            check_times(chunk, samples.map(|s| s.map(|s| s.timestamp)))
-        }
-        Encoding::Histogram => {
-            let samples = IntIter::new(&chunk.bytes).map_err(|e| corrupt(chunk, e))?;
-            check_times(chunk, samples.map(|s| s.map(|s| s.timestamp)))
-        }
-        Encoding::FloatHistogram => {
-            let samples = FloatIter::new(&chunk.bytes).map_err(|e| corrupt(chunk, e))?;
-            check_times(chunk, samples.map(|s| s.map(|s| s.timestamp)))
-        }
-        _ => Err(corrupt(chunk, "has an encoding that the head does not make")),
-    }
-}
-
-fn corrupt(chunk: &ChunkData, what: impl std::fmt::Display) -> Error {
-    let text = format!("chunk {}..={} {what}", chunk.range.start, chunk.range.end);
-    Error::new(Kind::Corrupt, text)
-}
-
-fn check_times(
-    chunk: &ChunkData,
-    times: impl Iterator<Item = Result<Timestamp, chunk::Error>>,
-) -> Result<(), Error> {
-    let (mut first, mut last) = (None, None);
-    for t in times {
-        let t = t.map_err(|e| corrupt(chunk, e))?;
-        if last.is_some_and(|last| last >= t) {
-            return Err(corrupt(chunk, format_args!("goes back in time at {t}")));
-        }
-        first.get_or_insert(t);
-        last = Some(t);
-    }
-    match (first, last) {
-        (Some(first), Some(last)) if TimeRange::new(first, last) == chunk.range => Ok(()),
-        _ => Err(corrupt(chunk, "does not hold the times it says")),
-    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod retain;
 mod rows;
 mod salvage;
 mod settings;
+mod shape;
 mod tenants;
 mod view;
 

@@ -14,6 +14,8 @@ use model::{Labels, Native, Sample, pick_conflict, stale_nan};
 use proptest::prelude::*;
 use runtime::World;
 
+const WINDOW: i64 = 7_200_000;
+
 fn write_block(world: &World, series: &Series, per_chunk: usize) -> Option<Block> {
     let id = BlockId::new(world);
     let writer = BlockWriter::create(world, Path::new("/data"), id).unwrap();
@@ -24,7 +26,7 @@ fn write_block(world: &World, series: &Series, per_chunk: usize) -> Option<Block
 fn merged(world: &World, blocks: &[Block]) -> Option<Block> {
     let id = BlockId::new(world);
     let mut writer = BlockWriter::create(world, Path::new("/data"), id).unwrap();
-    merge::merge(blocks, &mut writer).unwrap();
+    merge::merge(blocks, WINDOW, &mut writer).unwrap();
     writer.finish(MetaSpec { level: 2, ..MetaSpec::default() }).unwrap()?;
     Some(Block::open(world, &Path::new("/data").join(id.to_string())).unwrap())
 }
@@ -49,14 +51,14 @@ fn a_window_and_its_supplement() {
     assert_eq!(
         shape,
         [
-            ("a".to_owned(), vec![0, 1160, 1200, 2400, 10_000]),
+            ("a".to_owned(), vec![0, 1200, 2400, 10_000]),
             ("b".to_owned(), vec![15]),
             ("c".to_owned(), vec![0])
         ]
     );
     let chunks = |block: &Block, at: usize| try_select(block, &[]).unwrap()[0].1[at].clone();
-    assert_eq!(chunks(&all, 2), chunks(&window, 1));
-    assert_eq!(chunks(&all, 4), chunks(&next, 0));
+    assert_eq!(chunks(&all, 1), chunks(&window, 1));
+    assert_eq!(chunks(&all, 3), chunks(&next, 0));
 }
 
 fn some_block() -> impl Strategy<Value = (BTreeMap<u8, BTreeMap<i64, u8>>, usize)> {
@@ -217,9 +219,9 @@ proptest! {
             let all = order.iter().flat_map(|s| {
                 let chunks = chunks_of(s);
                 // Chunks of many samples, or of one each.
-                if long { merge::join(chunks).unwrap() } else { chunks }
+                if long { merge::join(chunks, WINDOW).unwrap() } else { chunks }
             });
-            merge::join(all.collect()).unwrap()
+            merge::join(all.collect(), WINDOW).unwrap()
         };
         let forward: Vec<_> = sources.iter().collect();
         let chunks = join(&forward);

@@ -18,7 +18,7 @@ mod split;
 
 pub use float::{FloatAppender, FloatIter};
 pub use int::{IntAppender, IntIter};
-pub use split::{encode_floats, encode_ints, with_starts};
+pub use split::{cut_floats, cut_ints, encode_floats, encode_ints, with_starts};
 
 use model::Timestamp;
 use model::histogram::ResetHint;

@@ -5,6 +5,7 @@ use model::histogram::{FloatHistogram, Histogram, ResetHint};
 use model::{TimeRange, Timestamp};
 
 use super::{At, FloatAppender, FloatIter, IntAppender, IntIter, Pushed, header};
+use crate::cut::Cut;
 use crate::starts::WriteStarts;
 use crate::varbit::BitWriter;
 use crate::{ChunkData, Encoding, Error};
@@ -18,7 +19,7 @@ pub fn encode_ints(
     samples: impl IntoIterator<Item = At<Histogram>>,
     per_chunk: u16,
 ) -> Result<Vec<ChunkData>, Error> {
-    split::<IntAppender>(samples, per_chunk)
+    split::<IntAppender>(samples, Ends::Count(per_chunk))
 }
 
 /// The same of histograms with float counts.
@@ -26,7 +27,52 @@ pub fn encode_floats(
     samples: impl IntoIterator<Item = At<FloatHistogram>>,
     per_chunk: u16,
 ) -> Result<Vec<ChunkData>, Error> {
-    split::<FloatAppender>(samples, per_chunk)
+    split::<FloatAppender>(samples, Ends::Count(per_chunk))
+}
+
+/// Chunks of sorted histograms with whole counts that end where [`crate::cut`] says, in windows of `window` ms.
+pub fn cut_ints(
+    samples: impl IntoIterator<Item = At<Histogram>>,
+    window: i64,
+) -> Result<Vec<ChunkData>, Error> {
+    split::<IntAppender>(samples, Ends::Parts(window, None))
+}
+
+/// The same of histograms with float counts.
+pub fn cut_floats(
+    samples: impl IntoIterator<Item = At<FloatHistogram>>,
+    window: i64,
+) -> Result<Vec<ChunkData>, Error> {
+    split::<FloatAppender>(samples, Ends::Parts(window, None))
+}
+
+/// What ends a chunk beside what its samples are.
+enum Ends {
+    /// So many samples.
+    Count(u16),
+    /// Parts of a window of so many ms; the chunk that grows.
+    Parts(i64, Option<Cut>),
+}
+
+impl Ends {
+    /// Whether the chunk, which holds `count` samples, may hold one at `t`.
+    fn allow(&mut self, count: u16, t: Timestamp) -> bool {
+        match self {
+            _ if count == 0 => {
+                self.begin(t);
+                true
+            }
+            Ends::Count(most) => count < *most,
+            Ends::Parts(_, cut) => cut.as_mut().is_some_and(|cut| cut.takes(t)),
+        }
+    }
+
+    /// A chunk begins at `t`.
+    fn begin(&mut self, t: Timestamp) {
+        if let Ends::Parts(window, cut) = self {
+            *cut = Some(Cut::begin(t, *window));
+        }
+    }
 }
 
 trait Appender {
@@ -114,7 +160,7 @@ fn start_all<A: Appender>(
 
 fn split<A: Appender>(
     samples: impl IntoIterator<Item = At<A::Histogram>>,
-    per_chunk: u16,
+    mut ends: Ends,
 ) -> Result<Vec<ChunkData>, Error> {
     let (mut chunks, mut bytes, mut range) = (Vec::new(), Vec::new(), TimeRange::EMPTY);
     let mut appender = A::begin(ResetHint::Unknown);
@@ -128,14 +174,15 @@ fn split<A: Appender>(
         }
     };
     for At { timestamp, histogram } in samples {
-        let pushed = match appender.samples() {
-            n if n > 0 && n >= per_chunk => Pushed::NewChunk(appender.next_header(&histogram)),
-            _ => appender.add(&mut bytes, timestamp, &histogram)?,
+        let pushed = match ends.allow(appender.samples(), timestamp) {
+            false => Pushed::NewChunk(appender.next_header(&histogram)),
+            true => appender.add(&mut bytes, timestamp, &histogram)?,
         };
         if let Pushed::NewChunk(header) = pushed {
             close(&mut bytes, range);
             range = TimeRange::EMPTY;
             appender = A::begin(header);
+            ends.begin(timestamp);
             appender.add(&mut bytes, timestamp, &histogram)?;
         }
         range = range.cover(&TimeRange::new(timestamp, timestamp));

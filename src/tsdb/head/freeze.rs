@@ -3,12 +3,12 @@
 //! Freezing seals what a tenant has in a window and marks it; what comes later goes into new chunks and is not
 //! part of it. Frozen samples stay readable. The shards' locks are held for a few hundred series at a time.
 
+use chunk::cut::window_start;
 use model::{Labels, TimeRange, Timestamp};
 use storage::ChunkData;
 use wal::Log;
 
 use super::order::sort_by_labels;
-use super::series::window_start;
 use super::shard::{BITE, FrozenWindow, Head, HeadSettings, Shard, ShardState, Window, merge_window};
 use crate::Error;
 use crate::payload::{self, FIXED_BYTES};

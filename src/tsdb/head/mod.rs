@@ -20,9 +20,9 @@ mod slab;
 mod slots;
 
 pub(crate) use append::{Notes, Rows};
+pub(crate) use chunk::cut::window_start;
 pub(crate) use judge::{Bounds, IDLE};
 pub(crate) use replay::replay;
 #[cfg(test)]
 pub(crate) use series::encode;
-pub(crate) use series::window_start;
 pub(crate) use shard::{BITE, Head, HeadSettings, Window};

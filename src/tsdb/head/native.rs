@@ -2,7 +2,7 @@
 //!
 //! Chunks that are full are handed to whoever keeps the series, as float chunks are kept; so is the question of what
 //! is in order. A chunk ends where Prometheus ends it: at a counter reset, another schema, zero threshold or bounds,
-//! between counters and gauges, between whole and float counts; beside that at 120 samples, at the edge of a window, and
+//! between counters and gauges, between whole and float counts; beside that where `chunk::cut` says, as float chunks do, and
 //! where it grows large. New buckets alone make it be written anew, wider.
 //!
 //! # Cost
@@ -10,14 +10,11 @@
 //! decoded to find a time in it, which only samples that are not newer than the newest ask for.
 
 use bytes::Bytes;
-use chunk::histogram::{
-    At, FloatAppender, FloatIter, IntAppender, IntIter, Pushed, encode_floats, encode_ints,
-};
+use chunk::cut::Cut;
+use chunk::histogram::{At, FloatAppender, FloatIter, IntAppender, IntIter, Pushed, cut_floats, cut_ints};
 use chunk::{ChunkData, Encoding};
 use model::histogram::ResetHint;
 use model::{Native, TimeRange, Timestamp};
-
-use super::series::{CHUNK_SAMPLES, window_start};
 
 /// Out-of-order histograms that are kept as such before they become chunks.
 const OUT_OF_ORDER: usize = 120;
@@ -42,8 +39,7 @@ struct Open {
     appender: Appender,
     bytes: Vec<u8>,
     start: Timestamp,
-    /// First time that the chunk must not hold.
-    edge: Timestamp,
+    cut: Cut,
 }
 
 enum Appender {
@@ -114,7 +110,7 @@ impl Open {
 
     fn is_full(&self) -> bool {
         let (count, len) = (self.appender.count(), self.bytes.len());
-        count >= CHUNK_SAMPLES || len >= HUGE || len >= LARGE && count >= FEW
+        len >= HUGE || len >= LARGE && count >= FEW
     }
 
     fn data(self) -> ChunkData {
@@ -132,7 +128,7 @@ impl Natives {
         let (t, h) = (row.timestamp, &row.histogram);
         let mut header = ResetHint::Unknown;
         if let Some(open) = &mut self.open {
-            let fits = t < open.edge && !open.is_full();
+            let fits = !open.is_full() && open.cut.takes(t);
             match fits.then(|| open.appender.push(&mut open.bytes, t, h)).flatten() {
                 Some(Ok(Pushed::Appended)) => return true,
                 Some(Ok(Pushed::NewChunk(next))) => header = next,
@@ -145,8 +141,7 @@ impl Natives {
         if !matches!(appender.push(&mut bytes, t, h), Some(Ok(Pushed::Appended))) {
             return false;
         }
-        let edge = window_start(t, block_range) + block_range;
-        self.open = Some(Open { appender, bytes, start: t, edge });
+        self.open = Some(Open { appender, bytes, start: t, cut: Cut::begin(t, block_range) });
         true
     }
 
@@ -267,21 +262,16 @@ fn chunks_of(rows: Vec<Row>, block_range: i64) -> Vec<ChunkData> {
     let mut rows = rows.into_iter().peekable();
     while let Some(first) = rows.peek() {
         let whole = matches!(first.histogram, Native::Whole(_));
-        let window = window_start(first.timestamp, block_range);
         let mut bytes = 0;
         let mut next = || {
-            let row = rows.next_if(|r| {
-                bytes < HUGE
-                    && matches!(r.histogram, Native::Whole(_)) == whole
-                    && window_start(r.timestamp, block_range) == window
-            })?;
+            let row = rows.next_if(|r| bytes < HUGE && matches!(r.histogram, Native::Whole(_)) == whole)?;
             bytes += row.histogram.bytes();
             Some(row)
         };
         // Histograms were checked when they were taken: they encode.
         let chunks = match whole {
-            true => encode_ints(std::iter::from_fn(|| next().and_then(whole_of)), CHUNK_SAMPLES),
-            false => encode_floats(std::iter::from_fn(|| next().and_then(float_of)), CHUNK_SAMPLES),
+            true => cut_ints(std::iter::from_fn(|| next().and_then(whole_of)), block_range),
+            false => cut_floats(std::iter::from_fn(|| next().and_then(float_of)), block_range),
         };
         out.extend(chunks.unwrap_or_default());
     }
@@ -414,7 +404,7 @@ mod tests {
         assert_eq!(headers(&chunks), expected);
         let many = run((0..300).map(|i| (RANGE - 150 * 1000 + i * 1000, whole(0, &[i, 1]))));
         let sizes: Vec<u16> = many.iter().map(|c| chunk::xor::count(&c.bytes).unwrap()).collect();
-        assert_eq!(sizes, [120, 30, 120, 30]);
+        assert_eq!(sizes, [30, 120, 120, 30]);
         assert!(headers(&many)[1..].iter().all(|(_, header)| *header == NotReset));
         assert_eq!(many[2].start(), RANGE);
     }

@@ -15,8 +15,7 @@
 //! not newer than the newest looks for its time: in the chunks that cover it, decoded, and in the out-of-order buffer.
 
 use bytes::Bytes;
-use chunk::Encoding;
-use chunk::xor;
+use chunk::{Encoding, cut, xor};
 use model::{Native, Sample, TimeRange, Timestamp, is_stale};
 use storage::{ChunkData, Refusal, Verdict};
 
@@ -27,8 +26,6 @@ use super::slab::Slab;
 use crate::Error;
 use crate::blocks::from_block;
 
-/// Most samples of a chunk.
-pub(crate) const CHUNK_SAMPLES: u16 = 120;
 /// Out-of-order samples that are kept as such before they become chunks.
 const OUT_OF_ORDER_SAMPLES: usize = 240;
 /// An open chunk lies in pieces of one cache line each: the name of the piece before, and bytes. A chunk that grew as
@@ -37,7 +34,7 @@ const PIECE: usize = 64;
 const LINK: usize = 4;
 const PIECE_BYTES: usize = PIECE - LINK;
 /// Most bytes of an open chunk.
-const OPEN_MOST: usize = CHUNK_SAMPLES as usize * xor::MOST_BYTES;
+const OPEN_MOST: usize = cut::MOST as usize * xor::MOST_BYTES;
 /// No sealed chunk.
 const NO_CHUNK: u32 = u32::MAX;
 /// Mark of chunks that were cut while their times could still be written: asked for values, so that an
@@ -76,7 +73,8 @@ pub(crate) struct Hot {
     open: u32,
     /// From the open chunk's first sample to its newest.
     span: u32,
-    /// From the newest to the first time that the open chunk must not hold.
+    /// From the newest to the first time that the open chunk must not hold, as far as it is known: 0 after its first
+    /// sample.
     left: u32,
     /// Pieces of the open chunk, and bytes in the last one.
     pieces: u8,
@@ -434,6 +432,15 @@ fn open_range(hot: &Hot) -> Option<TimeRange> {
     (hot.appender.count() > 0).then(|| TimeRange::new(hot.newest - i64::from(hot.span), hot.newest))
 }
 
+/// Gives the open chunk the end that it has once a sample at `t` comes, if it goes on until then.
+#[cold]
+fn lengthen(hot: &mut Hot, t: Timestamp, block_range: i64) {
+    let Some(open) = open_range(hot) else { return };
+    if let Some(end) = cut::end(open.start, hot.appender.count().into(), t, block_range) {
+        hot.left = u32::try_from(end.saturating_sub(open.end)).unwrap_or(u32::MAX);
+    }
+}
+
 impl SeriesMut<'_> {
     fn view(&self) -> Series<'_> {
         Series { hot: self.hot, cold: self.cold, open: self.open, sealed: self.sealed }
@@ -570,9 +577,13 @@ impl SeriesMut<'_> {
         let hot = &mut *self.hot;
         let count = u16::from(hot.appender.count());
         let step = t.wrapping_sub(hot.newest) as u64;
-        if count == 0 || count >= CHUNK_SAMPLES || step >= u64::from(hot.left) {
-            self.begin(sample, block_range);
-            return;
+        let is_over = |left: u32| count == 0 || count >= cut::MOST || step >= u64::from(left);
+        if is_over(hot.left) {
+            lengthen(hot, t, block_range);
+            if is_over(hot.left) {
+                self.begin(sample, block_range);
+                return;
+            }
         }
         let mut appender = hot.appender.unpack(hot.newest);
         let tail = usize::from(hot.tail);
@@ -593,7 +604,7 @@ impl SeriesMut<'_> {
                 hot.pieces += 1;
             }
         }
-        // It packs: there are 120 samples at most, less than 2^32 ms apart.
+        // It packs: there are 240 samples at most, less than 2^32 ms apart.
         hot.appender = appender.pack().unwrap_or_default();
         hot.newest = t;
         hot.span += step as u32;
@@ -625,7 +636,7 @@ impl SeriesMut<'_> {
         hot.appender = appender.pack().unwrap_or_default();
         hot.newest = t;
         hot.span = 0;
-        hot.left = u32::try_from(window_start(t, block_range) + block_range - t).unwrap_or(u32::MAX);
+        hot.left = 0;
     }
 
     fn take_out_of_order(&mut self, sample: Sample, block_range: i64) {
@@ -722,13 +733,8 @@ impl SeriesMut<'_> {
 
     /// Makes chunks of sorted samples, none across a window's edge.
     fn seal_out_of_order(&mut self, samples: &[Sample], block_range: i64, tag: u32) {
-        let window = |s: &Sample| window_start(s.timestamp, block_range);
-        for in_window in samples.chunk_by(|a, b| window(a) == window(b)) {
-            for part in in_window.chunks(usize::from(CHUNK_SAMPLES)) {
-                if let Some(chunk) = encode(part) {
-                    push_sealed(self.cold, self.sealed, chunk.range, chunk.encoding, tag, &chunk.bytes);
-                }
-            }
+        for chunk in cut::split(samples, block_range).filter_map(encode) {
+            push_sealed(self.cold, self.sealed, chunk.range, chunk.encoding, tag, &chunk.bytes);
         }
     }
 
@@ -903,11 +909,6 @@ fn one_or_the_other(same: bool) -> Verdict {
     if same { Verdict::Duplicate } else { Verdict::Refused(Refusal::Conflict) }
 }
 
-/// Start of the window that holds `t`.
-pub(crate) fn window_start(t: Timestamp, block_range: i64) -> Timestamp {
-    t - t.rem_euclid(block_range)
-}
-
 /// A chunk of sorted samples; none of none.
 pub(crate) fn encode(samples: &[Sample]) -> Option<ChunkData> {
     let (first, last) = (samples.first()?, samples.last()?);
@@ -949,7 +950,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_end_at_the_edge_and_at_120_samples() {
+    fn chunks_end_at_the_edge_and_at_parts_of_the_window() {
         let mut series = series();
         for i in 0..300 {
             let sample = s(RANGE - 150 * 1000 + i * 1000, i as f64);
@@ -958,7 +959,7 @@ mod tests {
         let (mut chunks, mut bytes) = (Vec::new(), Vec::new());
         series.0.get(0).unwrap().chunks(TimeRange::ALL, &mut bytes, &mut chunks);
         let counts: Vec<u16> = chunks.iter().map(|c| xor::count(&bytes[c.start..c.end]).unwrap()).collect();
-        assert_eq!(counts, [120, 30, 120, 30]);
+        assert_eq!(counts, [30, 120, 120, 30]);
         assert_eq!(chunks[2].range.start, RANGE);
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
+use chunk::cut::window_start;
 use hashbrown::HashTable;
 use model::{Labels, TimeRange, Timestamp};
 use parking_lot::Mutex;
@@ -9,7 +10,7 @@ use storage::SeriesHandle;
 
 use super::Bounds;
 use super::postings::{Postings, pairs_of};
-use super::series::{Hot, Measure, NEVER, Series, SeriesMut, Store, window_start};
+use super::series::{Hot, Measure, NEVER, Series, SeriesMut, Store};
 use super::slab::Slab;
 use crate::Error;
 use crate::payload::{self, Floats};
