@@ -12,7 +12,12 @@
 //! DELETE  shard | z start, z end | v n | n × z id delta
 //! HISTOGRAMS  shard | v n | n × (z id delta, z time delta, histogram)
 //! EXEMPLARS   shard | v n | n × (z id delta, z time delta, 8 value bits, v len, label bytes)
+//! SAMPLES shard | v n | n × (control, value, z id delta - 1 if 16, z time delta if 32)
 //!
+//! control     0 to 8: that many bytes of the value's bits, the highest, the others are zero
+//!             9 to 15: 1 to 7 bytes, hundredths: the value is this number / 100
+//!             + 16: the id is not that of the sample before + 1
+//!             + 32: the time is not that of the sample before
 //! histogram   flags: 1 float counts, 2 stale (nothing follows), 4 and 8 the hint of resets
 //!             | z schema | 8 zero threshold | 8 sum | spans of the positive, the negative side: v n | n × (z offset, v length)
 //!             | count | zero count | buckets of both sides                 (v, v, z deltas; or 8 bytes each)
@@ -21,6 +26,8 @@
 //! Deltas start from 0. The newest time is `i64::MIN` for a new series. FREEZE says which series had their
 //! samples of a window set aside for a block; CUT, that the block is durable and they are dropped.
 //! DELETE takes the samples of a closed range out of some series; its ids begin anew like those of FREEZE.
+//! FLOATS is read, SAMPLES is what is written in its place: most values are whole numbers or have two decimals, and
+//! most samples of a record are of neighbouring series at one time.
 
 use model::{Kind, Sample, TenantId, TimeRange, Timestamp};
 
@@ -34,10 +41,11 @@ pub(crate) const SHARD: u8 = 5;
 pub(crate) const DELETE: u8 = 16;
 pub(crate) const HISTOGRAMS: u8 = 6;
 pub(crate) const EXEMPLARS: u8 = 7;
-pub(crate) const KINDS: &[u8] = &[SERIES, FLOATS, FREEZE, CUT, SHARD, HISTOGRAMS, EXEMPLARS, DELETE];
+pub(crate) const SAMPLES: u8 = 8;
+pub(crate) const KINDS: &[u8] = &[SERIES, FLOATS, FREEZE, CUT, SHARD, HISTOGRAMS, EXEMPLARS, SAMPLES, DELETE];
 
-/// Most bytes that one sample takes in a FLOATS payload.
-pub(crate) const SAMPLE_BYTES: usize = 28;
+/// Most bytes that one sample takes in a SAMPLES payload.
+pub(crate) const SAMPLE_BYTES: usize = 29;
 /// Most bytes of a payload besides its repeated parts.
 pub(crate) const FIXED_BYTES: usize = 256;
 /// Most bytes of one series in a SERIES payload besides its labels.
@@ -72,13 +80,36 @@ pub(crate) fn put_series(out: &mut Vec<u8>, id: u64, newest: Timestamp, labels: 
     put_text(out, labels);
 }
 
-/// The columns of a FLOATS payload while they grow; reused without allocation.
+/// In a control byte: an id delta follows.
+const OTHER_ID: u8 = 16;
+/// In a control byte: a time delta follows.
+const OTHER_TIME: u8 = 32;
+/// In a control byte: what stands for the value.
+const VALUE: u8 = 15;
+
+/// What stands for a value in a control byte, and its bytes, the lowest first.
+#[inline]
+fn short(value: f64) -> (u8, u64) {
+    let bits = value.to_bits();
+    let len = 8 - bits.trailing_zeros() / 8;
+    // Many digits: perhaps because its few decimals are endless in binary.
+    if len > 5 {
+        let hundredths = (value * 100.0 + 0.5) as i64;
+        let fewer = 8 - (hundredths as u64).leading_zeros() / 8;
+        if fewer < len && (hundredths as f64 / 100.0).to_bits() == bits {
+            return (8 + fewer as u8, hundredths as u64);
+        }
+    }
+    // In two steps, because a shift by 64 is none.
+    let half = 32 - 4 * len;
+    (len as u8, bits >> half >> half)
+}
+
+/// A SAMPLES payload while it grows; reused without allocation.
 #[derive(Default)]
 pub(crate) struct Floats {
     head: Vec<u8>,
-    ids: Vec<u8>,
-    times: Vec<u8>,
-    values: Vec<u8>,
+    body: Vec<u8>,
     count: u64,
     last_id: u64,
     last_time: Timestamp,
@@ -87,9 +118,23 @@ pub(crate) struct Floats {
 impl Floats {
     #[inline]
     pub(crate) fn push(&mut self, id: u64, sample: Sample) {
-        put_z(&mut self.ids, id.wrapping_sub(self.last_id) as i64);
-        put_z(&mut self.times, sample.timestamp.wrapping_sub(self.last_time));
-        self.values.extend_from_slice(&sample.value.to_bits().to_le_bytes());
+        let step = id.wrapping_sub(self.last_id).wrapping_sub(1) as i64;
+        let after = sample.timestamp.wrapping_sub(self.last_time);
+        let (kind, bytes) = short(sample.value);
+        let len = if kind > 8 { kind - 8 } else { kind };
+        let control = kind | if step == 0 { 0 } else { OTHER_ID } | if after == 0 { 0 } else { OTHER_TIME };
+        // Written whole and cut, which is cheaper than a copy of a length that varies.
+        let end = self.body.len() + 1 + usize::from(len);
+        self.body.extend_from_slice(&(u128::from(control) | u128::from(bytes) << 8).to_le_bytes());
+        self.body.truncate(end);
+        if control > VALUE {
+            if step != 0 {
+                put_z(&mut self.body, step);
+            }
+            if after != 0 {
+                put_z(&mut self.body, after);
+            }
+        }
         self.last_id = id;
         self.last_time = sample.timestamp;
         self.count += 1;
@@ -101,7 +146,7 @@ impl Floats {
 
     /// Bytes of memory.
     pub(crate) fn capacity(&self) -> usize {
-        self.head.capacity() + self.ids.capacity() + self.times.capacity() + self.values.capacity()
+        self.head.capacity() + self.body.capacity()
     }
 
     pub(crate) fn count(&self) -> u64 {
@@ -109,17 +154,15 @@ impl Floats {
     }
 
     /// The payload in parts.
-    pub(crate) fn parts(&mut self, shard: u16) -> [&[u8]; 4] {
+    pub(crate) fn parts(&mut self, shard: u16) -> [&[u8]; 2] {
         self.head.clear();
         self.head.extend_from_slice(&shard.to_le_bytes());
         put_v(&mut self.head, self.count);
-        [&self.head, &self.ids, &self.times, &self.values]
+        [&self.head, &self.body]
     }
 
     pub(crate) fn clear(&mut self) {
-        self.ids.clear();
-        self.times.clear();
-        self.values.clear();
+        self.body.clear();
         (self.count, self.last_id, self.last_time) = (0, 0, 0);
     }
 }
@@ -259,11 +302,60 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// Walks the rest of a FLOATS payload.
+    /// The next `len` bytes, at most eight, as a number.
+    #[inline]
+    fn few(&mut self, len: usize) -> Result<u64, Error> {
+        let (head, tail) = self.rest.split_at_checked(len).ok_or_else(broken)?;
+        let mut bytes = [0; 8];
+        bytes[..len].copy_from_slice(head);
+        self.rest = tail;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// A value of a SAMPLES payload, by its control byte.
+    #[inline]
+    fn short(&mut self, control: u8) -> Result<f64, Error> {
+        match control & VALUE {
+            len @ 0..=8 => {
+                let half = 32 - 4 * u32::from(len);
+                Ok(f64::from_bits(self.few(usize::from(len))? << half << half))
+            }
+            more => Ok(self.few(usize::from(more - 8))? as i64 as f64 / 100.0),
+        }
+    }
+
+    /// Walks the rest of a SAMPLES or a FLOATS payload.
     pub(crate) fn floats(
-        mut self,
-        mut each: impl FnMut(u64, Sample) -> Result<(), Error>,
+        self,
+        kind: u8,
+        each: impl FnMut(u64, Sample) -> Result<(), Error>,
     ) -> Result<u64, Error> {
+        if kind == FLOATS { self.columns(each) } else { self.samples(each) }
+    }
+
+    fn samples(mut self, mut each: impl FnMut(u64, Sample) -> Result<(), Error>) -> Result<u64, Error> {
+        let n = self.v()?;
+        let (mut id, mut timestamp) = (0u64, 0i64);
+        for _ in 0..n {
+            let control = self.byte()?;
+            if control > VALUE | OTHER_ID | OTHER_TIME {
+                return Err(broken());
+            }
+            let value = self.short(control)?;
+            id = id.wrapping_add(1);
+            if control & OTHER_ID != 0 {
+                id = id.wrapping_add(self.z()? as u64);
+            }
+            if control & OTHER_TIME != 0 {
+                timestamp = timestamp.wrapping_add(self.z()?);
+            }
+            each(id, Sample { timestamp, value })?;
+        }
+        if self.is_empty() { Ok(n) } else { Err(broken()) }
+    }
+
+    /// As logs of earlier builds have it.
+    fn columns(mut self, mut each: impl FnMut(u64, Sample) -> Result<(), Error>) -> Result<u64, Error> {
         let n = self.v()?;
         if n.saturating_mul(8) > self.rest.len() as u64 {
             return Err(broken());
@@ -314,19 +406,84 @@ mod tests {
 
     use super::*;
 
+    /// A FLOATS payload behind its shard.
+    fn columns(rows: &[(u64, i64, u64)]) -> Vec<u8> {
+        let (mut out, mut last) = (Vec::new(), (0, 0));
+        put_v(&mut out, rows.len() as u64);
+        for row in rows {
+            put_z(&mut out, row.0.wrapping_sub(last.0) as i64);
+            last.0 = row.0;
+        }
+        for row in rows {
+            put_z(&mut out, row.1.wrapping_sub(last.1));
+            last.1 = row.1;
+        }
+        rows.iter().for_each(|row| out.extend_from_slice(&row.2.to_le_bytes()));
+        out
+    }
+
+    fn samples(rows: &[(u64, i64, u64)]) -> Vec<u8> {
+        let mut floats = Floats::default();
+        for &(id, timestamp, bits) in rows {
+            let before = floats.body.len();
+            floats.push(id, Sample { timestamp, value: f64::from_bits(bits) });
+            assert!(floats.body.len() - before <= SAMPLE_BYTES);
+        }
+        floats.parts(7).concat()
+    }
+
+    fn read(kind: u8, reader: Reader<'_>) -> Result<Vec<(u64, i64, u64)>, Error> {
+        let mut back = Vec::new();
+        reader.floats(kind, |id, s| {
+            back.push((id, s.timestamp, s.value.to_bits()));
+            Ok(())
+        })?;
+        Ok(back)
+    }
+
+    fn any_bits() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            any::<u64>(),
+            any::<i32>().prop_map(|whole| f64::from(whole).to_bits()),
+            (any::<i64>(), 0..64u32).prop_map(|(n, by)| ((n >> by) as f64 / 100.0).to_bits()),
+            (any::<u64>(), 0..64u32).prop_map(|(bits, by)| bits << by),
+            any::<f64>().prop_map(|value| value.to_bits()),
+            Just((-0.0f64).to_bits()),
+        ]
+    }
+
+    #[test]
+    fn usual_values_are_short() {
+        let len = |value: f64| {
+            let start = samples(&[(1, 0, 0)]).len();
+            samples(&[(1, 0, 0), (2, 0, value.to_bits())]).len() - start
+        };
+        assert_eq!(len(0.0), 1);
+        assert_eq!(len(1.0), 3);
+        assert_eq!(len(4095.0), 4);
+        assert_eq!(len(123_456.78), 4);
+        assert_eq!(len(0.1), 2);
+        assert_eq!(len(std::f64::consts::PI), 9);
+        assert_eq!(len(-0.1), 9);
+        assert_eq!(len(model::stale_nan()), 9);
+    }
+
     proptest! {
         #[test]
-        fn floats_round_trip(rows in prop::collection::vec((any::<u64>(), any::<i64>(), any::<u64>()), 0..50)) {
-            let mut floats = Floats::default();
-            for &(id, timestamp, bits) in &rows {
-                floats.push(id, Sample { timestamp, value: f64::from_bits(bits) });
-            }
-            let payload = floats.parts(7).concat();
+        fn floats_round_trip(rows in prop::collection::vec((any::<u64>(), any::<i64>(), any_bits()), 0..50)) {
+            let payload = samples(&rows);
             let mut reader = Reader::new(&payload);
             prop_assert_eq!(reader.shard().unwrap(), 7);
-            let mut back = Vec::new();
-            reader.floats(|id, s| { back.push((id, s.timestamp, s.value.to_bits())); Ok(()) }).unwrap();
-            prop_assert_eq!(back, rows);
+            prop_assert_eq!(&read(SAMPLES, reader).unwrap(), &rows);
+            prop_assert!(rows.is_empty() || read(SAMPLES, Reader::new(&payload[2..payload.len() - 1])).is_err());
+            prop_assert_eq!(read(FLOATS, Reader::new(&columns(&rows))).unwrap(), rows);
+        }
+
+        #[test]
+        fn a_value_never_takes_more_than_nine_bytes(bits in prop::collection::vec(any_bits(), 1..50)) {
+            let rows: Vec<_> = bits.iter().enumerate().map(|(at, bits)| (at as u64 + 1, 0, *bits)).collect();
+            prop_assert!(samples(&rows).len() <= 3 + 9 * rows.len());
+            prop_assert_eq!(&read(SAMPLES, Reader::new(&samples(&rows)[2..])).unwrap(), &rows);
         }
 
         #[test]
@@ -335,7 +492,9 @@ mod tests {
             let _ = reader.shard();
             let _ = Reader { rest: reader.rest }.ids();
             let _ = Reader { rest: reader.rest }.tenant();
-            let _ = reader.floats(|_, _| Ok(()));
+            for kind in [FLOATS, SAMPLES] {
+                let _ = read(kind, Reader { rest: reader.rest });
+            }
         }
     }
 }

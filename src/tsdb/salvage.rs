@@ -48,7 +48,7 @@ pub fn salvage(world: &World, from: &Path, to: &Path) -> Result<Salvaged, Error>
             return Ok(());
         }
         *out.kept.entry(name(record.kind)).or_default() += 1;
-        if matches!(record.kind, payload::FLOATS | payload::HISTOGRAMS) {
+        if matches!(record.kind, payload::FLOATS | payload::SAMPLES | payload::HISTOGRAMS) {
             let (samples, orphans) = seen.samples(record.kind, record.payload)?;
             out.samples += samples;
             out.orphans += orphans;
@@ -73,7 +73,7 @@ pub fn salvage(world: &World, from: &Path, to: &Path) -> Result<Salvaged, Error>
 fn name(kind: u8) -> &'static str {
     match kind {
         payload::SERIES => "series",
-        payload::FLOATS => "floats",
+        payload::FLOATS | payload::SAMPLES => "floats",
         payload::FREEZE => "freezes",
         payload::CUT => "cuts",
         payload::SHARD => "shards",
@@ -91,7 +91,7 @@ fn each_id(kind: u8, reader: Reader<'_>, mut each: impl FnMut(u64)) -> Result<()
         Ok(())
     };
     match kind {
-        payload::FLOATS => reader.floats(|id, _| visit(id)).map(drop),
+        payload::FLOATS | payload::SAMPLES => reader.floats(kind, |id, _| visit(id)).map(drop),
         payload::HISTOGRAMS => rows::read_natives(reader, |id, _, _| visit(id)),
         payload::EXEMPLARS => rows::read_exemplars(reader, |id, _| visit(id)),
         _ => Ok(()),
@@ -118,10 +118,12 @@ impl Seen {
                 reader.tenant().and_then(|_| Ok(self.cut.insert(reader.text()?.to_owned()))).map(drop)
             }
             payload::SERIES => self.note_series(reader),
-            payload::FLOATS | payload::HISTOGRAMS | payload::EXEMPLARS => reader.shard().and_then(|shard| {
-                let next = self.next.entry(shard).or_default();
-                each_id(record.kind, reader, |id| *next = (*next).max(id.saturating_add(1)))
-            }),
+            payload::FLOATS | payload::SAMPLES | payload::HISTOGRAMS | payload::EXEMPLARS => {
+                reader.shard().and_then(|shard| {
+                    let next = self.next.entry(shard).or_default();
+                    each_id(record.kind, reader, |id| *next = (*next).max(id.saturating_add(1)))
+                })
+            }
             payload::SHARD => reader.shard().and_then(|shard| {
                 let id = reader.v()?;
                 let next = self.next.entry(shard).or_default();

@@ -3,7 +3,7 @@
 //! # Cost
 //! Per group of rows: one reservation in the log, one shard lock, one or two records. Per row with a handle:
 //! one look at the series. Per row without: one compare of the label bytes (and a table probe where the series
-//! is not the one after the last row's). Per sample: the push, and about eleven bytes of record. No allocation
+//! is not the one after the last row's). Per sample: the push, and about five bytes of record. No allocation
 //! once the buffers have grown, but for chunks and new series.
 
 use std::ops::Range;
@@ -136,7 +136,7 @@ impl Head {
         }
         if !state.floats.is_empty() {
             done.stored = state.floats.count();
-            state.last_position = permit.enqueue(payload::FLOATS, &state.floats.parts(shard.index))?;
+            state.last_position = permit.enqueue(payload::SAMPLES, &state.floats.parts(shard.index))?;
         }
         if !state.natives.is_empty() {
             done.natives = state.natives.count();

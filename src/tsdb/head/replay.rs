@@ -144,7 +144,7 @@ impl Replay<'_> {
         reader.shard()?;
         match kind {
             payload::SERIES => self.series(reader)?,
-            payload::FLOATS => self.floats(reader, position)?,
+            payload::FLOATS | payload::SAMPLES => self.floats(kind, reader, position)?,
             payload::HISTOGRAMS => self.natives(reader, position)?,
             payload::EXEMPLARS => self.exemplars(reader)?,
             payload::FREEZE => self.freeze(reader, position)?,
@@ -194,10 +194,10 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn floats(&mut self, reader: Reader<'_>, position: u64) -> Result<(), Error> {
+    fn floats(&mut self, kind: u8, reader: Reader<'_>, position: u64) -> Result<(), Error> {
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
-        let read = reader.floats(|id, sample| {
+        let read = reader.floats(kind, |id, sample| {
             // Sums of times must not overflow, whoever wrote them.
             if sample.timestamp.unsigned_abs() > 1 << 62 {
                 return Err(broken());

@@ -49,10 +49,10 @@ fn lost_samples_are_counted_and_all_others_are_there() {
     let mut rig = Rig::new();
     for i in 0..50i64 {
         rig.push("t", "a", &[(NOON + i, i as f64)]);
-        rig.push("t", "b", &[(NOON + i, 7777.0 + i as f64)]);
+        rig.push("t", "b", &[(NOON + i, std::f64::consts::PI + i as f64)]);
     }
     stop(&mut rig);
-    bend(&rig, &7787f64.to_bits().to_le_bytes());
+    bend(&rig, &(std::f64::consts::PI + 10.0).to_bits().to_le_bytes());
     let refused = rig.reopen().unwrap_err();
     assert_eq!(refused.kind, Kind::Corrupt);
     assert!(refused.message.contains("tools wal salvage"), "{refused}");
@@ -60,7 +60,8 @@ fn lost_samples_are_counted_and_all_others_are_there() {
     assert_eq!((done.losses.lost_records(), done.orphans, done.samples), (1, 0, 99));
     rig.reopen().unwrap();
     let a: Vec<(i64, f64)> = (0..50).map(|i| (NOON + i, i as f64)).collect();
-    let b: Vec<(i64, f64)> = (0..50).filter(|i| *i != 10).map(|i| (NOON + i, 7777.0 + i as f64)).collect();
+    let b: Vec<(i64, f64)> =
+        (0..50).filter(|i| *i != 10).map(|i| (NOON + i, std::f64::consts::PI + i as f64)).collect();
     rig.expect("t", &[("a", &a), ("b", &b)]);
     // The node goes on as any, over restarts.
     rig.push("t", "c", &[(NOON + 100, 1.0)]);
