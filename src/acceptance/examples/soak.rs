@@ -133,7 +133,7 @@ fn main() {
                 engine.cut(now, false).expect("a cut");
                 for local in engine.local_blocks(&tenant) {
                     if !shipped.contains(&local.id) {
-                        runtime.block_on(bucket::upload_block(&bucket, &world, &local.dir)).expect("an upload");
+                        runtime.block_on(bucket::upload_block(&bucket, &world, &local.dir, &local.meta)).expect("an upload");
                         shipped.push(local.id);
                         uploads += 1;
                     }
