@@ -191,10 +191,7 @@ pub const HELP: &[(&str, &str)] = &[
     ),
     ("tributary_store_cache_bytes", "Bytes that pieces of blocks hold in memory."),
     ("tributary_store_index_header_bytes", "Bytes that index headers hold in memory."),
-    (
-        "tributary_tls_handshake_failures_total",
-        "TLS handshakes that failed, by listener; the log says why.",
-    ),
+    ("tributary_tls_handshake_failures_total", "TLS handshakes that failed, by listener; the log says why."),
     (
         "tributary_tsdb_active_series",
         "Series that count towards a tenant's limit: those that got samples of late and have not ended.",

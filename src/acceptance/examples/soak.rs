@@ -104,7 +104,8 @@ fn main() {
     };
     let engine = Tsdb::open(world.clone(), settings).expect("a new engine");
     let identities = Identities::new(identity::Settings::default(), &*world.chance);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
     let bucket = bucket::Bucket::filesystem(&bucket, &world).expect("a bucket on disk");
     let mut shipped: Vec<block::BlockId> = Vec::new();
 
@@ -112,7 +113,9 @@ fn main() {
     let (mut next_to_go, mut lives, mut debt) = (0, 1u32, 0.0);
     let (mut rows, mut uploads) = (Vec::<Hour>::new(), 0);
     let (mut verdicts, mut batch) = (Vec::new(), WriteBatch::default());
-    println!("hour  anon MiB  peak MiB  head series  identities  files  log MiB  local blocks  uploads  samples M/s");
+    println!(
+        "hour  anon MiB  peak MiB  head series  identities  files  log MiB  local blocks  uploads  samples M/s"
+    );
     for hour in 0..hours {
         let began = Instant::now();
         let (mut sum, mut peak, mut seen) = (0.0, 0f64, 0.0);
@@ -133,7 +136,9 @@ fn main() {
                 engine.cut(now, false).expect("a cut");
                 for local in engine.local_blocks(&tenant) {
                     if !shipped.contains(&local.id) {
-                        runtime.block_on(bucket::upload_block(&bucket, &world, &local.dir, &local.meta)).expect("an upload");
+                        runtime
+                            .block_on(bucket::upload_block(&bucket, &world, &local.dir, &local.meta))
+                            .expect("an upload");
                         shipped.push(local.id);
                         uploads += 1;
                     }
@@ -208,7 +213,11 @@ fn send(
     verdicts.clear();
     verdicts.resize(batch.verdicts(), Verdict::Unavailable);
     let outcome = engine.append(tenant, batch, &all, now, verdicts).expect("an append");
-    assert!(verdicts.iter().all(|v| *v == Verdict::Stored), "{:?}", verdicts.iter().find(|v| **v != Verdict::Stored));
+    assert!(
+        verdicts.iter().all(|v| *v == Verdict::Stored),
+        "{:?}",
+        verdicts.iter().find(|v| **v != Verdict::Stored)
+    );
     engine.wait_durable_blocking(outcome.log_position, Duration::from_secs(120)).expect("a durable log");
     identities.learn::<u64>(tenant.as_str(), &mut met, &[], true, now);
 }
@@ -221,7 +230,8 @@ fn judge(rows: &[Hour]) {
     }
     // Windows are of two hours, so that two hours beside each other make one figure.
     let settled = &rows[3..];
-    let pairs: Vec<f64> = settled.chunks_exact(2).map(|pair| (pair[0].memory + pair[1].memory) / 2.0).collect();
+    let pairs: Vec<f64> =
+        settled.chunks_exact(2).map(|pair| (pair[0].memory + pair[1].memory) / 2.0).collect();
     let memory = drift(&pairs) / 2.0;
     let most = |of: &dyn Fn(&Hour) -> f64, rows: &[Hour]| rows.iter().map(of).fold(0.0, f64::max);
     let (early, late) = settled.split_at(settled.len() / 2);
@@ -239,4 +249,3 @@ fn judge(rows: &[Hour]) {
         assert!(after <= before * 1.15 + 4.0, "{name} grow");
     }
 }
-
