@@ -1,6 +1,7 @@
 //! Cutting, shipping and forgetting: the head's full windows become blocks, blocks go to the bucket, and what
 //! is old and shipped leaves the disk.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -200,12 +201,12 @@ impl Ship {
         for tenant in engine.tenants() {
             let blocks = engine.local_blocks(&tenant);
             let Some(folder) = blocks.first().and_then(|block| block.dir.parent()) else { continue };
-            if !shipped.contains_key(&tenant) {
-                let known = shipper.known(tenant.as_str(), folder).await.map_err(|error| {
-                    Error::with_source(error.kind, format!("upload ledger: {error}"), error)
-                })?;
-                shipped.insert(tenant, known);
-            }
+            let Entry::Vacant(unknown) = shipped.entry(tenant) else { continue };
+            let known = shipper
+                .known(unknown.key().as_str(), folder)
+                .await
+                .map_err(|error| Error::with_source(error.kind, format!("upload ledger: {error}"), error))?;
+            unknown.insert(known);
         }
         Ok(shipped)
     }
