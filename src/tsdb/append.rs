@@ -129,14 +129,13 @@ impl Engine {
         for (shard, parts) in self.head.shards.iter().zip(&*by_shard) {
             let mut left = parts.as_slice();
             while !left.is_empty() {
-                let group = next_group(batch, left, self.head.settings.group_bytes);
+                let (group, bytes) = next_group(batch, left, self.head.settings.group_bytes);
                 left = &left[group.len()..];
                 let done = match &sums.failure {
                     Some(_) => None,
-                    None => match self
-                        .head
-                        .append_group(shard, &self.log, tenant, batch, group, judged_at, verdicts, notes)
-                    {
+                    None => match self.head.append_group(
+                        shard, &self.log, tenant, batch, group, bytes, judged_at, verdicts, notes,
+                    ) {
                         Ok(done) => Some(done),
                         // Labels or a histogram that no record can hold: only they are refused.
                         Err(error) if error.kind == Kind::Invalid && group.len() == 1 => {
@@ -221,15 +220,17 @@ impl Engine {
     }
 }
 
-/// As many parts from the front as fit a record; at least one.
-fn next_group<'a>(batch: &WriteBatch, parts: &'a [Rows], most: usize) -> &'a [Rows] {
-    let mut bytes = 0;
-    let fits = |rows: &&Rows| {
-        bytes += Head::cost(batch, **rows);
-        bytes <= most
-    };
-    let n = parts.iter().take_while(fits).count().max(1);
-    &parts[..n]
+/// As many parts from the front as fit a record, at least one, and the most bytes that they take in the log.
+fn next_group<'a>(batch: &WriteBatch, parts: &'a [Rows], most: usize) -> (&'a [Rows], usize) {
+    let (mut n, mut bytes) = (0, 0);
+    for rows in parts {
+        let with = bytes + Head::cost(batch, *rows);
+        if n > 0 && with > most {
+            break;
+        }
+        (n, bytes) = (n + 1, with);
+    }
+    (&parts[..n], bytes)
 }
 
 /// Makes parts of at most `most` samples.

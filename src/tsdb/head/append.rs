@@ -95,7 +95,7 @@ impl Head {
         labels + SERIES_BYTES + entries
     }
 
-    /// Judges and stages one group of rows of a shard. An error means that nothing of the group was judged.
+    /// Judges and stages one group of rows of a shard, of which [`Head::cost`] sums up to `cost`. An error means that nothing of the group was judged.
     pub(crate) fn append_group(
         &self,
         shard: &Shard,
@@ -103,11 +103,12 @@ impl Head {
         tenant: &Tenant,
         batch: &WriteBatch,
         group: &[Rows],
+        cost: usize,
         judged_at: Timestamp,
         verdicts: &mut [Verdict],
         notes: &mut Notes,
     ) -> Result<Done, Error> {
-        let bytes = group.iter().map(|rows| Head::cost(batch, *rows)).sum::<usize>() + 4 * FIXED_BYTES;
+        let bytes = cost + 4 * FIXED_BYTES;
         // Before the lock: this may wait for a spare segment.
         let mut permit = log.reserve(bytes as u64, 4)?;
         let mut guard = shard.state.lock();
