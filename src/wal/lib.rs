@@ -13,6 +13,7 @@ mod reader;
 mod record;
 mod salvage;
 mod segment;
+mod spool;
 mod staging;
 mod writer;
 
@@ -22,6 +23,7 @@ pub use inspect::{SegmentSummary, inspect};
 pub use log::{Entry, Log, Mode, Permit, Report, Settings};
 pub use record::{FIRST_SKIPPABLE_KIND, HEADER_BYTES, framed_len};
 pub use salvage::{Losses, LostBytes, NewLog, Readable, read_damaged};
+pub use spool::{Place, Spool, SpoolSegment};
 
 #[doc = include_str!("FORMAT.md")]
 #[cfg(doctest)]
