@@ -36,5 +36,5 @@ pub use store::{
 pub use tls::{client_tls, server_tls};
 pub use write::{
     TenantGroup, WriteBackend, WriteCall, WriteClient, WriteClientOptions, WriteError, WriteFault,
-    WriteRequest, WriteServer, WriteShape,
+    WriteRequest, WriteServer, WriteShape, keep_write, kept_write,
 };

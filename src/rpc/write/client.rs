@@ -111,7 +111,7 @@ impl WriteClient {
     /// that knows no verdicts (Thanos) answers for the batch: all stored, or all refused, or an error.
     pub async fn write(&self, call: WriteCall) -> Result<Vec<Verdict>, WriteError> {
         let inner = &*self.inner;
-        let (body, shape) = inner.encode(&call);
+        let (body, shape) = encode(&call, inner.options.shape, &inner.options.door);
         match inner.exchange(body).await? {
             Ok(response) => inner.verdicts(&response, &shape),
             Err(status) => inner.verdicts_of_status(&status, shape.verdicts()),
@@ -121,7 +121,7 @@ impl WriteClient {
 
 /// What was sent, series by series.
 #[derive(Default)]
-struct Shape {
+pub(super) struct Shape {
     floats: usize,
     others: usize,
     /// Floats and others of runs of series; one entry while there are only floats.
@@ -154,38 +154,38 @@ impl Shape {
     }
 }
 
-impl Inner {
-    fn encode(&self, call: &WriteCall) -> (Bytes, Shape) {
-        let mut encoder = PeerEncoder::default();
-        let (batch, with_starts) = (&call.batch, call.batch.has_starts());
-        let mut shape = Shape::default();
-        for series in call.rows.iter().filter_map(|&row| batch.series().get(row as usize)) {
-            let range = series.samples();
-            let (histograms, exemplars) = (batch.histograms_of(series), batch.exemplars_of(series));
-            shape.add(range.len(), histograms.len() + exemplars.len());
-            let labels = batch.label_bytes(series);
-            if !with_starts && histograms.is_empty() && exemplars.is_empty() {
-                encoder.push(labels, &batch.samples()[range]);
-                continue;
-            }
-            encoder.begin(labels);
-            range.for_each(|at| encoder.sample(batch.samples()[at], batch.start_of(at)));
-            for row in &batch.histograms()[histograms] {
-                encoder.histogram(row.timestamp, row.start, &row.histogram);
-            }
-            for row in &batch.exemplars()[exemplars] {
-                encoder.exemplar(row.timestamp, row.value, batch.exemplar_labels(row));
-            }
-            encoder.end();
+/// The rows of a call as a message, and which verdicts it asks for.
+pub(super) fn encode(call: &WriteCall, layout: WriteShape, door: &str) -> (Bytes, Shape) {
+    let mut encoder = PeerEncoder::default();
+    let (batch, with_starts) = (&call.batch, call.batch.has_starts());
+    let mut shape = Shape::default();
+    for series in call.rows.iter().filter_map(|&row| batch.series().get(row as usize)) {
+        let range = series.samples();
+        let (histograms, exemplars) = (batch.histograms_of(series), batch.exemplars_of(series));
+        shape.add(range.len(), histograms.len() + exemplars.len());
+        let labels = batch.label_bytes(series);
+        if !with_starts && histograms.is_empty() && exemplars.is_empty() {
+            encoder.push(labels, &batch.samples()[range]);
+            continue;
         }
-        let door = self.options.door.clone();
-        let context =
-            WriteContext { judged_at_ms: call.judged_at, door, all_kinds: true, metadata: Vec::new() };
-        let by_tenant = self.options.shape == WriteShape::ByTenant;
-        let body = encoder.finish(call.tenant.as_str(), call.replica, by_tenant, Some(&context));
-        (body.into(), shape)
+        encoder.begin(labels);
+        range.for_each(|at| encoder.sample(batch.samples()[at], batch.start_of(at)));
+        for row in &batch.histograms()[histograms] {
+            encoder.histogram(row.timestamp, row.start, &row.histogram);
+        }
+        for row in &batch.exemplars()[exemplars] {
+            encoder.exemplar(row.timestamp, row.value, batch.exemplar_labels(row));
+        }
+        encoder.end();
     }
+    let door = door.to_owned();
+    let context = WriteContext { judged_at_ms: call.judged_at, door, all_kinds: true, metadata: Vec::new() };
+    let by_tenant = layout == WriteShape::ByTenant;
+    let body = encoder.finish(call.tenant.as_str(), call.replica, by_tenant, Some(&context));
+    (body.into(), shape)
+}
 
+impl Inner {
     /// Sends a request, unless the peer failed a moment ago, and says what the peer said.
     pub async fn exchange(&self, body: Bytes) -> Result<Result<WriteResponse, Status>, WriteError> {
         if let Some(left) = self.backoff.pausing(self.world.clock.monotonic()) {

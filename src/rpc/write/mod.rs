@@ -3,6 +3,7 @@
 mod backoff;
 mod client;
 mod codec;
+mod kept;
 mod metadata;
 mod server;
 mod snappy;
@@ -14,6 +15,7 @@ use model::{MetricMetadata, TenantId, Timestamp};
 use storage::{Error, Verdict, WriteBatch};
 
 pub use client::{WriteClient, WriteClientOptions, WriteError, WriteFault};
+pub use kept::{keep_write, kept_write};
 pub use server::WriteServer;
 
 /// Somebody who takes writes from peers.

@@ -92,63 +92,66 @@ impl Inner {
 
     fn decode(&self, body: &[u8]) -> Result<Decoded, Error> {
         let mut peer = self.scratch.lock().pop().unwrap_or_default();
-        let result = self.decode_into(body, &mut peer);
+        let result = decode(body, &self.limits, &mut peer);
         let mut kept = self.scratch.lock();
         if kept.len() < KEPT {
             kept.push(peer);
         }
         result
     }
+}
 
-    fn decode_into(&self, body: &[u8], peer: &mut PeerWrite) -> Result<Decoded, Error> {
-        decode_peer(body, &self.limits, peer)
-            .map_err(|error| Error::new(error.kind, error.message.clone()))?;
-        let replica = u32::try_from(peer.replica).map_err(|_| {
-            Error::new(Kind::Invalid, format!("replica number {} is out of range", peer.replica))
-        })?;
-        let mut groups: Vec<TenantGroup> = Vec::new();
-        let mut layout = Vec::new();
-        let mut canonical = Vec::new();
-        for (tenant, series) in peer.groups() {
-            let tenant = TenantId::new(tenant)
-                .map_err(|error| Error::with_source(Kind::Invalid, error.to_string(), error))?;
-            let mut group = TenantGroup { tenant, batch: Default::default() };
-            let first = layout.len();
-            for one in series {
-                match peer.columns.canonical(one, body, &mut canonical) {
-                    Ok(()) => {
-                        let hash = placement_hash(group.tenant.as_str(), &canonical);
-                        take(&peer.columns, one, body, groups.len(), &mut group.batch, &mut layout);
-                        group.batch.close(&canonical, hash, None);
-                    }
-                    Err(_) => {
-                        let invalid = |n| Piece::Refused(n, Refusal::InvalidLabels);
-                        push(&mut layout, SampleKind::Float, invalid(one.samples().len()));
-                        push(&mut layout, SampleKind::Histogram, invalid(one.histograms as usize));
-                        push(&mut layout, SampleKind::Exemplar, invalid(one.exemplars as usize));
-                    }
+fn decode(body: &[u8], limits: &Limits, peer: &mut PeerWrite) -> Result<Decoded, Error> {
+    decode_peer(body, limits, peer).map_err(|error| Error::new(error.kind, error.message.clone()))?;
+    let replica = u32::try_from(peer.replica)
+        .map_err(|_| Error::new(Kind::Invalid, format!("replica number {} is out of range", peer.replica)))?;
+    let mut groups: Vec<TenantGroup> = Vec::new();
+    let mut layout = Vec::new();
+    let mut canonical = Vec::new();
+    for (tenant, series) in peer.groups() {
+        let tenant = TenantId::new(tenant)
+            .map_err(|error| Error::with_source(Kind::Invalid, error.to_string(), error))?;
+        let mut group = TenantGroup { tenant, batch: Default::default() };
+        let first = layout.len();
+        for one in series {
+            match peer.columns.canonical(one, body, &mut canonical) {
+                Ok(()) => {
+                    let hash = placement_hash(group.tenant.as_str(), &canonical);
+                    take(&peer.columns, one, body, groups.len(), &mut group.batch, &mut layout);
+                    group.batch.close(&canonical, hash, None);
+                }
+                Err(_) => {
+                    let invalid = |n| Piece::Refused(n, Refusal::InvalidLabels);
+                    push(&mut layout, SampleKind::Float, invalid(one.samples().len()));
+                    push(&mut layout, SampleKind::Histogram, invalid(one.histograms as usize));
+                    push(&mut layout, SampleKind::Exemplar, invalid(one.exemplars as usize));
                 }
             }
-            // Only now it is known where the verdicts of each kind begin.
-            for (kind, piece) in &mut layout[first..] {
-                piece.move_by(match kind {
-                    SampleKind::Float => 0,
-                    SampleKind::Histogram => group.batch.first_histogram(),
-                    SampleKind::Exemplar => group.batch.first_exemplar(),
-                });
-            }
-            groups.push(group);
         }
-        let metadata = metadata::read(peer.context.as_mut())?;
-        let context = peer.context.as_ref();
-        let judged_at = context.map(|c| c.judged_at_ms).filter(|&at| at != 0);
-        let audience = match context {
-            Some(context) if context.all_kinds => Audience::AllKinds,
-            Some(_) => Audience::Floats,
-            None => Audience::Thanos,
-        };
-        Ok(Decoded { audience, layout, metadata, request: WriteRequest { groups, replica, judged_at } })
+        // Only now it is known where the verdicts of each kind begin.
+        for (kind, piece) in &mut layout[first..] {
+            piece.move_by(match kind {
+                SampleKind::Float => 0,
+                SampleKind::Histogram => group.batch.first_histogram(),
+                SampleKind::Exemplar => group.batch.first_exemplar(),
+            });
+        }
+        groups.push(group);
     }
+    let metadata = metadata::read(peer.context.as_mut())?;
+    let context = peer.context.as_ref();
+    let judged_at = context.map(|c| c.judged_at_ms).filter(|&at| at != 0);
+    let audience = match context {
+        Some(context) if context.all_kinds => Audience::AllKinds,
+        Some(_) => Audience::Floats,
+        None => Audience::Thanos,
+    };
+    Ok(Decoded { audience, layout, metadata, request: WriteRequest { groups, replica, judged_at } })
+}
+
+/// What a message asks to be written.
+pub(super) fn read(body: &[u8], limits: &Limits, peer: &mut PeerWrite) -> Result<WriteRequest, Error> {
+    decode(body, limits, peer).map(|decoded| decoded.request)
 }
 
 /// Appends what a series has to a batch, and where the verdicts will come from to `layout`.
