@@ -132,6 +132,14 @@ impl Ring {
         }
     }
 
+    /// The first set of replicas for which `test` holds; every set that a series can have is offered.
+    pub fn find_set(&self, mut test: impl FnMut(&[EndpointIndex]) -> bool) -> Option<&[EndpointIndex]> {
+        match &self.placement {
+            Placement::Ketama { table, .. } => table.sections().map(|(_, set)| set).find(|set| test(set)),
+            Placement::Hashmod { order, copies, .. } => order.windows(*copies).find(|set| test(set)),
+        }
+    }
+
     /// Number of endpoints of this ring.
     pub fn len(&self) -> usize {
         match &self.placement {

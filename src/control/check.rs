@@ -1,0 +1,72 @@
+//! What a node or a change must be to be let in, in words that say the way that works.
+
+use std::collections::BTreeMap;
+
+use crate::Error;
+use crate::command::Proposal;
+use crate::node::{Node, Registration};
+use crate::plan::Placed;
+
+/// A folder with another cluster's data must not mix with ours.
+pub(crate) fn identity(cluster: &str, node: &Registration) -> Result<(), Error> {
+    if node.cluster.is_empty() || node.cluster == cluster {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "the data folder of {} belongs to cluster {}, and this is cluster {cluster}; give it an empty folder, or the \
+         voters of its own cluster",
+        node.address, node.cluster
+    )))
+}
+
+/// Versions may be mixed as long as neighbours understand each other.
+pub(crate) fn levels(agreed: u32, node: &Registration) -> Result<(), Error> {
+    let (lowest, highest) = node.levels;
+    if highest + 1 < agreed {
+        return Err(Error::refused(format!(
+            "{} speaks feature levels {lowest} to {highest} and the cluster is at {agreed}; one level back is possible, \
+             more is not: start a newer version",
+            node.address
+        )));
+    }
+    if lowest > agreed && agreed > 0 {
+        return Err(Error::refused(format!(
+            "{} needs feature level {lowest} and the cluster is at {agreed}; upgrade the others one version at a time",
+            node.address
+        )));
+    }
+    Ok(())
+}
+
+/// A change must leave every acked sample where somebody will read it.
+pub(crate) fn change(
+    ring: &Placed,
+    next: &Placed,
+    asked: &Proposal,
+    nodes: &BTreeMap<String, Node>,
+) -> Result<(), Error> {
+    let removed: Vec<&str> = ring.members().filter(|a| !next.has(a)).collect();
+    if let Some(away) = removed.iter().find(|a| asked.away.contains(**a) && !asked.retire.contains(**a)) {
+        return Err(Error::refused(format!(
+            "{away} is away, and what only it has in its log would be lost from view; start it and remove it then, or, \
+             if it will not come back, `tributary ring retire {away}`"
+        )));
+    }
+    // Of a set, no more than it can spare may be away for good: the others have every acked sample.
+    let gone = |a: &str| asked.away.contains(a) && asked.retire.contains(a);
+    if let Some(set) = ring.shortfall(ring.readers(), |_| false, |a| !gone(a)) {
+        return Err(Error::refused(format!(
+            "of the copies on {} too many would be retired at once; bring one back, or see what `tributary ring force` \
+             may lose",
+            set.join(", ")
+        )));
+    }
+    let stay = |a: &&str| nodes.get(*a).is_some_and(|n| n.ships);
+    if let Some(address) = removed.iter().find(|a| !asked.away.contains(**a) && !stay(a)) {
+        return Err(Error::refused(format!(
+            "{address} ships no blocks, so what it has can never be had elsewhere; give it a bucket \
+             (--objstore.config) before it is removed"
+        )));
+    }
+    Ok(())
+}
