@@ -4,7 +4,9 @@
 //! timestamps lie in columns of their own, which stay empty. Verdicts are numbered through: floats first, by their index
 //! in [`WriteBatch::samples`], then histograms, then exemplars.
 
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use model::{InvalidLabels, Labels, Native, Sample, Timestamp};
 
@@ -21,6 +23,39 @@ pub struct WriteBatch {
     exemplar_labels: Vec<u8>,
     /// Of series that have more than floats.
     more: Vec<More>,
+    source: Source,
+}
+
+/// Where a batch came from, for what its rows do not carry themselves.
+pub trait RowSource: Send + Sync {
+    /// What a row's series is called in this process, if it is known.
+    fn name(&self, row: u32) -> Option<RowName>;
+
+    /// Writes the canonical labels of a row that came without them to the (empty) buffer; false where it cannot.
+    fn labels(&self, row: u32, out: &mut Vec<u8>) -> bool;
+
+    /// Bytes that are kept for all rows together.
+    fn bytes(&self) -> usize;
+
+    /// Rows that the store here found or made, and their handles from now on.
+    fn learned(&self, handles: &[(u32, SeriesHandle)]);
+}
+
+/// A number that stands for a series in this process. Numbers are given again; the check, of 64 bits that nobody
+/// outside can choose, tells the series apart that had the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RowName {
+    pub id: u32,
+    pub check: u64,
+}
+
+#[derive(Clone, Default)]
+struct Source(Option<Arc<dyn RowSource>>);
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Some(..)" } else { "None" })
+    }
 }
 
 /// Where one series of a batch lies.
@@ -81,6 +116,9 @@ pub struct SeriesHandle {
 }
 
 impl SeriesHandle {
+    /// Finds nothing, in any store.
+    pub const NOWHERE: SeriesHandle = SeriesHandle { index: u32::MAX, generation: u32::MAX };
+
     /// As one number.
     pub fn to_bits(self) -> u64 {
         u64::from(self.index) << 32 | u64::from(self.generation)
@@ -114,6 +152,38 @@ impl WriteBatch {
         self.exemplars.clear();
         self.exemplar_labels.clear();
         self.more.clear();
+        self.source = Source::default();
+    }
+
+    /// Says who knows of the rows what they do not carry themselves. Once there is a source, a row without labels gets
+    /// them by [`WriteBatch::labels_into`] alone.
+    pub fn attach(&mut self, source: Arc<dyn RowSource>) {
+        self.source = Source(Some(source));
+    }
+
+    /// What a row's series is called in this process, if it is known.
+    pub fn name_of(&self, row: u32) -> Option<RowName> {
+        self.source.0.as_ref()?.name(row)
+    }
+
+    /// Writes the canonical labels of a row to `out`, which is cleared: its own or its source's. False where nobody
+    /// has them.
+    pub fn labels_into(&self, row: u32, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        let Some(series) = self.series.get(row as usize) else { return false };
+        let own = self.label_bytes(series);
+        if own.is_empty() && series.handle.is_some() {
+            return self.source.0.as_ref().is_some_and(|source| source.labels(row, out));
+        }
+        out.extend_from_slice(own);
+        true
+    }
+
+    /// Tells the source, if there is one, what the store here calls rows.
+    pub fn learned(&self, handles: &[(u32, SeriesHandle)]) {
+        if let Some(source) = self.source.0.as_ref().filter(|_| !handles.is_empty()) {
+            source.learned(handles);
+        }
     }
 
     /// Adds a series by its canonical label bytes ([`Labels::as_bytes`]), which the caller has checked, and
@@ -312,6 +382,9 @@ impl WriteBatch {
     /// Bytes of memory that a series takes here, for budgets.
     pub fn bytes_of(&self, series: &SeriesRows) -> usize {
         let mut bytes = 32 + series.labels.len() + 16 * series.samples.len();
+        if let (true, Some(source)) = (series.labels.is_empty(), &self.source.0) {
+            bytes += source.bytes() / self.series.len().max(1);
+        }
         if let Some(more) = self.more_of(series) {
             let rows = &self.histograms[wide(&more.histograms)];
             bytes += rows.iter().map(|row| 32 + row.histogram.bytes()).sum::<usize>();

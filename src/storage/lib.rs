@@ -17,7 +17,9 @@ mod metadata;
 mod select;
 mod write;
 
-pub use batch::{ExemplarRow, HistogramRow, SampleKind, SeriesHandle, SeriesRows, WriteBatch};
+pub use batch::{
+    ExemplarRow, HistogramRow, RowName, RowSource, SampleKind, SeriesHandle, SeriesRows, WriteBatch,
+};
 pub use chunk::ChunkData;
 pub use columns::{Columns, decode_series};
 pub use context::{Budget, Cancel, Context, Reservation};

@@ -159,11 +159,16 @@ pub(super) fn encode(call: &WriteCall, layout: WriteShape, door: &str) -> (Bytes
     let mut encoder = PeerEncoder::default();
     let (batch, with_starts) = (&call.batch, call.batch.has_starts());
     let mut shape = Shape::default();
-    for series in call.rows.iter().filter_map(|&row| batch.series().get(row as usize)) {
+    let mut of_source = Vec::new();
+    for (row, series) in call.rows.iter().filter_map(|row| Some((*row, batch.series().get(*row as usize)?))) {
         let range = series.samples();
         let (histograms, exemplars) = (batch.histograms_of(series), batch.exemplars_of(series));
         shape.add(range.len(), histograms.len() + exemplars.len());
-        let labels = batch.label_bytes(series);
+        let mut labels = batch.label_bytes(series);
+        // Without any the peer refuses the row, as it should.
+        if labels.is_empty() && batch.labels_into(row, &mut of_source) {
+            labels = &of_source;
+        }
         if !with_starts && histograms.is_empty() && exemplars.is_empty() {
             encoder.push(labels, &batch.samples()[range]);
             continue;
