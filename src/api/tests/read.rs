@@ -8,11 +8,14 @@ use api::ApiSettings;
 use axum::Router;
 use axum::body::Body;
 use chunk::Encoding;
+use chunk::histogram::{At, FloatIter, IntIter, encode_floats, encode_ints};
 use common::{Memory, NOW, app_over, call, get, memory};
 use http::Request;
+use model::histogram::{Histogram, Span};
 use model::{Labels, Sample, TimeRange};
 use prost::Message;
 use storage::{ChunkData, SeriesEntry};
+use wire::pb::prometheus::histogram::Count;
 use wire::pb::prometheus::{
     ChunkedReadResponse, LabelMatcher, Query, ReadRequest, ReadResponse, label_matcher, read_request,
 };
@@ -114,6 +117,60 @@ async fn chunks() {
         .flat_map(|c| chunk::xor::Iter::new(&c.data).unwrap().map(|s| s.unwrap().value).collect::<Vec<_>>())
         .collect();
     assert_eq!(values, (0..200).map(f64::from).collect::<Vec<_>>());
+}
+
+/// Histograms of both kinds, late ones among them, and a stale marker.
+fn natives() -> Memory {
+    let whole = |timestamp: i64, count: i64| At {
+        timestamp,
+        histogram: Histogram {
+            count: count as u64,
+            sum: count as f64 / 2.0,
+            positive_spans: vec![Span { offset: 2, length: 1 }],
+            positive_deltas: vec![count],
+            ..Histogram::default()
+        },
+    };
+    let half = |timestamp, count| {
+        let At { timestamp, histogram } = whole(timestamp, count);
+        At { timestamp, histogram: histogram.to_float() }
+    };
+    let ints = encode_ints((0..100).map(|i| whole(NOW - 200_000 + 1000 * i, i)), 60).unwrap();
+    let late = encode_ints([whole(NOW - 150_500, 49), whole(NOW - 149_500, 50)], 60).unwrap();
+    let halves = encode_floats((0..10).map(|i| half(NOW - 10_000 + 1000 * i, i)), 60).unwrap();
+    let labels = Labels::from_pairs([("__name__", "latency")]).unwrap();
+    let chunks = [ints, late, halves].concat();
+    Memory { series: vec![SeriesEntry { labels, chunks }], ..Memory::default() }
+}
+
+#[tokio::test]
+async fn native_histograms_as_samples_and_as_chunks() {
+    let (app, _) = app_over(Arc::new(natives()), ApiSettings::default());
+    let queries = vec![question("latency", NOW - 155_000, NOW - 9_000)];
+    let plain = call(&app, ask(queries.clone(), &[])).await;
+    assert_eq!(plain.status(), 200);
+    let plain = snap::raw::Decoder::new().decompress_vec(&bytes_of(plain).await).unwrap();
+    let answer = ReadResponse::decode(&plain[..]).unwrap();
+    let series = &answer.results[0].timeseries[0];
+    assert!(series.samples.is_empty());
+    // 55 of the 100, both late ones, and two with float counts.
+    assert_eq!(series.histograms.len(), 59);
+    assert!(series.histograms.windows(2).all(|pair| pair[0].timestamp < pair[1].timestamp));
+    let first = &series.histograms[0];
+    assert_eq!((first.timestamp, first.count), (NOW - 155_000, Some(Count::CountInt(45))));
+    assert_eq!((first.positive_deltas.as_slice(), first.sum), (&[45][..], 22.5));
+    let last = &series.histograms[58];
+    assert_eq!((last.count, last.positive_counts.as_slice()), (Some(Count::CountFloat(1.0)), &[1.0][..]));
+
+    let answer = frames(&app, ask(queries, &STREAMED)).await;
+    let chunks = &answer[0].chunked_series[0].chunks;
+    let kinds: Vec<i32> = chunks.iter().map(|c| c.r#type).collect();
+    assert_eq!(kinds, [2, 2, 3]);
+    let whole: Vec<_> =
+        chunks[..2].iter().flat_map(|c| IntIter::new(&c.data).unwrap().map(Result::unwrap)).collect();
+    assert_eq!(whole.len(), 62 + 40);
+    assert!(whole.windows(2).all(|pair| pair[0].timestamp < pair[1].timestamp));
+    assert_eq!(FloatIter::new(&chunks[2].data).unwrap().count(), 10);
 }
 
 #[tokio::test]

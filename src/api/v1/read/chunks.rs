@@ -1,18 +1,21 @@
 //! The answer as chunks: frames of `ChunkedReadResponse`, each with its length and its CRC32C.
 //!
-//! Chunks go out as they are stored, also where they reach beyond the range. Only where chunks of one series
-//! overlap (copies of receivers, late samples) they are written anew: clients read them one after the other.
+//! Chunks go out as they are stored, also where they reach beyond the range; those of the newer encodings without their
+//! start times, because a client may not know these. Only where chunks of one series overlap (copies of receivers, late
+//! samples) they are written anew: clients read them one after the other.
 
 use std::time::Instant;
 
 use bytes::Bytes;
-use chunk::Encoding;
-use model::{Sample, TimeRange};
+use chunk::histogram::{At, encode_floats, encode_ints};
+use chunk::{Encoding, plain};
+use model::{FloatHistogram, Histogram, Native, Sample, TimeRange, Timestamp};
 use prost::Message;
 use prost::encoding::encode_varint;
 use storage::{ChunkData, Columns, Context, Select, SeriesEntry, decode_series};
 use wire::pb::prometheus::{Chunk, ChunkedReadResponse, ChunkedSeries};
 
+use super::points::{Point, is_float, points};
 use super::request::ReadQuery;
 use super::{Failure, Held, labels};
 use crate::Problem;
@@ -78,12 +81,9 @@ fn frame(message: &ChunkedReadResponse) -> Bytes {
     out.into()
 }
 
-/// Chunks by time without overlaps. Chunks that overlap no other stay as they are.
+/// Chunks by time without overlaps. Chunks that overlap no other stay as they are, but for their encoding.
 fn one_after_the_other(mut chunks: Vec<ChunkData>) -> Result<Vec<ChunkData>, Failure> {
     chunks.sort_by_key(|c| (c.start(), c.end()));
-    if chunks.windows(2).all(|pair| pair[0].end() < pair[1].start()) {
-        return Ok(chunks);
-    }
     let (mut out, mut knot, mut end) = (Vec::new(), Vec::<ChunkData>::new(), i64::MIN);
     for chunk in chunks {
         if !knot.is_empty() && chunk.start() > end {
@@ -97,23 +97,77 @@ fn one_after_the_other(mut chunks: Vec<ChunkData>) -> Result<Vec<ChunkData>, Fai
 }
 
 /// Writes chunks that overlap anew.
-fn untie(knot: Vec<ChunkData>, out: &mut Vec<ChunkData>) -> Result<(), Failure> {
+fn untie(mut knot: Vec<ChunkData>, out: &mut Vec<ChunkData>) -> Result<(), Failure> {
     if knot.len() < 2 {
-        out.extend(knot);
+        if let Some(chunk) = knot.pop() {
+            out.extend(plain(chunk).map_err(unreadable)?);
+        }
         return Ok(());
+    }
+    if !knot.iter().all(is_float) {
+        return untie_points(points(&knot, TimeRange::ALL)?, out);
     }
     let mut columns = Columns::default();
     decode_series(&knot, TimeRange::ALL, &mut columns)?;
-    for at in (0..columns.len()).step_by(SAMPLES_PER_CHUNK) {
-        let part = at..columns.len().min(at + SAMPLES_PER_CHUNK);
-        let range = TimeRange::new(columns.timestamps[part.start], columns.timestamps[part.end - 1]);
-        let samples = part.map(|i| Sample { timestamp: columns.timestamps[i], value: columns.values[i] });
-        let bytes = chunk::xor::encode(samples).map_err(|error| {
-            Problem::new(crate::ErrorType::Internal, format!("a chunk cannot be written: {error}"))
-        })?;
+    let samples: Vec<Sample> = (columns.timestamps.iter().zip(&columns.values))
+        .map(|(&timestamp, &value)| Sample { timestamp, value })
+        .collect();
+    write_floats(&samples, out)
+}
+
+/// Runs of one kind, in chunks of their own.
+fn untie_points(points: Vec<(Timestamp, Point)>, out: &mut Vec<ChunkData>) -> Result<(), Failure> {
+    #[derive(Default)]
+    struct Run {
+        floats: Vec<Sample>,
+        whole: Vec<At<Histogram>>,
+        halves: Vec<At<FloatHistogram>>,
+    }
+    impl Run {
+        fn write(&mut self, out: &mut Vec<ChunkData>) -> Result<(), Failure> {
+            write_floats(&std::mem::take(&mut self.floats), out)?;
+            let (whole, halves) = (std::mem::take(&mut self.whole), std::mem::take(&mut self.halves));
+            out.extend(encode_ints(whole, SAMPLES_PER_CHUNK as u16).map_err(unwritable)?);
+            out.extend(encode_floats(halves, SAMPLES_PER_CHUNK as u16).map_err(unwritable)?);
+            Ok(())
+        }
+    }
+    let (mut run, mut last) = (Run::default(), None);
+    for (timestamp, point) in points {
+        let kind = match &point {
+            Point::Float(_) => Encoding::Xor,
+            Point::Histogram(Native::Whole(_)) => Encoding::Histogram,
+            Point::Histogram(Native::Float(_)) => Encoding::FloatHistogram,
+        };
+        if last.replace(kind).is_some_and(|last| last != kind) {
+            run.write(out)?;
+        }
+        match point {
+            Point::Float(value) => run.floats.push(Sample { timestamp, value }),
+            Point::Histogram(Native::Whole(histogram)) => run.whole.push(At { timestamp, histogram }),
+            Point::Histogram(Native::Float(histogram)) => run.halves.push(At { timestamp, histogram }),
+        }
+    }
+    run.write(out)
+}
+
+fn write_floats(samples: &[Sample], out: &mut Vec<ChunkData>) -> Result<(), Failure> {
+    for part in samples.chunks(SAMPLES_PER_CHUNK) {
+        let range = TimeRange::new(part[0].timestamp, part[part.len() - 1].timestamp);
+        let bytes = chunk::xor::encode(part.iter().copied()).map_err(unwritable)?;
         out.push(ChunkData { range, encoding: Encoding::Xor, bytes: bytes.into() });
     }
     Ok(())
+}
+
+fn unwritable(error: chunk::Error) -> Failure {
+    let text = format!("a chunk cannot be written: {error}");
+    Failure::Own(Problem::new(crate::ErrorType::Internal, text))
+}
+
+fn unreadable(error: chunk::Error) -> Failure {
+    let text = format!("chunk does not decode: {error}");
+    Failure::Storage(storage::Error::with_source(model::Kind::Corrupt, text, error))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! protocol expect.
 
 mod chunks;
+mod points;
 mod request;
 mod samples;
 

@@ -3,11 +3,14 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use model::{Native, Timestamp};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use storage::{Columns, Context, Reservation, Select, decode_series};
 use wire::pb::prometheus::{Sample, TimeSeries};
+use wire::remote_write::put_histogram;
 
+use super::points::{Point, is_float, points};
 use super::request::ReadQuery;
 use super::{Failure, labels};
 use crate::Problem;
@@ -41,12 +44,22 @@ fn collect_within(
         while let Some(entry) = set.next()? {
             context.cancel.check(now())?;
             columns.clear();
-            decode_series(&entry.chunks, query.request.range, &mut columns)?;
-            samples += columns.len();
+            let mut histograms = Vec::new();
+            if entry.chunks.iter().all(is_float) {
+                decode_series(&entry.chunks, query.request.range, &mut columns)?;
+            } else {
+                for (timestamp, point) in points(&entry.chunks, query.request.range)? {
+                    match point {
+                        Point::Float(value) => columns.push(timestamp, value),
+                        Point::Histogram(histogram) => histograms.push((timestamp, histogram)),
+                    }
+                }
+            }
+            samples += columns.len() + histograms.len();
             if samples > max_samples {
                 return Err(Problem::bad_data(format!("exceeded sample limit ({max_samples})")).into());
             }
-            if columns.is_empty() {
+            if columns.is_empty() && histograms.is_empty() {
                 continue;
             }
             let pairs = columns.timestamps.iter().zip(&columns.values);
@@ -56,8 +69,13 @@ fn collect_within(
                 ..TimeSeries::default()
             };
             // Its place in the result, and in the response that the result is copied to.
-            held.grow(2 * series.encoded_len() as u64)?;
-            prost::encoding::message::encode(1, &series, &mut result);
+            let natives = fields(&histograms);
+            let bytes = series.encoded_len() + natives.len();
+            held.grow(2 * bytes as u64)?;
+            encode_key(1, WireType::LengthDelimited, &mut result);
+            encode_varint(bytes as u64, &mut result);
+            series.encode_raw(&mut result);
+            result.extend_from_slice(&natives);
         }
         encode_key(1, WireType::LengthDelimited, &mut response);
         encode_varint(result.len() as u64, &mut response);
@@ -69,6 +87,19 @@ fn collect_within(
         context.budget.reserve(packed.len() as u64)?
     };
     Ok((packed.into(), held))
+}
+
+/// Histograms as the fields of a `TimeSeries` that hold them.
+fn fields(histograms: &[(Timestamp, Native)]) -> Vec<u8> {
+    let (mut out, mut one) = (Vec::new(), Vec::new());
+    for (timestamp, histogram) in histograms {
+        one.clear();
+        put_histogram(*timestamp, 0, histogram, &mut one);
+        encode_key(4, WireType::LengthDelimited, &mut out);
+        encode_varint(one.len() as u64, &mut out);
+        out.extend_from_slice(&one);
+    }
+    out
 }
 
 fn compress(plain: &[u8]) -> Result<Vec<u8>, Problem> {
