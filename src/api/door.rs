@@ -34,6 +34,11 @@ impl Door {
         Door { component, readiness, metrics, paths }
     }
 
+    /// What `/metrics` shows, for those who show it in another form.
+    pub fn metrics_page(&self) -> MetricsPage {
+        self.metrics.clone()
+    }
+
     /// Paths that a near miss is sent to: give every path the role serves.
     pub fn with_paths(mut self, paths: &[&'static str]) -> Door {
         self.paths.extend(paths);

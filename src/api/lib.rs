@@ -36,4 +36,4 @@ pub use v1::{ADMIN_PATHS, Admin, AdminPage, Warnings, admin_router};
 pub use v1::{
     ApiSettings, ApiState, Evaluated, Evaluation, Facts, NoFacts, Queryable, ReadParams, Times, Told, router,
 };
-pub use v1::{Counts, HeadFigures, HeadPage, Heads, TSDB_PATH, tsdb_router};
+pub use v1::{Counts, HeadFigures, HeadPage, Heads, TSDB_PATHS, tsdb_router};

@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use model::Kind;
 use runtime::World;
-use secure::{PeerNames, ServerTls, WebSecurity, explain};
+use secure::{Entry, PeerNames, ServerTls, WebSecurity, explain};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -211,22 +211,24 @@ async fn connection(
     }
 }
 
-/// Whether the request may come in by the listener's passwords.
-async fn admitted(security: &Security, headers: &http::HeaderMap) -> bool {
-    let Security::Web(web) = security else { return true };
-    if !web.wants_passwords() {
-        return true;
-    }
-    let (web, headers) = (web.clone(), headers.clone());
-    // A password costs tens of milliseconds the first time.
-    tokio::task::spawn_blocking(move || web.admits(&headers)).await.unwrap_or(false)
-}
-
-fn unauthorized() -> axum::response::Response {
-    let mut response = axum::response::Response::new(Body::from("Unauthorized\n"));
-    *response.status_mut() = http::StatusCode::UNAUTHORIZED;
-    response.headers_mut().insert(http::header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Basic"));
-    response
+/// Whether the request may come in by the listener's passwords; else the answer to it.
+async fn admitted(security: &Security, headers: &http::HeaderMap) -> Result<(), axum::response::Response> {
+    let Security::Web(web) = security else { return Ok(()) };
+    let (status, header, text) = match web.admits(headers).await {
+        Entry::Admitted => return Ok(()),
+        Entry::Refused => {
+            (http::StatusCode::UNAUTHORIZED, (http::header::WWW_AUTHENTICATE, "Basic"), "Unauthorized\n")
+        }
+        Entry::Busy => (
+            http::StatusCode::SERVICE_UNAVAILABLE,
+            (http::header::RETRY_AFTER, "1"),
+            "too many passwords wait to be checked; try again\n",
+        ),
+    };
+    let mut response = axum::response::Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header.0, http::HeaderValue::from_static(header.1));
+    Err(response)
 }
 
 async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -241,8 +243,8 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (routes, security, names) = (routes.clone(), security.clone(), names.clone());
         async move {
-            if !admitted(&security, request.headers()).await {
-                return Ok(unauthorized());
+            if let Err(answer) = admitted(&security, request.headers()).await {
+                return Ok(answer);
             }
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));

@@ -11,7 +11,7 @@ use runtime::World;
 use storage::{Context, Select};
 
 use crate::exec::{Grid, Root, Run, Trace};
-use crate::parse::{self, Limits, Type};
+use crate::parse::{self, Limits, ParseError, Type};
 use crate::plan::{Explained, PlanContext};
 use crate::room::with_room;
 use crate::{EngineSettings, Error, Expr, QueryResult, Stats};
@@ -109,9 +109,16 @@ impl Engine {
         Ok(self.planned(&expr, &how)?.explain())
     }
 
-    fn parsed(&self, text: &str, how: &How) -> Result<Expr, Error> {
+    /// Reads a query within the limits and with the features that are set.
+    pub fn parse(&self, text: &str) -> Result<Expr, ParseError> {
         let limits = Limits { depth: self.settings.max_depth, bytes: self.settings.max_query_bytes };
         let expr = parse::parse_within(text, limits)?;
+        self.settings.features.check(text, &expr)?;
+        Ok(expr)
+    }
+
+    fn parsed(&self, text: &str, how: &How) -> Result<Expr, Error> {
+        let expr = self.parse(text)?;
         if how.step != 0 && !matches!(expr.type_of(), Type::Scalar | Type::Vector) {
             return Err(Error::invalid(format!(
                 "invalid expression type {:?} for range query, must be Scalar or instant Vector",

@@ -10,6 +10,7 @@
 mod engine;
 mod error;
 mod exec;
+mod features;
 pub mod native;
 pub mod parse;
 pub mod plan;
@@ -20,6 +21,7 @@ mod value;
 
 pub use engine::{Details, Engine, InstantRequest, RangeRequest};
 pub use error::{Class, Error};
+pub use features::{Enabled, Features};
 pub use parse::{Expr, ParseError, parse, parse_selector, selectors};
 pub use plan::Explained;
 pub use settings::EngineSettings;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Features;
+
 /// Limits and defaults of evaluation.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
@@ -19,6 +21,8 @@ pub struct EngineSettings {
     pub max_depth: usize,
     /// Longest query text in bytes.
     pub max_query_bytes: usize,
+    /// Experimental parts of the language that queries may use.
+    pub features: Features,
     /// Drop metric names once at the end of the evaluation instead of in each function (Prometheus's
     /// `promql-delayed-name-removal` feature; off there by default).
     pub delayed_name_removal: bool,
@@ -37,6 +41,7 @@ impl Default for EngineSettings {
             default_subquery_step_ms: 60 * 1000,
             max_depth: 128,
             max_query_bytes: 256 << 10,
+            features: Features::ALL,
             delayed_name_removal: false,
             use_start_timestamps: false,
         }

@@ -19,4 +19,4 @@ pub use passwords::Passwords;
 pub use server::{ClientAuth, PeerNames, ServerFiles, ServerTls};
 pub use versions::MinVersion;
 pub use watched::Watched;
-pub use web::{WebConfig, WebSecurity};
+pub use web::{Entry, WebConfig, WebSecurity};

@@ -11,15 +11,30 @@ use ring::hmac;
 
 use crate::Error;
 
-/// Right pairs that are remembered, so that bcrypt, which is slow on purpose, runs once for each and not once a request.
+/// Pairs of either kind that are remembered, so that bcrypt, which is slow on purpose, runs once for each and not once a
+/// request.
 const REMEMBERED: usize = 100;
 
 /// Who may come in.
 pub struct Passwords {
     users: BTreeMap<String, String>,
-    /// Keyed hashes of pairs that were right.
-    right: Mutex<HashSet<Vec<u8>>>,
+    seen: Mutex<Seen>,
     key: hmac::Key,
+}
+
+/// Keyed hashes of pairs. Wrong ones are kept apart: who guesses does not make the right ones forgotten.
+#[derive(Default)]
+struct Seen {
+    right: HashSet<Vec<u8>>,
+    wrong: HashSet<Vec<u8>>,
+}
+
+/// What is known of a request without reckoning.
+pub(crate) enum Glance {
+    Right(String),
+    Wrong,
+    /// [`Passwords::check`] tells.
+    Unknown,
 }
 
 impl Passwords {
@@ -32,7 +47,7 @@ impl Passwords {
                 )));
             }
         }
-        Ok(Passwords { users, right: Mutex::default(), key: hmac::Key::new(hmac::HMAC_SHA256, key) })
+        Ok(Passwords { users, seen: Mutex::default(), key: hmac::Key::new(hmac::HMAC_SHA256, key) })
     }
 
     /// Whether anybody has to say who they are.
@@ -40,32 +55,54 @@ impl Passwords {
         self.users.is_empty()
     }
 
+    /// What is remembered of whoever sent the headers. Fast.
+    pub(crate) fn glance(&self, headers: &HeaderMap) -> Glance {
+        let Some(pair) = pair(headers) else { return Glance::Wrong };
+        let Some((name, _)) = pair.split_once(':') else { return Glance::Wrong };
+        let (key, seen) = (self.key_of(&pair), self.seen.lock());
+        if seen.right.contains(&key) && self.users.contains_key(name) {
+            return Glance::Right(name.to_owned());
+        }
+        match seen.wrong.contains(&key) {
+            true => Glance::Wrong,
+            false => Glance::Unknown,
+        }
+    }
+
     /// The name of whoever sent the headers, if their password is right. Slow the first time: run it on a thread that
     /// may compute.
     pub fn check(&self, headers: &HeaderMap) -> Option<String> {
-        let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, encoded) = text.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return None;
+        match self.glance(headers) {
+            Glance::Right(name) => return Some(name),
+            Glance::Wrong => return None,
+            Glance::Unknown => {}
         }
-        let pair = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+        let pair = pair(headers)?;
         let (name, password) = pair.split_once(':')?;
-        let key = hmac::sign(&self.key, pair.as_bytes()).as_ref().to_vec();
-        if self.users.contains_key(name) && self.right.lock().contains(&key) {
-            return Some(name.to_owned());
-        }
         // An unknown name costs as much as a known one, so that time does not tell which names there are.
         const NOBODY: &str = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
         let hash = self.users.get(name).map_or(NOBODY, String::as_str);
         let good = bcrypt::verify(password, hash).unwrap_or(false) && self.users.contains_key(name);
-        if !good {
-            return None;
+        let (key, mut seen) = (self.key_of(&pair), self.seen.lock());
+        let kept = if good { &mut seen.right } else { &mut seen.wrong };
+        if kept.len() >= REMEMBERED {
+            kept.clear();
         }
-        let mut right = self.right.lock();
-        if right.len() >= REMEMBERED {
-            right.clear();
-        }
-        right.insert(key);
-        Some(name.to_owned())
+        kept.insert(key);
+        good.then(|| name.to_owned())
     }
+
+    fn key_of(&self, pair: &str) -> Vec<u8> {
+        hmac::sign(&self.key, pair.as_bytes()).as_ref().to_vec()
+    }
+}
+
+/// `name:password` of the headers.
+fn pair(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = text.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()
 }

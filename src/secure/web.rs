@@ -9,9 +9,11 @@ use runtime::World;
 use rustls::ServerConfig;
 use serde::Deserialize;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 
 use crate::files::read;
+use crate::passwords::Glance;
 use crate::server::accept;
 use crate::{ClientAuth, Error, MinVersion, Passwords, ServerFiles, Watched};
 
@@ -53,7 +55,27 @@ pub struct WebConfig {
 
 /// The security of an HTTP listener, as the file says now.
 #[derive(Clone)]
-pub struct WebSecurity(Arc<Watched<WebConfig>>);
+pub struct WebSecurity {
+    config: Arc<Watched<WebConfig>>,
+    /// Passwords that are checked at once: bcrypt fills a core for tens of milliseconds.
+    checking: Arc<Semaphore>,
+    /// Checks that run or wait.
+    waiting: Arc<Semaphore>,
+}
+
+/// Whether a request may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Admitted,
+    Refused,
+    /// Too many passwords wait to be checked; another attempt may pass.
+    Busy,
+}
+
+/// Passwords checked at once on one listener.
+const CHECKS: usize = 2;
+/// Requests that may wait for that.
+const WAITING: usize = 64;
 
 impl std::fmt::Debug for WebSecurity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,15 +98,20 @@ impl WebSecurity {
             let tls = file.files(&owned)?.map(|files| files.build(world)).transpose()?;
             Ok(WebConfig { tls, passwords: Passwords::new(file.basic_auth_users, &key)? })
         };
-        Watched::start(format!("security of listener {name}"), world, files, build).map(WebSecurity)
+        let config = Watched::start(format!("security of listener {name}"), world, files, build)?;
+        Ok(WebSecurity {
+            config,
+            checking: Arc::new(Semaphore::new(CHECKS)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+        })
     }
 
     pub fn has_tls(&self) -> bool {
-        self.0.current().tls.is_some()
+        self.config.current().tls.is_some()
     }
 
     pub fn wants_passwords(&self) -> bool {
-        !self.0.current().passwords.is_empty()
+        !self.config.current().passwords.is_empty()
     }
 
     /// Does the handshake of a new connection; none where the file asks for no TLS.
@@ -92,21 +119,40 @@ impl WebSecurity {
         &self,
         stream: TcpStream,
     ) -> std::io::Result<Result<TlsStream<TcpStream>, TcpStream>> {
-        match &self.0.current().tls {
+        match &self.config.current().tls {
             None => Ok(Err(stream)),
             Some(config) => accept(config, stream).await.map(Ok),
         }
     }
 
-    /// Whether a request may come in. Slow the first time a password is seen: run it on a thread that may compute.
-    pub fn admits(&self, headers: &HeaderMap) -> bool {
-        let current = self.0.current();
-        current.passwords.is_empty() || current.passwords.check(headers).is_some()
+    /// Whether a request may come in. A password that was seen before is judged at once; others wait for their turn, so
+    /// that guesses take no more than their share of the cores.
+    pub async fn admits(&self, headers: &HeaderMap) -> Entry {
+        let entry = |admitted| if admitted { Entry::Admitted } else { Entry::Refused };
+        let current = self.config.current();
+        if current.passwords.is_empty() {
+            return Entry::Admitted;
+        }
+        match current.passwords.glance(headers) {
+            Glance::Right(_) => return Entry::Admitted,
+            Glance::Wrong => return Entry::Refused,
+            Glance::Unknown => {}
+        }
+        let Ok(place) = self.waiting.clone().try_acquire_owned() else { return Entry::Busy };
+        // The semaphore is never closed.
+        let Ok(turn) = self.checking.clone().acquire_owned().await else { return Entry::Busy };
+        let headers = headers.clone();
+        let check = move || {
+            // Held until it is done, also where the client has left.
+            let _held = (place, turn);
+            current.passwords.check(&headers).is_some()
+        };
+        entry(tokio::task::spawn_blocking(check).await.unwrap_or(false))
     }
 
     /// Looks at the files now.
     pub fn refresh(&self) -> bool {
-        self.0.refresh()
+        self.config.refresh()
     }
 }
 

@@ -160,6 +160,10 @@ fn explained(query: &str, difference: &str) -> Option<&'static str> {
             "deviations of times have few digits left",
         ),
         (
+            has("^") && ["sin(", "cos(", "tan("].iter().any(|name| has(name)),
+            "Go's powers differ in the last bit, which decides the angle of a huge number",
+        ),
+        (
             differs("Histogram(NaN, NaN"),
             "NaN times a bucket that is empty but written down is a bucket; later versions drop it before",
         ),

@@ -256,6 +256,9 @@ async fn the_document_is_served() {
     // Each operation that it describes is served, and no other method.
     let document: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
     for (path, operations) in document["paths"].as_object().unwrap() {
+        if api::TSDB_PATHS.contains(&path.as_str()) {
+            continue; // Served by a router of its own.
+        }
         for method in ["get", "post", "put", "delete"] {
             let uri = path.replace("{name}", "job");
             let request = Request::builder().method(method.to_uppercase().as_str()).uri(uri);

@@ -47,7 +47,7 @@ impl ApiState {
     pub async fn evaluate(&self, asked: Evaluation) -> Result<Evaluated, Problem> {
         let Evaluation { query, times, lookback, timeout, read, details } = asked;
         // A text that does not parse must not wait in the queue, nor ask anybody.
-        promql::parse(&query).map_err(|why| Problem::parameter("query", why))?;
+        self.inner.engine.parse(&query).map_err(|why| Problem::parameter("query", why))?;
         let inner = &self.inner;
         let context = self.context(timeout, &read);
         let (cancel, budget) = (context.cancel.clone(), context.budget.clone());

@@ -22,7 +22,7 @@ pub(super) async fn exemplars(
         return Err(Problem::bad_data("end timestamp must not be before start timestamp"));
     }
     let query = params.get("query");
-    let expr = promql::parse(query).map_err(|why| Problem::parameter("query", why))?;
+    let expr = api.inner.engine.parse(query).map_err(|why| Problem::parameter("query", why))?;
     if promql::selectors(&expr).is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

@@ -12,6 +12,7 @@ mod facts;
 mod federate;
 mod metadata;
 mod openapi;
+mod own;
 mod query;
 mod read;
 mod result;
@@ -26,7 +27,7 @@ pub use admin::{ADMIN_PATHS, Admin, AdminPage, Warnings, admin_router};
 pub use evaluate::{Evaluated, Evaluation, Times};
 pub use facts::{Facts, NoFacts, Told};
 pub use status::rfc3339;
-pub use tsdb::{Counts, HeadFigures, HeadPage, Heads, TSDB_PATH, tsdb_router};
+pub use tsdb::{Counts, HeadFigures, HeadPage, Heads, TSDB_PATHS, tsdb_router};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ use storage::{Budget, Cancel, Context, PartialResponse, Select};
 use wire::pb::thanos::ShardInfo;
 
 use crate::params::{Params, parse_duration};
-use crate::{Cors, Problem, QueryPool, Readiness, cors, gzip};
+use crate::{Cors, MetricsPage, Problem, QueryPool, Readiness, cors, gzip};
 
 /// What a request says about the data it wants to read.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +105,10 @@ pub struct ApiSettings {
     pub flags: BTreeMap<String, String>,
     /// What `/status/config` shows.
     pub config_yaml: String,
+    /// What `/metrics` shows, for `/status/self_metrics`.
+    pub metrics: Option<MetricsPage>,
+    /// Whether `stats=all` has figures of each step (`promql-per-step-stats`).
+    pub per_step_stats: bool,
 }
 
 impl Default for ApiSettings {
@@ -121,6 +126,8 @@ impl Default for ApiSettings {
             instant_resolution: 3_600_000,
             flags: BTreeMap::new(),
             config_yaml: String::new(),
+            metrics: None,
+            per_step_stats: true,
         }
     }
 }
@@ -341,6 +348,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/api/v1/status/flags", asked(get(status::flags))),
         ("/api/v1/status/config", asked(get(status::config))),
         ("/api/v1/status/walreplay", asked(get(status::walreplay))),
+        ("/api/v1/status/self_metrics", asked(get(own::self_metrics))),
         ("/api/v1/openapi.yaml", asked(get(openapi::serve))),
     ]
 }

@@ -166,6 +166,19 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry("/api/v1/status/flags", GET, "Settings as flags.", &[]),
     entry("/api/v1/status/config", GET, "The configuration file.", &[]),
     entry("/api/v1/status/walreplay", GET, "The replay of the log.", &[]),
+    entry(
+        "/api/v1/status/self_metrics",
+        GET,
+        "Metrics of this process, as JSON.",
+        &[&[("metric_name_pattern", Text)]],
+    ),
+    entry(
+        "/api/v1/status/tsdb",
+        GET,
+        "What a tenant's recent series are made of.",
+        &[&[("limit", Integer), ("all_tenants", Switch)]],
+    ),
+    entry("/api/v1/status/tsdb/blocks", GET, "A tenant's local blocks.", &[]),
     entry("/api/v1/openapi.yaml", GET, "This document.", &[]),
     entry(
         "/federate",
@@ -411,7 +424,9 @@ mod tests {
 
     #[test]
     fn every_path_served_is_described_and_no_other() {
-        let served: BTreeSet<&str> = super::super::routes().into_iter().map(|(path, _)| path).collect();
+        // Roles that serve the one list serve the other.
+        let routes = super::super::routes().into_iter().map(|(path, _)| path);
+        let served: BTreeSet<&str> = routes.chain(super::super::TSDB_PATHS).collect();
         let document = parsed();
         let described: BTreeSet<&str> =
             document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
@@ -446,7 +461,7 @@ mod tests {
         let thanos: BTreeSet<String> = READ
             .iter()
             .map(|(name, _)| *name)
-            .chain(["engine", "analyze", "shard_info"])
+            .chain(["engine", "analyze", "shard_info", "all_tenants"])
             .map(str::to_owned)
             .collect();
         let mut compared = 0;

@@ -40,12 +40,12 @@ pub(super) fn of_instant(
     let lookback = lookback(params)?;
     let read = api.read_params(headers, params, None)?;
     let (query, times) = (params.get("query").to_owned(), Times::Instant(time));
-    Ok(Evaluation { query, times, lookback, timeout, read, details: details(params) })
+    Ok(Evaluation { query, times, lookback, timeout, read, details: details(api, params) })
 }
 
-fn details(params: &Params) -> Details {
+fn details(api: &ApiState, params: &Params) -> Details {
     let analyze = ["true", "1"].contains(&params.get("analyze"));
-    Details { per_step: params.get("stats") == "all", analyze }
+    Details { per_step: api.inner.settings.per_step_stats && params.get("stats") == "all", analyze }
 }
 
 pub(super) async fn range(
@@ -71,7 +71,7 @@ pub(super) fn of_range(api: &ApiState, headers: &HeaderMap, params: &Params) -> 
     let lookback = lookback(params)?;
     let read = api.read_params(headers, params, Some(step))?;
     let (query, times) = (params.get("query").to_owned(), Times::Range { start, end, step });
-    Ok(Evaluation { query, times, lookback, timeout, read, details: details(params) })
+    Ok(Evaluation { query, times, lookback, timeout, read, details: details(api, params) })
 }
 
 /// The step in milliseconds, with the limit on the number of points.
@@ -145,16 +145,16 @@ fn truncate(value: &mut Value, limit: usize) -> bool {
 }
 
 /// The query as the parser understood it, in one line.
-pub(super) async fn format(params: Params) -> Result<Response, Problem> {
-    let tree = promql::parse(params.get("query")).map_err(|why| Problem::parameter("query", why))?;
+pub(super) async fn format(State(api): State<ApiState>, params: Params) -> Result<Response, Problem> {
+    let tree = api.inner.engine.parse(params.get("query")).map_err(|why| Problem::parameter("query", why))?;
     let mut out = Vec::new();
     crate::json::text(&mut out, &tree.to_string());
     Ok(Reply::new(Written(out), Notes::default()).into_response())
 }
 
 /// The query's tree, for those who show it.
-pub(super) async fn tree(params: Params) -> Result<Response, Problem> {
-    let tree = promql::parse(params.get("query")).map_err(|why| Problem::parameter("query", why))?;
+pub(super) async fn tree(State(api): State<ApiState>, params: Params) -> Result<Response, Problem> {
+    let tree = api.inner.engine.parse(params.get("query")).map_err(|why| Problem::parameter("query", why))?;
     let mut out = Vec::new();
     super::tree::write(&mut out, &tree);
     Ok(Reply::new(Written(out), Notes::default()).into_response())

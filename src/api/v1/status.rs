@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderName, header};
 use model::Timestamp;
+use promql::parse::AggregateOp;
 use serde_json::json;
 use storage::Notes;
 
@@ -82,6 +83,16 @@ pub(super) async fn walreplay() -> Response {
 /// What this server can do, by group, as Prometheus tells it since 3.8.
 pub(super) async fn features(State(api): State<ApiState>) -> Response {
     let thanos = api.inner.settings.default_step.is_some();
+    let engine = api.inner.engine.settings();
+    let functions: serde_json::Map<_, _> = promql::parse::functions::FUNCTIONS
+        .iter()
+        .map(|f| (f.name.to_owned(), engine.features.allows(f).into()))
+        .collect();
+    let experimental = [AggregateOp::LimitK, AggregateOp::LimitRatio];
+    let operators: serde_json::Map<_, _> = AggregateOp::ALL
+        .iter()
+        .map(|op| (op.as_str().to_owned(), (engine.features.functions || !experimental.contains(op)).into()))
+        .collect();
     reply(json!({
         "api": {
             "admin": false,
@@ -97,9 +108,15 @@ pub(super) async fn features(State(api): State<ApiState>) -> Response {
             "thanos_parameters": thanos,
         },
         "promql": {
+            "anchored": engine.features.extended_selectors,
             "at_modifier": true,
             "bool": true,
             "by": true,
+            "delayed_name_removal": engine.delayed_name_removal,
+            "duration_expr": true,
+            "fill": engine.features.fills,
+            "fill_left": engine.features.fills,
+            "fill_right": engine.features.fills,
             "group_left": true,
             "group_right": true,
             "ignoring": true,
@@ -107,10 +124,14 @@ pub(super) async fn features(State(api): State<ApiState>) -> Response {
             "offset": true,
             "on": true,
             "per_query_lookback_delta": true,
-            "per_step_stats": false,
+            "per_step_stats": api.inner.settings.per_step_stats,
+            "smoothed": engine.features.extended_selectors,
             "subqueries": true,
+            "use_start_timestamps": engine.use_start_timestamps,
             "without": true,
         },
+        "promql_functions": functions,
+        "promql_operators": operators,
     }))
 }
 

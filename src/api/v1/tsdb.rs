@@ -1,4 +1,4 @@
-//! `/api/v1/status/tsdb` for roles with a head: what its series are made of, tenant by tenant.
+//! `/api/v1/status/tsdb` for roles with a head: what its series are made of, tenant by tenant; and its local blocks.
 //!
 //! Two forms: Prometheus's for a process that is asked as one Prometheus, and Thanos's list of tenants. Counting
 //! visits every series, so one request is answered at a time and the others wait.
@@ -19,7 +19,7 @@ use storage::{Cancel, Notes};
 use super::asked;
 use crate::params::Params;
 use crate::reply::{Reply, Written};
-use crate::{Cors, Problem, QueryPool, cors, gzip, json, number};
+use crate::{Cors, ErrorType, Problem, QueryPool, cors, gzip, json, number};
 
 /// Longest time of one count.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -52,6 +52,12 @@ pub trait Heads: Send + Sync {
     /// Figures of a tenant with lists of at most `limit`; none if it has no series. Blocks; ends early when
     /// `cancel` is raised.
     fn figures(&self, tenant: &str, limit: usize, cancel: &Cancel) -> Result<Option<HeadFigures>, Problem>;
+
+    /// What is said of a tenant's local blocks, oldest first; none for those who have no blocks of their own.
+    fn blocks(&self, tenant: &str) -> Result<Vec<block::Meta>, Problem> {
+        let _ = tenant;
+        Ok(Vec::new())
+    }
 }
 
 /// How the page is asked and answered.
@@ -74,24 +80,47 @@ struct Door {
     pool: QueryPool,
 }
 
-/// The path of the page.
-pub const TSDB_PATH: &str = "/api/v1/status/tsdb";
+/// The paths of the pages.
+pub const TSDB_PATHS: [&str; 2] = ["/api/v1/status/tsdb", "/api/v1/status/tsdb/blocks"];
 
-/// The route of the page.
+/// The routes of the pages.
 pub fn tsdb_router(page: HeadPage) -> Router {
     let cors = page.cors.clone();
     let pool = QueryPool::aside(1, page.world.clone());
     Router::new()
-        .route(TSDB_PATH, asked::<Door>(get(show)))
+        .route(TSDB_PATHS[0], asked::<Door>(get(show)))
+        .route(TSDB_PATHS[1], asked::<Door>(get(blocks)))
         .with_state(Door { page: Arc::new(page), pool })
         .layer(axum::middleware::from_fn(gzip::apply))
         .layer(axum::middleware::from_fn_with_state(cors, cors::apply))
 }
 
+impl Door {
+    /// The tenant that a header names.
+    fn named(&self, headers: &HeaderMap) -> Option<String> {
+        let header = |name: &String| headers.get(name.as_str())?.to_str().ok().filter(|t| !t.is_empty());
+        self.page.tenant_headers.iter().find_map(header).map(str::to_owned)
+    }
+}
+
+/// The local blocks of one tenant, as their `meta.json` has them without what Thanos adds.
+async fn blocks(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {
+    let tenant = door.named(&headers).unwrap_or_else(|| door.page.default_tenant.clone());
+    let mut metas = door.page.heads.blocks(&tenant)?;
+    for meta in &mut metas {
+        meta.thanos = None;
+        meta.other.clear();
+    }
+    let written = serde_json::to_string(&metas).map_err(|error| {
+        Problem::new(ErrorType::Internal, format!("the list of blocks cannot be written: {error}"))
+    })?;
+    let data = format!("{{\"blocks\":{written}}}").into_bytes();
+    Ok(Reply::new(Written(data), Notes::default()).into_response())
+}
+
 async fn show(State(door): State<Door>, headers: HeaderMap, params: Params) -> Result<Response, Problem> {
     let limit = limit(params.get("limit"))?;
-    let header = |name: &String| headers.get(name.as_str())?.to_str().ok().filter(|t| !t.is_empty());
-    let named = door.page.tenant_headers.iter().find_map(header).map(str::to_owned);
+    let named = door.named(&headers);
     let everybody = door.page.listed && params.optional_bool("all_tenants")?.unwrap_or(false);
     if everybody && named.is_some() {
         return Err(Problem::bad_data("all_tenants and a tenant header exclude one another; give one"));
@@ -212,9 +241,19 @@ mod tests {
             let range = TimeRange::new(5, 9);
             Ok(Some(HeadFigures { series, range, series_by_metric: by_metric, ..nothing() }))
         }
+
+        fn blocks(&self, tenant: &str) -> Result<Vec<block::Meta>, Problem> {
+            let meta = r#"{"ulid":"01KC4D6GXQA4CRHYKV78NEBVAE","minTime":1,"maxTime":9,"version":1,
+                "stats":{"numSamples":7},"compaction":{"level":1},"thanos":{"labels":{"a":"b"}},"more":1}"#;
+            Ok(if tenant == "b" { vec![serde_json::from_str(meta).unwrap()] } else { Vec::new() })
+        }
     }
 
     async fn ask(listed: bool, query: &str, tenant: Option<&str>) -> (u16, String) {
+        at(TSDB_PATHS[0], listed, query, tenant).await
+    }
+
+    async fn at(path: &str, listed: bool, query: &str, tenant: Option<&str>) -> (u16, String) {
         let page = HeadPage {
             heads: Arc::new(Two),
             tenant_headers: vec!["THANOS-TENANT".to_owned()],
@@ -223,7 +262,7 @@ mod tests {
             cors: Cors::Any,
             world: World::real(),
         };
-        let mut request = Request::get(format!("{TSDB_PATH}{query}"));
+        let mut request = Request::get(format!("{path}{query}"));
         if let Some(tenant) = tenant {
             request = request.header("thanos-tenant", tenant);
         }
@@ -262,6 +301,19 @@ mod tests {
         assert_eq!(tenants(&ask(true, "", Some("nobody")).await.1), [""; 0]);
         assert_eq!(tenants(&ask(true, "?all_tenants=true", None).await.1), ["a", "b"]);
         assert_eq!(ask(true, "?all_tenants=true", Some("b")).await.0, 400);
+    }
+
+    #[tokio::test]
+    async fn blocks_of_the_named_tenant() {
+        let (status, body) = at(TSDB_PATHS[1], false, "", Some("b")).await;
+        assert_eq!(status, 200);
+        assert_eq!(
+            body,
+            "{\"status\":\"success\",\"data\":{\"blocks\":[{\"ulid\":\"01KC4D6GXQA4CRHYKV78NEBVAE\",\
+             \"minTime\":1,\"maxTime\":9,\"stats\":{\"numSamples\":7},\"compaction\":{\"level\":1},\"version\":1}]}}"
+        );
+        let (_, body) = at(TSDB_PATHS[1], true, "", None).await;
+        assert!(body.contains("{\"blocks\":[]}"), "{body}");
     }
 
     #[tokio::test]

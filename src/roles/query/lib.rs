@@ -39,7 +39,7 @@ use api::{
     ReadParams, Readiness, Security, Server, ServerSettings,
 };
 use model::{Kind, Matcher};
-use promql::{Engine, EngineSettings};
+use promql::{Enabled, Engine, EngineSettings};
 use rpc::{CallBudget, FactServer, Health, QueryServer, ServeOptions, Services, StoreOptions, StoreServer};
 use runtime::{Shutdown, World};
 use secure::ServerTls;
@@ -120,7 +120,8 @@ impl Query {
         let readiness = Readiness::starting("asking the endpoints for the first time");
         let door = Door::new("tributary query", readiness.clone(), metrics)
             .with_paths(&api::v1::PATHS)
-            .with_paths(&["/api/v1/stores", api::TSDB_PATH]);
+            .with_paths(&["/api/v1/stores"])
+            .with_paths(&api::TSDB_PATHS);
         Ok(Query {
             settings,
             world: world.clone(),
@@ -170,7 +171,8 @@ impl Query {
             world: world.clone(),
         };
         let active = active_queries(&settings.queries, &world);
-        let (state, routes) = routes(&settings, &everyone, &readiness, &world, flags, active);
+        let (state, routes) =
+            routes(&settings, &everyone, &readiness, &world, flags, active, door.metrics_page());
         // Probes and metrics stay at the root, whatever the prefix of the API.
         let routes = door.open(prefixed(routes, &settings.prefix()));
         let backend = backend::Backend { everyone: everyone.clone(), readiness: readiness.clone() };
@@ -243,16 +245,21 @@ fn routes(
     world: &World,
     flags: BTreeMap<String, String>,
     active: Option<ActiveQueries>,
+    metrics: MetricsPage,
 ) -> (ApiState, axum::Router) {
     let queries = &settings.queries;
+    let enabled = Enabled::of_names(settings.enable_features.iter().map(String::as_str));
+    for name in &enabled.unknown {
+        tracing::warn!(name, "--enable-feature names nothing that is known here");
+    }
     let engine = Engine::new(
-        EngineSettings {
+        enabled.settle(EngineSettings {
             lookback_ms: queries.lookback_delta.ms(),
             timeout: queries.timeout.as_duration(),
             max_memory_per_query: queries.max_memory.bytes(),
             default_subquery_step_ms: queries.default_evaluation_interval.ms(),
             ..EngineSettings::default()
-        },
+        }),
         world.clone(),
     );
     let mut tenant_headers = vec![queries.tenant_header.clone()];
@@ -285,6 +292,8 @@ fn routes(
         instant_resolution: queries.instant_resolution.ms(),
         flags,
         config_yaml: String::new(),
+        metrics: Some(metrics),
+        per_step_stats: enabled.per_step_stats,
     };
     let queryable = Everybody(everyone.clone());
     let pool = QueryPool::new(queries.max_concurrent as usize, world.clone());

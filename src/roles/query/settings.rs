@@ -134,6 +134,10 @@ settings! {
         [..] client: ClientTls;
         [..] discovery: Discovery;
         [..] queries: Queries;
+        /// Experimental parts of PromQL that queries may use, by Prometheus's names: promql-experimental-functions,
+        /// promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal,
+        /// promql-per-step-stats, use-start-timestamps. May be given several times, or with commas.
+        ["enable-feature"] enable_features: Vec<String> = Vec::new();
         /// Path before all paths of the HTTP listener, for proxies that pass it on: /prometheus.
         ["web.route-prefix"] route_prefix: String = String::new();
         /// Path under which users see the listener; the route prefix where none is given.

@@ -23,6 +23,13 @@ impl Heads for OwnHead {
         Ok(self.engine()?.tenants().iter().map(ToString::to_string).collect())
     }
 
+    fn blocks(&self, tenant: &str) -> Result<Vec<block::Meta>, Problem> {
+        let tenant = TenantId::new(tenant).map_err(|e| Problem::bad_data(e.to_string()))?;
+        let mut metas: Vec<_> = self.engine()?.local_blocks(&tenant).into_iter().map(|b| b.meta).collect();
+        metas.sort_by_key(|meta| (meta.min_time, meta.ulid));
+        Ok(metas)
+    }
+
     fn figures(&self, tenant: &str, limit: usize, cancel: &Cancel) -> Result<Option<HeadFigures>, Problem> {
         let tenant = TenantId::new(tenant).map_err(|e| Problem::bad_data(e.to_string()))?;
         let Some(view) = self.engine()?.tenant(&tenant) else { return Ok(None) };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use api::{Cors, Door, HeadPage, MetricsPage, Readiness, Security, Server, ServerSettings, TSDB_PATH};
+use api::{Cors, Door, HeadPage, MetricsPage, Readiness, Security, Server, ServerSettings, TSDB_PATHS};
 use model::Kind;
 use rpc::{Health, ServeOptions, Services, StoreOptions, StoreServer, WriteServer};
 use runtime::{Shutdown, World};
@@ -88,7 +88,7 @@ impl Bound {
         };
         let admin = receive.admin_router(heads.tenant_headers.clone());
         let http_routes = receive.lifecycle_router().merge(admin).merge(api::tsdb_router(heads));
-        let http_routes = door.with_paths(&[TSDB_PATH]).with_paths(&api::ADMIN_PATHS).open(http_routes);
+        let http_routes = door.with_paths(&TSDB_PATHS).with_paths(&api::ADMIN_PATHS).open(http_routes);
         // Peers' doors have judged sizes already, by settings that may differ from ours.
         let limits = wire::remote_write::Limits {
             max_bytes: settings.admission.max_decompressed.as_usize().saturating_mul(2),

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use rcgen::DnType;
 use runtime::World;
 use secure::{
-    ClientAuth, ClientFiles, ClientTls, MinVersion, PeerNames, ServerFiles, ServerTls, WebSecurity, explain,
+    ClientAuth, ClientFiles, ClientTls, Entry, MinVersion, PeerNames, ServerFiles, ServerTls, WebSecurity, explain,
 };
 use testkit::Authority;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -207,8 +207,32 @@ fn basic(pair: &str) -> HeaderMap {
     HeaderMap::from_iter([(http::header::AUTHORIZATION, format!("Basic {encoded}").parse().unwrap())])
 }
 
-#[test]
-fn the_web_configuration_file() {
+#[tokio::test]
+async fn guesses_wait_in_a_short_queue_and_known_pairs_do_not() {
+    let rig = Rig::new();
+    let path = rig.path("web.yml");
+    // As dear as an operator would make it, or the queue would be empty before it is full.
+    let hash = bcrypt::hash("right", 10).unwrap();
+    std::fs::write(&path, format!("basic_auth_users: {{ann: '{hash}'}}\n")).unwrap();
+    let web = WebSecurity::start("t", &rig.world, &path).unwrap();
+    assert_eq!(web.admits(&basic("ann:right")).await, Entry::Admitted);
+    let guesses: Vec<_> = (0..200).map(|i| basic(&format!("ann:{i}"))).collect();
+    let all = futures::future::join_all(guesses.iter().map(|guess| web.admits(guess)));
+    let known = async {
+        tokio::task::yield_now().await;
+        web.admits(&basic("ann:right")).await
+    };
+    let (answers, known) = tokio::join!(all, known);
+    assert_eq!(known, Entry::Admitted);
+    let busy = answers.iter().filter(|answer| **answer == Entry::Busy).count();
+    let refused = answers.iter().filter(|answer| **answer == Entry::Refused).count();
+    assert_eq!((busy, refused), (200 - 64, 64));
+    // A wrong pair is remembered as well.
+    assert_eq!(web.admits(&guesses[0]).await, Entry::Refused);
+}
+
+#[tokio::test]
+async fn the_web_configuration_file() {
     let rig = Rig::new();
     rig.server_files(ClientAuth::None);
     let hash = bcrypt::hash("right", 4).unwrap();
@@ -222,12 +246,14 @@ fn the_web_configuration_file() {
     for (pair, good) in
         [("ann:right", true), ("ann:right", true), ("ann:wrong", false), ("bob:right", false), ("ann", false)]
     {
-        assert_eq!(web.admits(&basic(pair)), good, "{pair}");
+        let entry = if good { Entry::Admitted } else { Entry::Refused };
+        assert_eq!(web.admits(&basic(pair)).await, entry, "{pair}");
     }
-    assert!(!web.admits(&HeaderMap::new()));
+    assert_eq!(web.admits(&HeaderMap::new()).await, Entry::Refused);
     write("basic_auth_users: {}\n");
     assert!(web.refresh());
-    assert!(!web.has_tls() && web.admits(&HeaderMap::new()));
+    assert!(!web.has_tls());
+    assert_eq!(web.admits(&HeaderMap::new()).await, Entry::Admitted);
     for (text, part) in [
         ("tls_server_config: {cert_file: server.pem}", "key_file"),
         ("tls_server_confg: {}", "tls_server_confg"),
@@ -247,6 +273,6 @@ fn the_web_configuration_file() {
             WebSecurity::start("t", &rig.world, &path).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains(part), "{text}: {error}");
         assert!(!web.refresh(), "{text}");
-        assert!(web.admits(&HeaderMap::new()), "the old one stays");
+        assert_eq!(web.admits(&HeaderMap::new()).await, Entry::Admitted, "the old one stays");
     }
 }

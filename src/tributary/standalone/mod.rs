@@ -17,11 +17,11 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use api::{
     ActiveQueries, ApiSettings, ApiState, Cors, Door, HeadPage, QueryPool, Readiness, Server, ServerSettings,
-    TSDB_PATH,
+    TSDB_PATHS,
 };
 use axum::Router;
 use bucket::{Bucket, FetchSettings};
-use promql::{Engine, EngineSettings};
+use promql::{Enabled, Engine, EngineSettings};
 use receive::Receive;
 use rpc::{Health, ServeOptions, Services, StoreOptions, StoreServer};
 use runtime::{Shutdown, World};
@@ -134,14 +134,18 @@ impl Node {
 
     fn routes(&self, metrics: api::MetricsPage, flags: BTreeMap<String, String>) -> anyhow::Result<Router> {
         let queries = &self.settings.queries;
+        let enabled = Enabled::of_names(self.settings.enable_features.iter().map(String::as_str));
+        for name in &enabled.unknown {
+            tracing::warn!(name, "--enable-feature names nothing that is known here");
+        }
         let engine = Engine::new(
-            EngineSettings {
+            enabled.settle(EngineSettings {
                 lookback_ms: queries.lookback_delta.ms(),
                 timeout: queries.timeout.as_duration(),
                 max_memory_per_query: queries.max_memory.bytes(),
                 default_subquery_step_ms: queries.default_evaluation_interval.ms(),
                 ..EngineSettings::default()
-            },
+            }),
             self.world.clone(),
         );
         let reader = Reader {
@@ -178,6 +182,8 @@ impl Node {
                 tenant_headers,
                 active: self.active_queries(),
                 flags,
+                metrics: Some(metrics.clone()),
+                per_step_stats: enabled.per_step_stats,
                 ..ApiSettings::default()
             },
         );
@@ -193,7 +199,7 @@ impl Node {
         let door = door
             .with_paths(&receive::PATHS)
             .with_paths(&api::v1::PATHS)
-            .with_paths(&[TSDB_PATH])
+            .with_paths(&TSDB_PATHS)
             .with_paths(&api::ADMIN_PATHS);
         Ok(door.open(routes))
     }

@@ -70,6 +70,10 @@ settings! {
         ["label"] labels: Vec<LabelPair> = vec![LabelPair::new("tributary_replica", "0")];
         [..] storage: Storage;
         [..] queries: Queries;
+        /// Experimental parts of PromQL that queries may use, by Prometheus's names: promql-experimental-functions,
+        /// promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal,
+        /// promql-per-step-stats, use-start-timestamps. May be given several times, or with commas.
+        ["enable-feature"] enable_features: Vec<String> = Vec::new();
         [..] objstore: Objstore;
         [..] remote: Remote;
         [..] tenancy: Tenancy;
