@@ -14,6 +14,7 @@ use crate::workload::{BodyEncoder, Workload};
 /// State of each request, by its index in the workload.
 pub struct Ledger {
     states: Vec<AtomicU8>,
+    acked: AtomicUsize,
 }
 
 /// What is known of a request's samples.
@@ -29,7 +30,7 @@ pub enum Fate {
 
 impl Ledger {
     pub fn new(requests: usize) -> Ledger {
-        Ledger { states: (0..requests).map(|_| AtomicU8::new(0)).collect() }
+        Ledger { states: (0..requests).map(|_| AtomicU8::new(0)).collect(), acked: AtomicUsize::new(0) }
     }
 
     pub fn fate(&self, request: usize) -> Fate {
@@ -38,6 +39,11 @@ impl Ledger {
             1 => Fate::Unknown,
             _ => Fate::Acked,
         }
+    }
+
+    /// How many requests were acknowledged.
+    pub fn acked(&self) -> usize {
+        self.acked.load(Relaxed)
     }
 
     #[cfg(test)]
@@ -51,6 +57,7 @@ impl Ledger {
 
     fn ack(&self, request: usize) {
         self.states[request].store(2, Relaxed);
+        self.acked.fetch_add(1, Relaxed);
     }
 }
 

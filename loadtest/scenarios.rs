@@ -145,6 +145,9 @@ async fn steady(shape: &Shape, name: &str) -> Result<Line> {
 }
 
 /// kill -9 at a random moment of the ingest, start again, go on: `cycles` times in one data folder.
+///
+/// The moments are of the data, not of the clock: the requests are as many parts as there are kills and one, and each kill waits
+/// for a random place in its part to be acknowledged. However long a start takes, no kill comes after the data.
 pub async fn crash(shape: &Shape, cycles: usize) -> Result<Line> {
     let folder = shape.folder()?;
     let data = folder.path.join("standalone");
@@ -154,11 +157,6 @@ pub async fn crash(shape: &Shape, cycles: usize) -> Result<Line> {
     let mut system = standalone(&shape.program(), &data, Some(ports)).await?;
     let mut plan = shape.plan(system.write_urls.clone());
     plan.retry_for = Duration::from_secs(120);
-    if plan.rate == 0 {
-        // Spread over the kills, so that each of them meets data on its way.
-        let samples = shape.series as u64 * u64::from(shape.samples);
-        plan.rate = samples / (3 * cycles.max(1) as u64);
-    }
     let stop = Arc::new(AtomicBool::new(false));
     let sender = {
         let (workload, ledger, stop) = (workload.clone(), ledger.clone(), stop.clone());
@@ -169,8 +167,13 @@ pub async fn crash(shape: &Shape, cycles: usize) -> Result<Line> {
     let mut killed = 0;
     let mut used = Usage::default();
     for cycle in 0..cycles {
-        let pause = 300 + mix(shape.seed ^ cycle as u64) % 1200;
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let random = mix(shape.seed ^ cycle as u64);
+        let due = kill_after(workload.requests(), cycles, cycle, random);
+        while ledger.acked() < due && !sender.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Anywhere between two answers.
+        tokio::time::sleep(Duration::from_micros((random >> 32) % 8_000)).await;
         let during = !sender.is_finished();
         used.cpu += system.usage()?.cpu;
         for server in system.servers.drain(..) {
@@ -198,6 +201,14 @@ pub async fn crash(shape: &Shape, cycles: usize) -> Result<Line> {
     line.notes.push(format!("{killed} of {cycles} kills while data flowed"));
     let found = verify::run(workload, ledger, &system.query_url, &system.drop_labels, false).await?;
     Ok(line.verified(found))
+}
+
+/// How many requests are acknowledged when kill `cycle` of `cycles` is due: a random place in its part of them.
+fn kill_after(requests: usize, cycles: usize, cycle: usize, random: u64) -> usize {
+    let within = random % (1 << 20);
+    let parts = (cycles as u128 + 1) << 20;
+    let place = ((cycle as u128) << 20) + u128::from(within);
+    (requests as u128 * place / parts) as usize
 }
 
 /// One of three receivers is killed while data flows, and comes back.
@@ -233,4 +244,19 @@ pub async fn node_loss(shape: &Shape, away: Duration) -> Result<Line> {
     ));
     let found = verify::run(workload, ledger, &system.query_url, &system.drop_labels, false).await?;
     Ok(line.verified(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kill_falls_before_the_last_requests() {
+        for (requests, cycles) in [(6_000, 200), (100, 200), (50, 1)] {
+            let due: Vec<usize> =
+                (0..cycles).map(|c| kill_after(requests, cycles, c, mix(c as u64))).collect();
+            assert!(due.is_sorted(), "{due:?}");
+            assert!(due.iter().all(|d| *d <= requests * cycles / (cycles + 1)), "{due:?}");
+        }
+    }
 }

@@ -10,6 +10,7 @@
 mod blocks;
 mod chunks;
 mod log;
+mod open_telemetry;
 mod text;
 mod wire_bodies;
 
@@ -23,8 +24,11 @@ pub const TARGETS: &[Target] = &[
     ("remote_write_v2", wire_bodies::remote_write_v2),
     ("peer_write", wire_bodies::peer_write),
     ("recognised", wire_bodies::recognised),
+    ("otlp", open_telemetry::request),
     ("xor", chunks::xor),
+    ("xor2", chunks::xor2),
     ("histogram", chunks::histogram),
+    ("histogram_start", chunks::histogram_start),
     ("index", blocks::index),
     ("index_file", blocks::index_file),
     ("chunk_file", blocks::chunk_file),
@@ -33,6 +37,8 @@ pub const TARGETS: &[Target] = &[
     ("wal", log::segment),
     ("wal_payloads", log::payloads),
     ("hashrings", text::hashrings),
+    ("limits", text::limits),
+    ("relabel", text::relabelling),
     ("promql", text::promql),
 ];
 

@@ -1,4 +1,6 @@
-//! Text that people and clients write: ring files and queries.
+//! Text that people and clients write: ring files, limits, relabelling and queries.
+
+use std::io::BufRead;
 
 use hashring::{Algorithm, Document, Rings};
 
@@ -18,6 +20,42 @@ pub fn hashrings(bytes: &[u8]) {
                     assert!(ring.replicas(hash).len() <= rings.endpoints().len());
                 }
             }
+        }
+    }
+}
+
+/// A limits file: it is refused in one line of words, or no tenant's window is wider than the node's.
+pub fn limits(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    const WIDEST: i64 = 7_200_000;
+    match receive::proof::limits(text, WIDEST) {
+        Err(error) => assert!(!error.is_empty()),
+        Ok(windows) => {
+            assert!(windows.into_iter().flatten().all(|ms| (0..=WIDEST).contains(&ms)), "{text:?}")
+        }
+    }
+}
+
+/// Relabelling rules, then a line of `--- ` and a line per label pair. What the rules make of labels is labels that a series may
+/// have, and the same each time.
+pub fn relabelling(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (rules, pairs) = text.split_once("\n--- \n").unwrap_or((text, ""));
+    let Ok(rules) = relabel::parse(rules) else { return };
+    let mut builder = model::LabelsBuilder::default();
+    for line in pairs.as_bytes().lines().map_while(Result::ok) {
+        let (name, value) = line.split_once('=').unwrap_or((&line, ""));
+        builder.set(name, value);
+    }
+    let usual = model::Labels::from_pairs([("__name__", "up"), ("instance", "a:9090"), ("job", "x")]);
+    for labels in [builder.finish(), usual].into_iter().flatten() {
+        let out = rules.apply(&labels);
+        if let Ok(Some(labels)) = &out {
+            model::Labels::check(labels.as_bytes()).expect("labels that a series may have");
+        }
+        assert_eq!(out, rules.apply(&labels));
+        if rules.is_empty() {
+            assert_eq!(out, Ok(Some(labels)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Both ways of reading a plain body, side by side, for tests and fuzzing: in full, and recognised.
+//! For tests and fuzzing: both ways of reading a plain body side by side, in full and recognised; what a limits file says.
 
 use identity::Identities;
 use model::TenantId;
@@ -108,4 +108,11 @@ impl Door {
         assert_eq!(got.map_err(kind), want.map_err(kind));
         ways
     }
+}
+
+/// The out-of-order windows that a limits file gives to its tenants, or why it is refused.
+pub fn limits(text: &str, widest: i64) -> Result<Vec<Option<i64>>, String> {
+    let document = crate::limits::file::parse(text, &crate::limits::Profile::default(), widest)?;
+    let all = std::iter::once(&document.default).chain(document.tenants.values());
+    Ok(all.map(|profile| profile.engine.out_of_order_window).collect())
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chunk::histogram::{At, encode_floats, encode_ints};
+use chunk::histogram::{At, encode_floats, encode_ints, with_starts};
 use model::histogram::{Histogram, ResetHint, Span};
 use model::{Labels, Sample, TenantId};
 use prost::Message;
@@ -59,11 +59,34 @@ fn bodies() -> Vec<Seed> {
         ("remote_write", "many", many.clone()),
         ("remote_write", "faulty", faulty.clone()),
         ("remote_write_v2", "all", version_two()),
+        ("otlp", "json", [&[1], OTLP.as_bytes()].concat()),
+        ("otlp", "protobuf", [&[0][..], &otlp_body()].concat()),
+        ("otlp", "converted", [&[0b1110_1100][..], &otlp_body()].concat()),
         ("peer_write", "one", peer.finish("t", 1, false, None)),
         ("peer_write", "by_tenant", by_tenant.finish("t", 2, true, None)),
         ("recognised", "again", framed(&[4, 4, 1, 2], &[&few, &many, &few, &many])),
         ("recognised", "flags", framed(&[12, 24, 31], &[&few, &faulty, &many])),
     ]
+}
+
+/// A point or two of every kind.
+const OTLP: &str = r#"{"resourceMetrics":[{"resource":{"attributes":[
+{"key":"service.name","value":{"stringValue":"shop"}},{"key":"a.b","value":{"arrayValue":{"values":[{"intValue":"3"}]}}}]},
+"scopeMetrics":[{"scope":{"name":"s","version":"1","attributes":[{"key":"k","value":{"boolValue":true}}]},"metrics":[
+{"name":"temp.now","unit":"Cel","gauge":{"dataPoints":[{"timeUnixNano":"1700000000000000000","asDouble":1.5}]}},
+{"name":"hits","description":"d","unit":"1","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[
+{"startTimeUnixNano":"1600000000000000000","timeUnixNano":"1700000000000000000","asInt":"7","attributes":[
+{"key":"x","value":{"doubleValue":0.5}}],"exemplars":[{"timeUnixNano":"1","asDouble":2,"traceId":"5b8efff798038103d269b633813fc60c"}]},
+{"timeUnixNano":"1700000000000000000","flags":1}]}},
+{"name":"lat","unit":"s","histogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"1700000000000000000",
+"count":"3","sum":2.5,"bucketCounts":["1","2"],"explicitBounds":[0.5]}]}},
+{"name":"exp","exponentialHistogram":{"aggregationTemporality":1,"dataPoints":[{"timeUnixNano":"1700000000000000000","count":"4",
+"sum":3,"scale":9,"zeroCount":"1","positive":{"offset":-2,"bucketCounts":["1","0","2"]},"negative":{"offset":1,"bucketCounts":[]}}]}},
+{"name":"old","summary":{"dataPoints":[{"timeUnixNano":"1700000000000000000","count":"2","sum":1,
+"quantileValues":[{"quantile":0.5,"value":1}]}]}}]}]}]}"#;
+
+fn otlp_body() -> Vec<u8> {
+    wire::otlp::decode_json(OTLP.as_bytes()).unwrap().encode_to_vec()
 }
 
 fn version_two() -> Vec<u8> {
@@ -121,7 +144,17 @@ fn chunks() -> Vec<Seed> {
         120,
     )
     .unwrap();
+    let xor2 = |of: fn(i64) -> i64| {
+        let started = samples(30).into_iter().zip(0..).map(|(s, i)| (s, of(i)));
+        chunk::xor2::encode(started).unwrap()
+    };
+    let starts: Vec<i64> = [0, 0, 1_699_999_000_000, 1_699_999_000_000, 1_700_000_030_000, 5].to_vec();
     vec![
+        ("xor2", "none", xor2(|_| 0)),
+        ("xor2", "one", xor2(|_| 1_699_999_000_000)),
+        ("xor2", "late", xor2(|i| if i < 9 { 0 } else { 1_700_000_000_000 + i * 7 })),
+        ("histogram_start", "ints", with_starts(&ints[0], &starts).unwrap().bytes.to_vec()),
+        ("histogram_start", "floats", with_starts(&floats[0], &starts).unwrap().bytes.to_vec()),
         ("xor", "one", xor(1)),
         ("xor", "many", xor(40)),
         ("histogram", "ints", ints[0].bytes.to_vec()),
@@ -234,7 +267,32 @@ fn texts() -> Vec<Seed> {
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hashring").join(name)).unwrap()
     };
     let query = |text: &str| text.as_bytes().to_vec();
+    let limits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/limits.yaml");
+    let rules = "- {source_labels: [job, a.b], separator: '-', regex: '(.+)-(x|y)', target_label: '$2_n', replacement: '${1}z'}\n\
+                 - {action: labelmap, regex: 'n(.*)', replacement: 'm_$1'}\n- {action: hashmod, source_labels: [job], \
+                 modulus: 8, target_label: part}\n- {action: drop, source_labels: [part], regex: 9}\n\
+                 - {action: labeldrop, regex: 'tmp|é'}\n--- \njob=a-x\n__name__=up\nn1=2\né=3";
     vec![
+        ("limits", "example", std::fs::read(limits).unwrap()),
+        (
+            "limits",
+            "all",
+            query(
+                "write:\n  global: {max_concurrency: 30}\n  default:\n    request: {size_bytes_limit: 1, series_limit: 2, \
+                 samples_limit: 3}\n    head_series_limit: 4\n    out_of_order_time_window: 1h\n  tenants:\n    a:\n      \
+                 series_per_metric_limit: 5\n      new_series_per_second_limit: 6\n      \
+                 label_names_per_series_limit: 7\n      exemplars_limit: 8\n    'b-*': {out_of_order_time_window: 30m}\n",
+            ),
+        ),
+        ("relabel", "rules", query(rules)),
+        (
+            "relabel",
+            "case",
+            query(
+                "- action: Lowercase\n  source_labels: [job]\n  target_label: job\n- action: keepequal\n  \
+                 source_labels: [a]\n  target_label: b\n- regex: b\n  action: labelkeep\n",
+            ),
+        ),
         ("hashrings", "single", ring("single.json")),
         ("hashrings", "three", ring("three.json")),
         ("hashrings", "tenants", ring("tenants.json")),

@@ -3,7 +3,7 @@
 //! Limits that are wrong at the start end the start; ones that are wrong later are reported and those before
 //! them stay. Requests are held to them at the door, series where they live.
 
-mod file;
+pub(crate) mod file;
 
 use std::sync::Arc;
 

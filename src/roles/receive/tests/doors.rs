@@ -61,6 +61,26 @@ async fn what_is_wrong_is_told_and_the_rest_is_kept() {
     node.stop().await.unwrap();
 }
 
+/// One target's clock ran ahead by an hour, and nobody's samples were taken until the hour had passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn far_future_sample_is_refused_alone_t6() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(&dir).await;
+    let (t, ahead) = (now(), now() + 3_600_000);
+    let answer = node.post(&[series("a", &[(ahead, 1.0)]), series("b", &[(t, 1.0)])]).await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.body.contains("too_far_in_future: 1") && answer.body.contains("1 of 2"), "{answer:?}");
+    for n in 1..4 {
+        let these =
+            [series("a", &[(t + n, 1.0)]), series("b", &[(t + n, 1.0)]), series("c", &[(t - n, 1.0)])];
+        let answer = node.post(&these).await;
+        assert_eq!(answer.status, 204, "{n}: {answer:?}");
+    }
+    let counts = ["a", "b", "c"].map(|name| node.samples("default-tenant", name).len());
+    assert_eq!(counts, [3, 4, 3]);
+    node.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_write_is_turned_away() {
     let dir = tempfile::tempdir().unwrap();
