@@ -19,7 +19,7 @@ use crate::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 use crate::staging::Staging;
 
 /// How much is read at once.
-const READ_BYTES: usize = 4 << 20;
+const READ_BYTES: usize = 1 << 20;
 
 pub(crate) struct Opened {
     pub staging: Staging,

@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use acceptance::{Program, Running, binary, free_port, get, percent, post};
 
-const SERIES: usize = 20_000;
-const SCRAPES: i64 = 30;
+const SERIES: usize = 40_000;
+const SCRAPES: i64 = 15;
 const BATCH: usize = 2_000;
 
 /// A line of a process's status, in bytes.
@@ -120,7 +120,8 @@ fn replay_fits_into_what_the_node_took_before_t10() {
     let node = start(dir.path(), None);
     let peak = status(node.running.pid(), "VmHWM");
     println!("{} MiB under load, at most {} MiB during the start", steady >> 20, peak >> 20);
-    assert!(peak <= steady, "the start took {peak} bytes, the load {steady}");
+    // Pages of the binary itself are in both, and in either some that the other has not touched.
+    assert!(peak <= steady + steady / 20, "the start took {peak} bytes, the load {steady}");
     node.running.kill();
 
     // And with no more than that to be had.

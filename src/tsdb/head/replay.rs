@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::append::AHEAD;
 use super::freeze::Outcome;
 use super::native::Row;
+use super::series::NEVER;
 use super::shard::{Head, HeadSettings, Shard, ShardState};
 use crate::Error;
 use crate::payload::{self, Reader, broken};
@@ -189,7 +190,10 @@ impl Replay<'_> {
                 }
             };
             self.slots.insert(id, slot);
-            self.newest.push((slot, newest));
+            // Most series are new where the log names them: nothing is kept for those.
+            if newest != NEVER {
+                self.newest.push((slot, newest));
+            }
         }
         Ok(())
     }
