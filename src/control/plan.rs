@@ -87,6 +87,13 @@ impl TryFrom<RingPlan> for Placed {
         let default = if plan.hashmod { Algorithm::Hashmod } else { Algorithm::Ketama };
         let rings = Rings::build(&document, usize::from(plan.replication), default)
             .map_err(|e| Error::invalid(e.to_string()))?;
+        // Sets of replicas are looked at one by one here, and shards have more of them than can be listed.
+        if rings.rings().iter().any(|ring| ring.is_sharded()) {
+            return Err(Error::invalid(
+                "shuffle_sharding_config is not supported by the control plane; run it with a ring file, without \
+                 --control.voters",
+            ));
+        }
         if plan.quorum == 0 || plan.quorum > plan.replication {
             return Err(Error::invalid(format!(
                 "a quorum of {} of {} copies is none; it is at least 1 and at most the replication factor",

@@ -92,7 +92,7 @@ pub struct RingSpec {
     pub algorithm: Option<Algorithm>,
     /// Laid under the receiver's own external labels for the tenants that the ring lists.
     pub external_labels: Labels,
-    /// A subset of the endpoints per tenant; read, and refused when rings are built.
+    /// A subset of the endpoints per tenant; checked when rings are built.
     pub shuffle_sharding: Option<ShuffleSharding>,
 }
 
@@ -275,8 +275,8 @@ impl TryFrom<Raw> for Checked {
         let tenants = tenant_match(&ring, raw.tenants, &raw.tenant_matcher_type)?;
         let external_labels = Labels::from_pairs(&raw.external_labels)
             .map_err(|error| format!("{ring}: external_labels: {error}"))?;
-        let shuffle_sharding =
-            raw.shuffle_sharding_config.filter(|s| s.shard_size > 0 || !s.overrides.is_empty());
+        // As in Thanos: without a size for everybody there is none for anybody.
+        let shuffle_sharding = raw.shuffle_sharding_config.filter(|s| s.shard_size > 0);
         let spec =
             RingSpec { name: raw.hashring, tenants, endpoints, algorithm, external_labels, shuffle_sharding };
         Ok(Checked { spec, unknown: raw.unknown.into_keys().collect() })

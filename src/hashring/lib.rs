@@ -7,8 +7,10 @@
 mod document;
 mod error;
 mod glob;
+mod gorand;
 mod ketama;
 mod rings;
+mod shuffle;
 
 pub use document::{Algorithm, Document, Endpoint, RingSpec, ShuffleSharding, TenantMatch};
 pub use error::Error;

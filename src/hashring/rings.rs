@@ -1,10 +1,13 @@
 //! The rings of a document, built for a replication factor, behind one list of endpoints.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::Labels;
+use parking_lot::Mutex;
 use xxhash_rust::xxh64::xxh64;
 
+use crate::shuffle::{Recent, Shuffle};
 use crate::{Algorithm, Document, Endpoint, Error, RingSpec, TenantMatch, ketama};
 
 /// Index into [`Rings::endpoints`].
@@ -13,7 +16,7 @@ pub type EndpointIndex = u16;
 /// Every ring of a file, ready for lookups.
 #[derive(Clone, Debug)]
 pub struct Rings {
-    rings: Vec<Ring>,
+    rings: Vec<Arc<Ring>>,
     endpoints: Vec<Endpoint>,
     replication_factor: usize,
     fingerprint: u64,
@@ -26,6 +29,19 @@ pub struct Ring {
     tenants: TenantMatch,
     external_labels: Labels,
     placement: Placement,
+    shards: Option<Arc<Shards>>,
+}
+
+/// Rings of tenants within a ring.
+#[derive(Debug)]
+struct Shards {
+    shuffle: Shuffle,
+    /// Of the ring's own list, and where they stand in the list of all rings.
+    endpoints: Vec<Endpoint>,
+    global: Vec<EndpointIndex>,
+    sections: Vec<(u64, u16)>,
+    copies: usize,
+    recent: Mutex<Recent<Ring>>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,12 +81,14 @@ impl Rings {
                 global.push(known);
             }
             let placement = placement(spec, &global, replication_factor, default).map_err(place)?;
-            rings.push(Ring {
+            let shards = shards(spec, &global, &placement, replication_factor).map_err(place)?;
+            rings.push(Arc::new(Ring {
                 name: spec.name.clone(),
                 tenants: spec.tenants.clone(),
                 external_labels: spec.external_labels.clone(),
                 placement,
-            });
+                shards: shards.map(Arc::new),
+            }));
         }
         if rings.is_empty() {
             return Err(Error::new("there is no ring"));
@@ -79,9 +97,13 @@ impl Rings {
         Ok(Rings { rings, endpoints, replication_factor, fingerprint })
     }
 
-    /// The first ring that takes the tenant's writes.
-    pub fn resolve(&self, tenant: &str) -> Option<&Ring> {
-        self.rings.iter().find(|ring| ring.tenants.matches(tenant))
+    /// The ring that takes the tenant's writes: the first whose tenants match, or the tenant's shard of it.
+    pub fn resolve(&self, tenant: &str) -> Option<Arc<Ring>> {
+        let ring = self.rings.iter().find(|ring| ring.tenants.matches(tenant))?;
+        Some(match &ring.shards {
+            None => Arc::clone(ring),
+            Some(shards) => shards.of(tenant, ring),
+        })
     }
 
     /// Labels that the file adds to the blocks of `tenant`: of the first ring that lists it by name.
@@ -104,7 +126,7 @@ impl Rings {
         self.replication_factor
     }
 
-    pub fn rings(&self) -> &[Ring] {
+    pub fn rings(&self) -> &[Arc<Ring>] {
         &self.rings
     }
 
@@ -114,7 +136,46 @@ impl Rings {
     }
 }
 
+impl Shards {
+    fn of(&self, tenant: &str, whole: &Arc<Ring>) -> Arc<Ring> {
+        let name = [("hashring", whole.name.clone())];
+        metrics::counter!("thanos_shuffle_shard_cache_requests_total", &name).increment(1);
+        if let Some(known) = self.recent.lock().get(tenant) {
+            metrics::counter!("thanos_shuffle_shard_cache_hits_total", &name).increment(1);
+            return known;
+        }
+        let chosen = self.shuffle.choose(tenant, &self.endpoints, &self.sections);
+        let endpoints: Vec<Endpoint> =
+            chosen.iter().map(|at| self.endpoints[usize::from(*at)].clone()).collect();
+        let global: Vec<EndpointIndex> = chosen.iter().map(|at| self.global[usize::from(*at)]).collect();
+        let Ok(mut table) = ketama::build(&endpoints, self.copies) else {
+            // The whole ring was built of the same sections, so that these cannot collide.
+            return Arc::clone(whole);
+        };
+        table.rename(&global);
+        let shard = Arc::new(Ring {
+            name: whole.name.clone(),
+            tenants: whole.tenants.clone(),
+            external_labels: whole.external_labels.clone(),
+            placement: Placement::Ketama { table, size: endpoints.len() },
+            shards: None,
+        });
+        let mut recent = self.recent.lock();
+        if recent.put(tenant, Arc::clone(&shard)) {
+            metrics::counter!("thanos_shuffle_shard_cache_evicted_total", &name).increment(1);
+        }
+        metrics::gauge!("thanos_shuffle_shard_cache_items", &name).set(recent.len() as f64);
+        metrics::gauge!("thanos_shuffle_shard_cache_max_items", &name).set(self.shuffle.cached as f64);
+        shard
+    }
+}
+
 impl Ring {
+    /// Whether tenants have shards of it; what is said of it is then said of all shards together.
+    pub fn is_sharded(&self) -> bool {
+        self.shards.is_some()
+    }
+
     /// For logs and metrics; may be empty.
     pub fn name(&self) -> &str {
         &self.name
@@ -181,12 +242,6 @@ fn placement(
     default: Algorithm,
 ) -> Result<Placement, Error> {
     let size = global.len();
-    if spec.shuffle_sharding.is_some() {
-        return Err(Error::new(
-            "shuffle_sharding_config is not supported by this version; remove it, or give the tenants a ring \
-             of their own",
-        ));
-    }
     if size < copies {
         return Err(Error::new(format!(
             "{size} endpoints cannot hold {copies} copies; add endpoints or lower the replication factor"
@@ -210,12 +265,34 @@ fn placement(
     }
 }
 
+fn shards(
+    spec: &RingSpec,
+    global: &[EndpointIndex],
+    placement: &Placement,
+    copies: usize,
+) -> Result<Option<Shards>, Error> {
+    let Some(said) = &spec.shuffle_sharding else { return Ok(None) };
+    let Placement::Ketama { table, .. } = placement else {
+        return Err(Error::new("hashmod knows no shuffle_sharding_config; use the ketama algorithm"));
+    };
+    let shuffle = Shuffle::new(said, &spec.endpoints, copies)?;
+    let place =
+        |global_index: EndpointIndex| global.iter().position(|at| *at == global_index).unwrap_or(0) as u16;
+    let sections = table.sections().map(|(end, replicas)| (end, place(replicas[0]))).collect();
+    let recent = Mutex::new(Recent::new(shuffle.cached));
+    let (endpoints, global) = (spec.endpoints.clone(), global.to_vec());
+    Ok(Some(Shards { shuffle, endpoints, global, sections, copies, recent }))
+}
+
 /// Over everything that decides where a series goes.
 fn fingerprint(document: &Document, replication_factor: usize, default: Algorithm) -> u64 {
     let mut text = format!("{replication_factor}\n");
     for spec in &document.rings {
         let algorithm = spec.algorithm.unwrap_or(default).name();
         text.push_str(&format!("{algorithm} {:?}\n", spec.tenants));
+        if let Some(shuffle) = &spec.shuffle_sharding {
+            text.push_str(&format!("{shuffle:?}\n"));
+        }
         for endpoint in &spec.endpoints {
             text.push_str(&format!("{:?} {:?}\n", endpoint.address, endpoint.zone));
         }
@@ -276,7 +353,33 @@ mod tests {
                 1,
                 "knows no zones",
             ),
-            (r#"[{"endpoints": ["x:1"], "shuffle_sharding_config": {"shard_size": 1}}]"#, 1, "not supported"),
+            (
+                r#"[{"endpoints": ["x:1", "y:1"], "shuffle_sharding_config": {"shard_size": 3}}]"#,
+                1,
+                "shard_size 3 is more than the 2 endpoints",
+            ),
+            (
+                r#"[{"endpoints": ["x:1", "y:1"], "shuffle_sharding_config": {"shard_size": 1}}]"#,
+                2,
+                "too small for 2 copies",
+            ),
+            (
+                r#"[{"endpoints": [{"address": "x:1", "az": "a"}, {"address": "y:1", "az": "a"}, {"address": "z:1", "az": "b"}],
+                     "shuffle_sharding_config": {"shard_size": 3}}]"#,
+                1,
+                "takes 2 endpoints of each zone, and zone \"b\" has 1",
+            ),
+            (
+                r#"[{"endpoints": ["x:1"], "shuffle_sharding_config": {"shard_size": 1, "overrides": [
+                     {"shard_size": 1, "tenants": ["a"]}]}}]"#,
+                1,
+                "matches nobody",
+            ),
+            (
+                r#"[{"endpoints": ["x:1"], "algorithm": "hashmod", "shuffle_sharding_config": {"shard_size": 1}}]"#,
+                1,
+                "hashmod knows no shuffle",
+            ),
         ] {
             let error = rings(text, copies).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
@@ -295,6 +398,35 @@ mod tests {
         };
         assert_eq!(names(0), ["a:1", "b:1"]);
         assert_eq!(names(5), ["c:1", "a:1"]);
+    }
+
+    #[test]
+    fn shards_are_small_rings_that_a_tenants_name_chooses() {
+        let text = r#"[{"hashring": "s", "endpoints": [
+                {"address": "a:1", "az": "x"}, {"address": "b:1", "az": "x"}, {"address": "c:1", "az": "x"},
+                {"address": "d:1", "az": "y"}, {"address": "e:1", "az": "y"}, {"address": "f:1", "az": "y"}],
+              "shuffle_sharding_config": {"shard_size": 2, "cache_size": 3,
+                "overrides": [{"shard_size": 5, "tenants": ["big-*"], "tenant_matcher_type": "glob"}]}}]"#;
+        let rings = rings(text, 2).unwrap();
+        let set_of = |tenant: &str| -> Vec<EndpointIndex> {
+            let ring = rings.resolve(tenant).unwrap();
+            let mut all: Vec<_> = ring.sections().flat_map(|(_, set)| set.to_vec()).collect();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), ring.len());
+            all
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        for tenant in 0..100 {
+            let set = set_of(&tenant.to_string());
+            // One of each zone.
+            assert!(set.len() == 2 && set[0] < 3 && set[1] >= 3, "{set:?}");
+            assert_eq!(set, set_of(&tenant.to_string()));
+            seen.insert(set);
+        }
+        assert_eq!(seen.len(), 9, "every pair is somebody's");
+        assert_eq!(set_of("big-one").len(), 6, "three of each zone");
+        assert!(rings.rings()[0].is_sharded() && !rings.resolve("t").unwrap().is_sharded());
     }
 
     #[test]

@@ -107,6 +107,11 @@ pub const HELP: &[(&str, &str)] = &[
     ("thanos_receive_limits_config_reload_total", "Reloads of the limits that found a change."),
     ("thanos_receive_replication_factor", "Copies of every sample."),
     ("thanos_receive_replications_total", "Replications of writes, by outcome."),
+    ("thanos_shuffle_shard_cache_evicted_total", "Rings of tenants that had to go for others, by ring."),
+    ("thanos_shuffle_shard_cache_hits_total", "Rings of tenants that were at hand, by ring."),
+    ("thanos_shuffle_shard_cache_items", "Rings of tenants that are kept, by ring."),
+    ("thanos_shuffle_shard_cache_max_items", "Rings of tenants that may be kept, by ring."),
+    ("thanos_shuffle_shard_cache_requests_total", "Rings of tenants that were asked for, by ring."),
     (
         "thanos_receive_write_limits",
         "Limits of a request, by tenant (empty: all others) and kind; 0 is none.",

@@ -61,7 +61,7 @@ mod tests {
     fn every_row_goes_to_as_many_endpoints_as_there_are_copies() {
         let (batch, rings) = (batch(500), rings(3));
         let ring = rings.resolve("t").unwrap();
-        let shares = split(&batch, ring, 4, |_| false);
+        let shares = split(&batch, &ring, 4, |_| false);
         assert_eq!(shares.len(), 4);
         let mut seen = vec![0; 500];
         for share in &shares {
@@ -78,7 +78,7 @@ mod tests {
     fn by_copy_the_rows_of_each_copy_are_apart() {
         let (batch, rings) = (batch(500), rings(3));
         let ring = rings.resolve("t").unwrap();
-        for share in split(&batch, ring, 4, |endpoint| endpoint == 1) {
+        for share in split(&batch, &ring, 4, |endpoint| endpoint == 1) {
             assert!(share.endpoint == 1 || share.copy == 0);
             if share.endpoint == 1 {
                 for row in share.rows {

@@ -89,7 +89,7 @@ impl Writer {
             Target::Local => false,
             Target::Peer(peer) => !peer.is_ours(),
         };
-        let shares = route::split(batch, ring, current.targets.len(), wants_copy);
+        let shares = route::split(batch, &ring, current.targets.len(), wants_copy);
         Ok(Plan { current, shares })
     }
 
