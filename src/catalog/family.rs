@@ -13,7 +13,7 @@ pub(crate) const METADATA: &str = "metadata";
 pub(crate) const RAFT_LOG: &str = "raft-log";
 /// Reserved: vote, purge point and applied state of Raft, by name. Empty in this version.
 pub(crate) const RAFT_STATE: &str = "raft-state";
-/// Reserved: which stretch of which hint file is for which peer (peer, 0, sequence u64 BE). Empty in this version.
+/// Which hint files there are for which peer, and how far they were delivered.
 pub(crate) const HINTS: &str = "hints";
 
 pub(crate) const ALL: [&str; 5] = [LEDGER, METADATA, RAFT_LOG, RAFT_STATE, HINTS];

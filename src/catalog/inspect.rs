@@ -1,5 +1,6 @@
 //! What a catalog folder holds, read beside a running node or without one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use model::Kind;
@@ -9,7 +10,8 @@ use runtime::World;
 use crate::database::{Inner, database_dir};
 use crate::family::{self, Memory};
 use crate::mark::Mark;
-use crate::{Error, format};
+use crate::hints::HintIndex;
+use crate::{Error, format, hints, keys};
 
 /// A folder's content in figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Inspection {
     /// How many of them were confirmed; never more than there are.
     pub confirmed: u64,
     pub families: Vec<Family>,
+    /// Hints that wait, by peer; as of the last time that the node noted it.
+    pub hints: BTreeMap<String, HintIndex>,
 }
 
 /// A column family.
@@ -77,7 +81,16 @@ pub fn inspect(world: &World, dir: &Path) -> Result<Inspection, Error> {
         count(&db, &mut family).map_err(|fault| fault.told("read", dir))?;
         families.push(family);
     }
-    Ok(Inspection { version, sequence: db.latest_sequence_number(), confirmed: mark.sequence, families })
+    let mut waiting = BTreeMap::new();
+    let handle = Inner::family(&db, family::HINTS).map_err(|fault| fault.told("read", dir))?;
+    for entry in db.iterator_cf(handle, IteratorMode::Start) {
+        let (key, value) = entry.map_err(rocks)?;
+        if !hints::take(&key, &value, &mut waiting) {
+            return Err(keys::strange(dir, family::HINTS, &key));
+        }
+    }
+    let sequence = db.latest_sequence_number();
+    Ok(Inspection { version, sequence, confirmed: mark.sequence, families, hints: waiting })
 }
 
 fn count(db: &DB, family: &mut Family) -> Result<(), crate::error::Fault> {

@@ -1,4 +1,5 @@
-//! The node's small durable state: which blocks are uploaded, what metrics mean, and later the control plane's log.
+//! The node's small durable state: which blocks are uploaded, what metrics mean, which hints wait for whom, and later the
+//! control plane's log.
 //!
 //! One RocksDB database in a folder of its own (`FORMAT.md`), in column families with typed keys. Samples are not in it and
 //! nothing here is asked for a series that is known. What is in it today can be had again: the ledger from the
@@ -14,6 +15,7 @@ mod database;
 mod error;
 mod family;
 mod format;
+mod hints;
 mod inspect;
 mod keys;
 mod ledger;
@@ -23,6 +25,7 @@ mod metadata;
 pub use database::{Catalog, MemoryUse};
 pub use error::Error;
 pub use family::MEMORY_LIMIT;
+pub use hints::{HintCursor, HintFile, HintIndex};
 pub use inspect::{Family, Inspection, inspect};
 pub use ledger::{LedgerEntry, LedgerState};
 pub use metadata::{MAX_TEXT, Put};

@@ -49,3 +49,9 @@ impl From<api::Error> for Error {
         Error { kind: error.kind, message: error.message.clone(), source: Some(Box::new(error)) }
     }
 }
+
+impl From<wal::Error> for Error {
+    fn from(error: wal::Error) -> Error {
+        Error { kind: error.kind, message: error.message.clone(), source: Some(Box::new(error)) }
+    }
+}

@@ -186,7 +186,13 @@ impl WriteDoor {
         let here = self.writer.stores_here(replica);
         let stage = self.stage(tenant.clone(), profile, version, admitted.body, here, judged_at).await?;
         let mut summary = stage.summary;
-        self.metadata.pass_on(&tenant, stage.news, here).await;
+        match &stage.next {
+            // What says nothing else is answered when it is kept here.
+            Next::Nothing => self.metadata.pass_on(&tenant, stage.news, here).await,
+            Next::Durable(_) | Next::Replicate(..) => {
+                self.metadata.pass_on_behind(&tenant, stage.news, here);
+            }
+        }
         match stage.next {
             Next::Nothing => {}
             Next::Durable(position) => {

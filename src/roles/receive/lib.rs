@@ -9,12 +9,14 @@
 
 mod admin;
 mod admit;
+mod breaker;
 mod decode;
 mod error;
 mod exemplars;
 mod figures;
 mod grpc;
 mod heads;
+mod hints;
 mod http;
 mod lifecycle;
 mod limits;
@@ -71,9 +73,11 @@ use tsdb::Tsdb;
 
 use crate::admin::OwnAdmin;
 use crate::admit::Admission as Admit;
+use crate::breaker::Rules;
 use crate::exemplars::OwnExemplars;
 use crate::grpc::PeerDoor;
 use crate::heads::OwnHead;
+use crate::hints::Hints;
 use crate::http::WriteDoor;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
@@ -113,6 +117,7 @@ pub struct Receive {
     metadata: Arc<MetadataDoor>,
     peers: Arc<Peers>,
     limits: Arc<Limits>,
+    hints: Arc<Hints>,
 }
 
 impl Receive {
@@ -131,7 +136,10 @@ impl Receive {
         };
         let bucket = bucket(&settings, &world)?;
         let tls = settings.tls.towards_peers(&world)?;
-        let ring = RingHolder::open(&settings, &world, connect(&settings, &world, tls.clone()))?;
+        let stores = settings.mode().stores();
+        let hints = Hints::new(&world, settings.replication.hints(&settings.data_dir, stores));
+        let ways = connect(&settings, &world, tls.clone(), &hints);
+        let ring = RingHolder::open(&settings, &world, ways)?;
         let limits = Arc::new(Limits::open(&settings, &world)?);
         let local = Arc::new(Local::new(pool("append")?));
         let writer = Arc::new(Writer::new(&settings, ring, local));
@@ -188,6 +196,7 @@ impl Receive {
             metadata,
             peers,
             limits,
+            hints,
         })
     }
 
@@ -279,7 +288,10 @@ impl Receive {
     /// not flushed. An error is a reason to end the process.
     pub async fn run(&self, stop: Shutdown) -> Result<(), Error> {
         let engine = match self.settings.mode().stores() {
-            false => None,
+            false => {
+                self.open_router().await?;
+                None
+            }
             true => {
                 let opened = tokio::select! {
                     opened = self.open_engine() => opened?,
@@ -293,6 +305,21 @@ impl Receive {
         let ended = self.work(engine.clone(), stop).await;
         let closed = self.close(engine).await;
         ended.and(closed)
+    }
+
+    /// A router that is told where keeps hints, with a catalog of its own.
+    async fn open_router(&self) -> Result<(), Error> {
+        let Some(dir) = self.settings.replication.hints(&self.settings.data_dir, false).dir else {
+            return Ok(());
+        };
+        let (world, hints) = (self.world.clone(), Arc::clone(&self.hints));
+        let opening = tokio::task::spawn_blocking(move || {
+            let catalog = Catalog::open(&world, &dir.join("catalog"))?;
+            hints.open(Some(catalog))
+        });
+        opening
+            .await
+            .map_err(|error| Error::with_source(Kind::Internal, format!("opening hints: {error}"), error))?
     }
 
     async fn open_engine(&self) -> Result<Arc<Tsdb>, Error> {
@@ -320,7 +347,14 @@ impl Receive {
         })??;
         self.writer.local().open(Arc::clone(&engine))?;
         self.ship.open(catalog.clone());
-        self.metadata.open(catalog);
+        self.metadata.open(catalog.clone());
+        let (hints, dir) = (Arc::clone(&self.hints), self.settings.data_dir.clone());
+        // Readiness does not wait for it: what is missed meanwhile is counted.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = hints.open(Some(catalog)) {
+                tracing::error!(%error, dir = %dir.display(), "no hints are kept: what a peer misses it will not have");
+            }
+        });
         self.store_door.set_incarnation(incarnation);
         Ok(engine)
     }
@@ -400,6 +434,9 @@ impl Receive {
         tasks.spawn("limits", watch::run(limits, inner.clone()));
         let (peers, writer, until) = (Arc::clone(&self.peers), Arc::clone(&self.writer), inner.clone());
         tasks.spawn("peers", async move { peers.run(writer, until).await });
+        let (hints, writer, until) = (Arc::clone(&self.hints), Arc::clone(&self.writer), inner.clone());
+        let world = self.world.clone();
+        tasks.spawn("hints", async move { hints::run(hints, writer, world, until).await });
         let (memory, writer, until) =
             (Arc::clone(&self.write_door.memory), Arc::clone(&self.writer), inner.clone());
         tasks.spawn("memory", async move { memory.run(writer, until).await });
@@ -443,6 +480,9 @@ impl Receive {
         let current = self.writer.ring().current();
         let grace = self.settings.replication.forward_timeout.as_duration();
         futures::future::join_all(current.peers().map(|peer| peer.close(grace))).await;
+        let hints = Arc::clone(&self.hints);
+        let kept = tokio::task::spawn_blocking(move || hints.close()).await;
+        kept.map_err(|error| Error::with_source(Kind::Internal, format!("closing hints: {error}"), error))?;
         let Some(engine) = engine else { return Ok(()) };
         let catalog = self.metadata.catalog().cloned();
         let closing = tokio::task::spawn_blocking(move || {
@@ -493,17 +533,24 @@ fn relabelling(settings: &Settings, world: &World) -> Result<relabel::Rules, Err
 }
 
 /// The way to peers over gRPC.
-fn connect(settings: &Settings, world: &World, tls: Option<ClientTls>) -> Connect {
+fn connect(settings: &Settings, world: &World, tls: Option<ClientTls>, hints: &Arc<Hints>) -> Connect {
     let replication = &settings.replication;
     let limits = PeerLimits {
         workers: replication.forward_workers as usize,
         queue_bytes: replication.forward_queue.bytes(),
         deadline: replication.straggler_timeout.as_duration(),
+        rules: Rules {
+            slow: replication.slow_after.as_duration(),
+            first_pause: Duration::from_millis(200),
+            max_pause: replication.forward_max_backoff.as_duration(),
+        },
     };
+    let hints = Arc::clone(hints);
     let options = WriteClientOptions {
         channel: ClientOptions { tls, ..ClientOptions::default() },
         timeout: replication.straggler_timeout.as_duration(),
-        max_backoff: replication.forward_max_backoff.as_duration(),
+        // Whether a peer is asked is decided above it.
+        max_backoff: Duration::ZERO,
         door: replication.local_endpoint.clone().unwrap_or_default(),
         ..WriteClientOptions::default()
     };
@@ -512,7 +559,8 @@ fn connect(settings: &Settings, world: &World, tls: Option<ClientTls>) -> Connec
         let handle = tokio::runtime::Handle::current();
         let client = WriteClient::new(address, options.clone(), world.clone(), &handle)
             .map_err(|error| Error::with_source(error.kind, format!("peer {address}: {error}"), error))?;
-        Ok(Peer::start(address, Arc::new(Grpc(client)), limits))
+        let chance = Arc::clone(&world.chance);
+        Ok(Peer::start(address, Arc::new(Grpc(client)), limits, chance, Some(Arc::clone(&hints))))
     })
 }
 
@@ -612,6 +660,8 @@ async fn gauges(door: Arc<WriteDoor>, until: Shutdown) -> Result<(), Error> {
             let labels = [("peer", peer.address().to_owned())];
             metrics::gauge!("tributary_receive_peer_queue_bytes", &labels[..])
                 .set(peer.queued_bytes() as f64);
+            metrics::gauge!("tributary_receive_peer_breaker", &labels[..])
+                .set(f64::from(peer.breaker_level()));
         }
         tokio::select! {
             () = until.wait() => return Ok(()),

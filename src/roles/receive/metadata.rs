@@ -19,6 +19,7 @@ use model::{Kind, Labels, METRIC_NAME, Meaning, MetricKind, MetricMetadata, Tena
 use parking_lot::Mutex;
 use runtime::World;
 use storage::{Context, Error, Meanings, MetadataRequest, MetadataSource};
+use tokio::sync::Semaphore;
 use wire::remote_write::DecodedV1;
 
 use crate::ring::Target;
@@ -26,6 +27,8 @@ use crate::write::Writer;
 
 /// After this time the same is passed on again.
 const AGAIN_MS: i64 = 10 * 60 * 1000;
+/// Requests whose news may be on their way at once; what more requests say is passed on when it is said again.
+const BEHIND: usize = 64;
 /// Metrics remembered as passed on. Beyond it the memory begins anew, and some is passed on once more.
 const REMEMBERED: usize = 1 << 17;
 
@@ -75,6 +78,8 @@ pub struct MetadataDoor {
     catalog: OnceLock<Catalog>,
     max_per_tenant: u64,
     remembered: Mutex<Remembered>,
+    /// Requests whose news are on their way behind their writes.
+    behind: Arc<Semaphore>,
 }
 
 /// What was passed on: by tenant and metric, what was said, and when. Hashes all of them.
@@ -111,6 +116,7 @@ impl MetadataDoor {
             catalog: OnceLock::new(),
             max_per_tenant,
             remembered: Mutex::default(),
+            behind: Arc::new(Semaphore::new(BEHIND)),
         }
     }
 
@@ -161,6 +167,22 @@ impl MetadataDoor {
             let key = remembered.key(tenant, &one.metric);
             remembered.passed.remove(&key);
         }
+    }
+
+    /// Brings news to their owners beside the write that they came with, which does not wait for any of it.
+    pub fn pass_on_behind(self: &Arc<Self>, tenant: &TenantId, news: Vec<MetricMetadata>, here: bool) {
+        if news.is_empty() {
+            return;
+        }
+        let Ok(place) = Arc::clone(&self.behind).try_acquire_owned() else {
+            count("failed", news.len() as u64);
+            return self.forget(tenant, &news);
+        };
+        let (door, tenant) = (Arc::clone(self), tenant.clone());
+        tokio::spawn(async move {
+            door.pass_on(&tenant, news, here).await;
+            drop(place);
+        });
     }
 
     /// Brings news to their owners. What is kept here is readable when this returns; peers are told behind it. What

@@ -1,5 +1,7 @@
 //! One write on its way: collects the words of its replicas, and wakes its door when the outcome is settled.
 //!
+//! What a replica missed is remembered until the outcome is known: only what was accepted is worth a hint.
+//!
 //! Replicas hold a [`Part`] each. A part that is dropped without a word counts as failed in passing, so that
 //! whatever happens to a queue, a task or a connection, the door gets its answer.
 
@@ -21,9 +23,14 @@ pub struct Pending {
 
 struct State {
     quorum: Quorum,
+    /// Rows that replicas missed, until the outcome is known.
+    missed: Vec<(Vec<u32>, Keeper)>,
     /// The first thing that went wrong, in words.
     trouble: Option<String>,
 }
+
+/// Takes rows of a batch that a replica missed, once others have accepted them.
+pub type Keeper = Box<dyn FnOnce(&Arc<WriteBatch>, Vec<u32>) + Send>;
 
 /// What a write came to.
 #[derive(Debug)]
@@ -47,7 +54,7 @@ pub enum Answer {
 impl Pending {
     pub fn new(batch: Arc<WriteBatch>, replicas: usize, needed: usize) -> Arc<Pending> {
         let quorum = Quorum::new(batch.verdicts(), replicas, needed);
-        let state = Mutex::new(State { quorum, trouble: None });
+        let state = Mutex::new(State { quorum, missed: Vec::new(), trouble: None });
         Arc::new(Pending { batch, state, settled: Notify::new() })
     }
 
@@ -72,9 +79,38 @@ impl Pending {
         Collected { outcomes: state.quorum.outcomes().collect(), trouble: state.trouble.clone() }
     }
 
-    fn hear(&self, rows: &[u32], answer: &Answer) {
+    fn hear(&self, rows: &[u32], answer: &Answer, missed: Option<(Vec<u32>, Keeper)>) {
         let mut state = self.state.lock();
-        let state = &mut *state;
+        self.count(&mut state, rows, answer);
+        state.missed.extend(missed);
+        if !state.quorum.is_settled() {
+            return;
+        }
+        self.settled.notify_one();
+        let missed = std::mem::take(&mut state.missed);
+        let wanted: Vec<_> = missed
+            .into_iter()
+            .map(|(mut rows, keeper)| {
+                rows.retain(|row| self.is_accepted(&state.quorum, *row));
+                (rows, keeper)
+            })
+            .collect();
+        drop(state);
+        for (rows, keeper) in wanted {
+            if !rows.is_empty() {
+                keeper(&self.batch, rows);
+            }
+        }
+    }
+
+    /// Whether anything of a row is accepted.
+    fn is_accepted(&self, quorum: &Quorum, row: u32) -> bool {
+        let Some(series) = self.batch.series().get(row as usize) else { return false };
+        let mut samples = self.batch.verdicts_of(series).into_iter().flatten();
+        samples.any(|sample| quorum.outcome(sample) == Some(Outcome::Accepted))
+    }
+
+    fn count(&self, state: &mut State, rows: &[u32], answer: &Answer) {
         let mut next = 0;
         for row in rows {
             let Some(series) = self.batch.series().get(*row as usize) else { continue };
@@ -93,9 +129,6 @@ impl Pending {
             && state.trouble.is_none()
         {
             state.trouble = Some(why.clone());
-        }
-        if state.quorum.is_settled() {
-            self.settled.notify_one();
         }
     }
 }
@@ -126,14 +159,39 @@ impl Part {
     /// Gives the replica's word.
     pub fn answer(mut self, answer: Answer) {
         self.answered = true;
-        self.pending.hear(&self.rows, &answer);
+        self.pending.hear(&self.rows, &answer, None);
+    }
+
+    /// Gives the word of a replica that has not stored all of it; `keeper` gets what it lacks of that which the others
+    /// accept, now or later.
+    pub fn missed(mut self, answer: Answer, keeper: Keeper) {
+        self.answered = true;
+        let rows = match &answer {
+            Answer::Unavailable(_) => self.rows.clone(),
+            Answer::InOrder(verdicts) => self.lacking(verdicts),
+            Answer::ByIndex(_) => Vec::new(),
+        };
+        self.pending.hear(&self.rows, &answer, (!rows.is_empty()).then_some((rows, keeper)));
+    }
+
+    /// Rows of which anything was not taken in passing.
+    fn lacking(&self, verdicts: &[Verdict]) -> Vec<u32> {
+        let mut verdicts = verdicts.iter();
+        let batch = self.batch();
+        let lacks = |row: &&u32| {
+            let Some(series) = batch.series().get(**row as usize) else { return false };
+            let many = batch.verdicts_of(series).into_iter().flatten().count();
+            let heard = verdicts.by_ref().take(many).filter(|v| **v != Verdict::Unavailable).count();
+            heard < many
+        };
+        self.rows.iter().filter(lacks).copied().collect()
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
         if !self.answered {
-            self.pending.hear(&self.rows, &Answer::Unavailable("the write was given up".to_owned()));
+            self.pending.hear(&self.rows, &Answer::Unavailable("the write was given up".to_owned()), None);
         }
     }
 }
@@ -186,6 +244,37 @@ pub mod tests {
         let collected = pending.collect(Duration::from_secs(60)).await;
         assert_eq!(collected.outcomes, [Outcome::Retryable]);
         assert!(collected.trouble.is_some());
+    }
+
+    #[test]
+    fn what_a_replica_missed_is_kept_if_the_others_accept_it_whoever_comes_first() {
+        let kept = |order: &[usize], second: Answer| {
+            let pending = Pending::new(batch(2, 1), 3, 2);
+            let kept = Arc::new(Mutex::new(None));
+            let seen = Arc::clone(&kept);
+            let keeper: Keeper = Box::new(move |_, rows| *seen.lock() = Some(rows));
+            let mut keeper = Some(keeper);
+            let mut second = Some(second);
+            for who in order {
+                let part = pending.part(vec![0, 1]);
+                match who {
+                    0 => part.missed(Answer::Unavailable("away".to_owned()), keeper.take().unwrap()),
+                    1 => part.answer(Answer::InOrder(vec![Verdict::Stored; 2])),
+                    _ => part.answer(second.take().unwrap()),
+                }
+            }
+            let rows = kept.lock().take();
+            rows
+        };
+        let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+        for order in orders {
+            let all = Answer::InOrder(vec![Verdict::Stored; 2]);
+            assert_eq!(kept(&order, all), Some(vec![0, 1]), "{order:?}");
+            // The one that nobody else has either is sent again by its sender.
+            let one = Answer::InOrder(vec![Verdict::Unavailable, Verdict::Duplicate]);
+            assert_eq!(kept(&order, one), Some(vec![1]), "{order:?}");
+            assert_eq!(kept(&order, Answer::Unavailable("away".to_owned())), None, "{order:?}");
+        }
     }
 
     #[tokio::test]

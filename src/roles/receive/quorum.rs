@@ -99,6 +99,11 @@ impl Quorum {
         }
     }
 
+    /// The outcome of a sample, if it is settled.
+    pub fn outcome(&self, sample: usize) -> Option<Outcome> {
+        self.tallies.get(sample)?.settle(self.replicas, self.needed)
+    }
+
     /// Whether every outcome is settled.
     pub fn is_settled(&self) -> bool {
         self.open == 0

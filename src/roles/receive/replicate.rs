@@ -2,7 +2,8 @@
 //! its own copy and nothing else.
 //!
 //! A write never waits for a place in a queue: where there is none, the peer is unavailable for that write at
-//! once. What is queued goes on after the write was answered, until its own deadline.
+//! once, as is one that failed, was slow or fell silent a moment ago (`breaker`). What is queued goes on after the write was
+//! answered, until its own deadline. What a peer misses of an accepted write is kept for it (`hints`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,12 +14,14 @@ use futures::future::BoxFuture;
 use model::{MetricMetadata, TenantId, Timestamp};
 use parking_lot::Mutex;
 use rpc::WriteCall;
-use runtime::{ByteGate, BytePermit};
-use storage::Verdict;
-use tokio::sync::mpsc;
+use runtime::{ByteGate, BytePermit, Chance};
+use storage::{Verdict, WriteBatch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::breaker::{Breaker, Cause, Pass, Role, Rules};
+use crate::hints::{Hints, Untaken};
 use crate::pending::{Answer, Part};
 
 /// The way to a peer: gRPC in life, a function in tests.
@@ -44,13 +47,14 @@ pub struct PeerLimits {
     pub queue_bytes: u64,
     /// From enqueueing to the end of the call.
     pub deadline: Duration,
+    /// When it is left alone.
+    pub rules: Rules,
 }
 
 /// A peer of the ring.
 pub struct Peer {
-    address: String,
+    way: Arc<Way>,
     queue: ByteGate,
-    remote: Arc<dyn Remote>,
     /// None once closed.
     jobs: Mutex<Option<mpsc::UnboundedSender<Job>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
@@ -59,37 +63,63 @@ pub struct Peer {
     ours: AtomicBool,
 }
 
+/// What the workers of a peer share.
+struct Way {
+    address: String,
+    remote: Arc<dyn Remote>,
+    slow: Duration,
+    breaker: Mutex<Breaker>,
+    /// Raised where a peer is silent: calls on their way are given up.
+    silenced: watch::Sender<u64>,
+    chance: Arc<dyn Chance>,
+    hints: Option<Arc<Hints>>,
+}
+
 struct Job {
     tenant: TenantId,
     judged_at: Timestamp,
     replica: u32,
     part: Part,
+    role: Role,
     deadline: Instant,
     _permit: BytePermit,
 }
 
 impl Peer {
-    /// Starts the workers on the current runtime.
-    pub fn start(address: &str, remote: Arc<dyn Remote>, limits: PeerLimits) -> Arc<Peer> {
+    /// Starts the workers on the current runtime. What the peer misses goes to `hints`, if there are any.
+    pub fn start(
+        address: &str,
+        remote: Arc<dyn Remote>,
+        limits: PeerLimits,
+        chance: Arc<dyn Chance>,
+        hints: Option<Arc<Hints>>,
+    ) -> Arc<Peer> {
+        let way = Arc::new(Way {
+            address: address.to_owned(),
+            remote,
+            slow: limits.rules.slow,
+            breaker: Mutex::new(Breaker::new(limits.rules)),
+            silenced: watch::Sender::new(0),
+            chance,
+            hints,
+        });
         let (jobs, queued) = mpsc::unbounded_channel::<Job>();
         let queued = Arc::new(tokio::sync::Mutex::new(queued));
         let workers: Vec<_> = (0..limits.workers.max(1))
             .map(|_| {
-                let (queued, remote, address) =
-                    (Arc::clone(&queued), Arc::clone(&remote), address.to_owned());
+                let (queued, way) = (Arc::clone(&queued), Arc::clone(&way));
                 tokio::spawn(async move {
                     loop {
                         let job = queued.lock().await.recv().await;
                         let Some(job) = job else { break };
-                        deliver(&address, remote.as_ref(), job).await;
+                        way.deliver(job).await;
                     }
                 })
             })
             .collect();
         Arc::new(Peer {
-            address: address.to_owned(),
+            way,
             queue: ByteGate::new(limits.queue_bytes),
-            remote,
             workers: Mutex::new(workers),
             jobs: Mutex::new(Some(jobs)),
             limits,
@@ -98,7 +128,7 @@ impl Peer {
     }
 
     pub fn address(&self) -> &str {
-        &self.address
+        &self.way.address
     }
 
     pub fn is_ours(&self) -> bool {
@@ -109,27 +139,53 @@ impl Peer {
         self.ours.store(ours, Relaxed);
     }
 
-    /// Queues a share, or answers at once that there is no place. `replica` counts from 1.
-    pub fn send(&self, tenant: &TenantId, judged_at: Timestamp, replica: u32, part: Part) {
+    /// Whether it is left alone now.
+    pub fn is_away(&self) -> bool {
+        self.way.breaker.lock().stops(Instant::now())
+    }
+
+    /// Queues a share, or answers at once that the peer is left alone or that there is no place. `replica` counts from 1.
+    /// A share that is `needed`, because its write cannot succeed without it, goes to a peer that is left alone as well.
+    pub fn send(&self, tenant: &TenantId, judged_at: Timestamp, replica: u32, part: Part, needed: bool) {
+        let now = Instant::now();
+        let pass = self.way.breaker.lock().pass(now);
+        let role = match pass {
+            Pass::Go => Role::Usual,
+            Pass::Probe => Role::Probe,
+            Pass::Stop(_) if needed => Role::Needed,
+            Pass::Stop(_) => {
+                let why = format!("{} failed or was slow a moment ago and is left alone", self.way.address);
+                return self.way.miss(tenant, judged_at, replica, part, Answer::Unavailable(why));
+            }
+        };
         let permit = match self.queue.try_acquire(part.bytes()) {
             Ok(permit) => permit,
             Err(full) => {
-                count("error");
-                let why = format!("the queue to {} is full: {full}", self.address);
-                part.answer(Answer::Unavailable(why));
-                return;
+                let why = format!("the queue to {} is full: {full}", self.way.address);
+                return self.way.miss(tenant, judged_at, replica, part, Answer::Unavailable(why));
             }
         };
-        let deadline = Instant::now() + self.limits.deadline;
-        let job = Job { tenant: tenant.clone(), judged_at, replica, part, deadline, _permit: permit };
+        let deadline = now + self.limits.deadline;
+        let job = Job { tenant: tenant.clone(), judged_at, replica, part, role, deadline, _permit: permit };
         let lost = match &*self.jobs.lock() {
             Some(jobs) => jobs.send(job).err().map(|unsent| unsent.0),
             None => Some(job),
         };
         if let Some(job) = lost {
-            let why = format!("the way to {} is closed", self.address);
-            job.part.answer(Answer::Unavailable(why));
+            let why = format!("the way to {} is closed", self.way.address);
+            self.way.miss(tenant, judged_at, replica, job.part, Answer::Unavailable(why));
         }
+    }
+
+    /// Sends something that the peer missed, beside the queue.
+    pub async fn deliver_hint(&self, call: WriteCall) -> Result<Vec<Verdict>, Untaken> {
+        let pass = self.way.breaker.lock().pass(Instant::now());
+        let role = match pass {
+            Pass::Go => Role::Usual,
+            Pass::Probe => Role::Probe,
+            Pass::Stop(left) => return Err(Untaken::Later(left)),
+        };
+        self.way.call(call, role, Instant::now() + self.limits.deadline).await.map_err(Untaken::Failed)
     }
 
     /// Tells the peer what is said of metrics, where it is one of ours and its queue has place. Costs the queue's bytes
@@ -138,9 +194,13 @@ impl Peer {
         if !self.is_ours() {
             return Err("it is not known to keep metadata".to_owned());
         }
+        if !self.way.breaker.lock().is_closed() {
+            return Err("it is left alone for a moment".to_owned());
+        }
         let bytes: usize = said.iter().map(|one| one.text_bytes() + 32).sum();
         let _permit = self.queue.try_acquire(bytes as u64).map_err(|full| full.to_string())?;
-        match tokio::time::timeout(self.limits.deadline, self.remote.write_metadata(tenant, said)).await {
+        let told = self.way.remote.write_metadata(tenant, said);
+        match tokio::time::timeout(self.limits.deadline, told).await {
             Ok(told) => told.map_err(|error| error.to_string()),
             Err(_) => Err("no answer in time".to_owned()),
         }
@@ -151,20 +211,26 @@ impl Peer {
         self.queue.held()
     }
 
-    /// Takes no more, and lets what is queued go out for at most `grace`.
+    /// 0 while it is written to, 1 while it is probed, 2 while it is left alone.
+    pub fn breaker_level(&self) -> u8 {
+        self.way.breaker.lock().level()
+    }
+
+    /// Takes no more, and lets what is queued go out for at most `grace`. What does not go out is kept as hints.
     pub async fn close(&self, grace: Duration) {
         *self.jobs.lock() = None;
         let workers = std::mem::take(&mut *self.workers.lock());
-        let aborts: Vec<_> = workers.iter().map(JoinHandle::abort_handle).collect();
-        if tokio::time::timeout(grace, futures::future::join_all(workers)).await.is_err() {
+        let mut workers = futures::future::join_all(workers);
+        if tokio::time::timeout(grace, &mut workers).await.is_err() {
             tracing::warn!(
-                peer = self.address,
+                peer = self.way.address,
                 bytes = self.queued_bytes(),
                 "copies to the peer were given up"
             );
-            for abort in aborts {
-                abort.abort();
-            }
+            // Every call ends now, and what is still queued is not begun.
+            self.way.breaker.lock().shut();
+            self.way.silenced.send_modify(|generation| *generation += 1);
+            workers.await;
         }
     }
 }
@@ -176,33 +242,125 @@ impl Drop for Peer {
     }
 }
 
-async fn deliver(address: &str, remote: &dyn Remote, job: Job) {
-    let Job { tenant, judged_at, replica, part, deadline, _permit } = job;
-    if Instant::now() >= deadline {
-        count("error");
-        part.answer(Answer::Unavailable(format!("the queue to {address} is too slow")));
-        return;
-    }
-    let call =
-        WriteCall { tenant, batch: Arc::clone(part.batch()), rows: part.rows().to_vec(), replica, judged_at };
-    match tokio::time::timeout_at(deadline, remote.write(call)).await {
-        Ok(Ok(verdicts)) => {
-            count("success");
-            part.answer(Answer::InOrder(verdicts));
+impl Way {
+    async fn deliver(&self, job: Job) {
+        let Job { tenant, judged_at, replica, part, role, deadline, _permit } = job;
+        if Instant::now() >= deadline {
+            let why = format!("the queue to {} is too slow", self.address);
+            return self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why));
         }
-        Ok(Err(error)) => {
-            count("error");
-            tracing::debug!(peer = address, %error, "copy was not taken");
-            // Errors of the connection name the peer themselves.
-            let mut why = error.to_string();
-            if !why.starts_with(address) {
-                why = format!("{address}: {why}");
+        if role == Role::Usual && !self.breaker.lock().is_closed() {
+            let why = format!("{} failed or was slow and is left alone", self.address);
+            return self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why));
+        }
+        let (batch, rows) = (Arc::clone(part.batch()), part.rows().to_vec());
+        let call = WriteCall { tenant: tenant.clone(), batch, rows, replica, judged_at };
+        match self.call(call, role, deadline).await {
+            Ok(verdicts) if !verdicts.contains(&Verdict::Unavailable) => {
+                count("success");
+                part.answer(Answer::InOrder(verdicts));
             }
-            part.answer(Answer::Unavailable(why));
+            Ok(verdicts) => self.miss(&tenant, judged_at, replica, part, Answer::InOrder(verdicts)),
+            Err(error) => {
+                tracing::debug!(peer = self.address, %error, "copy was not taken");
+                // Errors of the connection name the peer themselves.
+                let mut why = error.to_string();
+                if !why.starts_with(&self.address) {
+                    why = format!("{}: {why}", self.address);
+                }
+                self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why));
+            }
         }
-        Err(_) => {
-            count("error");
-            part.answer(Answer::Unavailable(format!("{address} did not answer in time")));
+    }
+
+    /// A share that was not taken, or not all of it: the write is told, and what others accept becomes a hint.
+    fn miss(&self, tenant: &TenantId, judged_at: Timestamp, replica: u32, part: Part, answer: Answer) {
+        count("error");
+        let Some(hints) = &self.hints else { return part.answer(answer) };
+        let (hints, peer, tenant) = (Arc::clone(hints), self.address.clone(), tenant.clone());
+        let keeper = move |batch: &Arc<WriteBatch>, rows: Vec<u32>| {
+            hints.keep(&peer, &tenant, batch, rows, replica, judged_at);
+        };
+        part.missed(answer, Box::new(keeper));
+    }
+
+    /// One call, watched: its end is told to the breaker, and it is given up where the peer falls silent.
+    async fn call(
+        &self,
+        call: WriteCall,
+        role: Role,
+        deadline: Instant,
+    ) -> Result<Vec<Verdict>, storage::Error> {
+        let gone =
+            |why: &str| storage::Error::new(model::Kind::Unavailable, format!("{} {why}", self.address));
+        let mut silenced = self.silenced.subscribe();
+        let began = Instant::now();
+        let deadline = if role == Role::Probe { deadline.min(began + self.slow) } else { deadline };
+        self.breaker.lock().begin(began);
+        let mut running = Running { way: self, role, began, answered: false };
+        let sent = tokio::time::timeout_at(deadline, self.remote.write(call));
+        tokio::pin!(sent);
+        let answer = loop {
+            tokio::select! {
+                answer = &mut sent => break match answer {
+                    Ok(answer) => answer,
+                    Err(_) => Err(gone("did not answer in time")),
+                },
+                _ = silenced.changed() => break Err(gone("is silent")),
+                () = tokio::time::sleep(self.slow) => self.look(),
+            }
+        };
+        // Who answers that nothing can be taken is as good as away.
+        running.answered = match &answer {
+            Ok(verdicts) => {
+                verdicts.is_empty() || verdicts.iter().any(|verdict| *verdict != Verdict::Unavailable)
+            }
+            Err(error) => error.kind != model::Kind::Unavailable,
+        };
+        answer
+    }
+
+    fn look(&self) {
+        let chance = self.chance();
+        let opened = self.breaker.lock().look(Instant::now(), chance);
+        if let Some(cause) = opened {
+            self.opened(cause);
+            self.silenced.send_modify(|generation| *generation += 1);
+        }
+    }
+
+    fn chance(&self) -> f64 {
+        self.chance.below(1 << 16) as f64 / f64::from(1 << 16)
+    }
+
+    fn opened(&self, cause: Cause) {
+        let labels = [("peer", self.address.clone()), ("cause", cause.as_str().to_owned())];
+        metrics::counter!("tributary_receive_peer_breaker_opened_total", &labels[..]).increment(1);
+        tracing::debug!(peer = self.address, cause = cause.as_str(), "peer is left alone");
+    }
+}
+
+/// A call on its way; its end is told however it ends.
+struct Running<'a> {
+    way: &'a Way,
+    role: Role,
+    began: Instant,
+    answered: bool,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.began);
+        let answer = self.answered.then_some(took);
+        if answer.is_some() {
+            metrics::histogram!("tributary_receive_peer_write_seconds", "peer" => self.way.address.clone())
+                .record(took.as_secs_f64());
+        }
+        let chance = self.way.chance();
+        let opened = self.way.breaker.lock().end(answer, self.role, now, chance);
+        if let Some(cause) = opened {
+            self.way.opened(cause);
         }
     }
 }
@@ -239,19 +397,27 @@ mod tests {
         }
     }
 
+    fn start(address: &str, remote: Arc<dyn Remote>, limits: PeerLimits) -> Arc<Peer> {
+        Peer::start(address, remote, limits, runtime::World::real().chance, None)
+    }
+
     fn limits(queue_bytes: u64) -> PeerLimits {
-        PeerLimits { workers: 2, queue_bytes, deadline: Duration::from_secs(30) }
+        {
+            let second = Duration::from_secs(1);
+            let rules = Rules { slow: 60 * second, first_pause: second, max_pause: second };
+            PeerLimits { workers: 2, queue_bytes, deadline: Duration::from_secs(30), rules }
+        }
     }
 
     #[tokio::test]
     async fn a_slow_peer_costs_only_its_own_copy() {
         let tenant = TenantId::new("t").unwrap();
-        let fast = Peer::start("fast:1", Arc::new(Slow(Duration::ZERO)), limits(1 << 20));
-        let slow = Peer::start("slow:1", Arc::new(Slow(Duration::from_millis(800))), limits(1 << 20));
+        let fast = start("fast:1", Arc::new(Slow(Duration::ZERO)), limits(1 << 20));
+        let slow = start("slow:1", Arc::new(Slow(Duration::from_millis(800))), limits(1 << 20));
         let pending = Pending::new(batch(10, 2), 3, 2);
         let rows: Vec<u32> = (0..10).collect();
         for peer in [&fast, &slow] {
-            peer.send(&tenant, 0, 1, pending.part(rows.clone()));
+            peer.send(&tenant, 0, 1, pending.part(rows.clone()), false);
         }
         pending.part(rows).answer(Answer::ByIndex(vec![Verdict::Stored; 20]));
         let began = Instant::now();
@@ -267,9 +433,9 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_answers_at_once() {
         let tenant = TenantId::new("t").unwrap();
-        let peer = Peer::start("slow:1", Arc::new(Slow(Duration::from_millis(800))), limits(100));
+        let peer = start("slow:1", Arc::new(Slow(Duration::from_millis(800))), limits(100));
         let pending = Pending::new(batch(10, 2), 1, 1);
-        peer.send(&tenant, 0, 1, pending.part((0..10).collect()));
+        peer.send(&tenant, 0, 1, pending.part((0..10).collect()), false);
         let collected = pending.collect(Duration::from_secs(5)).await;
         assert!(collected.outcomes.iter().all(|o| *o == Outcome::Retryable));
         assert!(collected.trouble.unwrap().contains("the queue to slow:1 is full"));
@@ -288,22 +454,44 @@ mod tests {
     async fn an_error_names_its_peer_once() {
         let tenant = TenantId::new("t").unwrap();
         for why in ["a:1: connection refused", "connection refused"] {
-            let peer = Peer::start("a:1", Arc::new(Away(why)), limits(1 << 20));
+            let peer = start("a:1", Arc::new(Away(why)), limits(1 << 20));
             let pending = Pending::new(batch(1, 1), 1, 1);
-            peer.send(&tenant, 0, 1, pending.part(vec![0]));
+            peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
             let trouble = pending.collect(Duration::from_secs(5)).await.trouble.unwrap();
             assert_eq!(trouble.matches("a:1").count(), 1, "{trouble}");
         }
     }
 
     #[tokio::test]
+    async fn a_silent_peer_is_left_alone_and_its_queue_is_emptied_at_once() {
+        let tenant = TenantId::new("t").unwrap();
+        let rules = Rules { slow: Duration::from_millis(100), ..limits(0).rules };
+        let limits = PeerLimits { rules, ..limits(1 << 20) };
+        let peer = start("silent:1", Arc::new(Slow(Duration::from_secs(3600))), limits);
+        let pending: Vec<_> = (0..20).map(|_| Pending::new(batch(1, 1), 1, 1)).collect();
+        for pending in &pending {
+            peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
+        }
+        assert!(peer.queued_bytes() > 0);
+        for pending in &pending {
+            let collected = pending.collect(Duration::from_secs(20)).await;
+            assert!(collected.trouble.is_some_and(|why| !why.contains("within")));
+        }
+        assert_eq!((peer.queued_bytes(), peer.breaker_level()), (0, 2));
+        let pending = Pending::new(batch(1, 1), 1, 1);
+        peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
+        let trouble = pending.collect(Duration::from_secs(20)).await.trouble.unwrap();
+        assert!(trouble.contains("is left alone"), "{trouble}");
+    }
+
+    #[tokio::test]
     async fn what_takes_too_long_is_given_up() {
         let tenant = TenantId::new("t").unwrap();
         let limits = PeerLimits { deadline: Duration::from_millis(100), ..limits(1 << 20) };
-        let peer = Peer::start("dead:1", Arc::new(Slow(Duration::from_secs(3600))), limits);
+        let peer = start("dead:1", Arc::new(Slow(Duration::from_secs(3600))), limits);
         for _ in 0..5 {
             let pending = Pending::new(batch(1, 1), 1, 1);
-            peer.send(&tenant, 0, 1, pending.part(vec![0]));
+            peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
         }
         assert!(peer.queued_bytes() > 0);
         while peer.queued_bytes() > 0 {

@@ -213,8 +213,13 @@ mod tests {
     }
 
     fn connect() -> Connect {
-        let limits = PeerLimits { workers: 1, queue_bytes: 1 << 20, deadline: Duration::from_secs(1) };
-        Arc::new(move |address: &str| Ok(Peer::start(address, Arc::new(Nobody), limits)))
+        let second = Duration::from_secs(1);
+        let rules = crate::breaker::Rules { slow: second, first_pause: second, max_pause: second };
+        let limits = PeerLimits { workers: 1, queue_bytes: 1 << 20, deadline: second, rules };
+        let chance = World::real().chance;
+        Arc::new(move |address: &str| {
+            Ok(Peer::start(address, Arc::new(Nobody), limits, Arc::clone(&chance), None))
+        })
     }
 
     fn settings(path: &Path, copies: u32) -> Settings {

@@ -2,7 +2,7 @@
 //!
 //! The groups are public so that `standalone` shows the same flags with the same help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hashring::Algorithm;
 use model::{Labels, TenantId};
@@ -295,10 +295,34 @@ settings! {
         [hidden "receive-forward-max-backoff"] forward_max_backoff: Span = Span::from_secs(5);
         /// How long a copy beyond the quorum may take in the background before it is given up.
         [hidden "receive.forward.straggler-timeout"] straggler_timeout: Span = Span::from_secs(30);
+        /// A peer whose copies take longer than this, or of which nothing is heard for as long, is left alone for a moment and
+        /// probed; what it misses meanwhile is kept as hints.
+        ["receive.forward.slow-after"] slow_after: Span = Span::from_secs(2);
+        /// Bytes on disk for what each peer misses while it is away; beyond it the oldest go. 0 keeps nothing.
+        ["receive.hints.max-bytes"] hints_bytes: ByteSize = ByteSize::from_gib(2);
+        /// What a peer misses is given up after this time.
+        ["receive.hints.max-age"] hints_age: Span = Span::from_hours(3);
+        /// How much of it goes to a peer that is back, per second, in bytes on disk.
+        ["receive.hints.rate"] hints_rate: ByteSize = ByteSize::from_mib(16);
+        /// Folder for it. Default: hints in the data folder; a node that stores nothing keeps none unless it is told where.
+        ["receive.hints.dir"] hints_dir: Option<PathBuf> = None;
     }
 }
 
 impl Replication {
+    /// How hints are kept by a node with this data folder, which may store nothing itself.
+    pub(crate) fn hints(&self, data_dir: &Path, stores: bool) -> crate::hints::Settings {
+        let own = || stores.then(|| data_dir.join("hints"));
+        let dir = self.hints_dir.clone().or_else(own).filter(|_| self.hints_bytes.bytes() > 0);
+        crate::hints::Settings {
+            dir,
+            max_bytes: self.hints_bytes.bytes(),
+            max_age: self.hints_age.ms(),
+            rate: self.hints_rate.bytes(),
+            queue_bytes: self.forward_queue.bytes(),
+        }
+    }
+
     fn validate(&self) -> Result<(), String> {
         if !(1..=15).contains(&self.replication_factor) {
             return Err(format!(
@@ -309,6 +333,12 @@ impl Replication {
         http::HeaderName::try_from(self.replica_header.as_str()).map_err(|_| {
             format!("--receive.replica-header: {:?} is not a header name", self.replica_header)
         })?;
+        if self.slow_after.is_zero() {
+            return Err("--receive.forward.slow-after must be more than 0".to_owned());
+        }
+        if (1..1 << 20).contains(&self.hints_bytes.bytes()) {
+            return Err("--receive.hints.max-bytes must be 1MiB or more, or 0 for no hints".to_owned());
+        }
         match self.forward_workers {
             0 => Err("--receive.forward.async-workers must be 1 or more".to_owned()),
             _ => Ok(()),

@@ -102,11 +102,13 @@ impl Writer {
         judged_at: Timestamp,
     ) -> Collected {
         let copies = plan.current.rings.replication_factor();
+        let short = self.short(&plan, copies, batch.series().len());
         let pending = Pending::new(batch, copies, self.needed);
         for share in plan.shares {
+            let needed = !short.is_empty() && share.rows.iter().any(|row| short[*row as usize]);
             let part = pending.part(share.rows);
             match &plan.current.targets[usize::from(share.endpoint)] {
-                Target::Peer(peer) => peer.send(tenant, judged_at, share.copy as u32 + 1, part),
+                Target::Peer(peer) => peer.send(tenant, judged_at, share.copy as u32 + 1, part, needed),
                 Target::Local => {
                     tokio::spawn(store(Arc::clone(&self.local), tenant.clone(), part, judged_at));
                 }
@@ -117,6 +119,22 @@ impl Writer {
         let result = if lost { "error" } else { "success" };
         metrics::counter!("thanos_receive_replications_total", "result" => result).increment(1);
         collected
+    }
+}
+
+impl Writer {
+    /// Rows that cannot be accepted if those peers that are left alone are not asked; empty where none is.
+    fn short(&self, plan: &Plan, copies: usize, rows: usize) -> Vec<bool> {
+        let is_away = |target: &Target| matches!(target, Target::Peer(peer) if peer.is_away());
+        let away: Vec<bool> = plan.current.targets.iter().map(is_away).collect();
+        if !away.contains(&true) {
+            return Vec::new();
+        }
+        let mut missing = vec![0; rows];
+        for share in plan.shares.iter().filter(|share| away[usize::from(share.endpoint)]) {
+            share.rows.iter().for_each(|row| missing[*row as usize] += 1);
+        }
+        missing.into_iter().map(|missing| copies - missing < self.needed).collect()
     }
 }
 

@@ -57,5 +57,23 @@ fn table(seen: &Inspection) -> String {
             family.name, family.entries, family.tenants, family.bytes, family.files, family.file_bytes
         );
     }
+    if !seen.hints.is_empty() {
+        let _ = writeln!(
+            out,
+            "\n{:<32}{:>8}{:>12}{:>14}{:>14}",
+            "HINTS FOR", "FILES", "HINTS", "SAMPLES", "BYTES"
+        );
+    }
+    for (peer, index) in &seen.hints {
+        let sum = |of: fn(&::catalog::HintFile) -> u64| index.files.iter().map(of).sum::<u64>();
+        let _ = writeln!(
+            out,
+            "{peer:<32}{:>8}{:>12}{:>14}{:>14}",
+            index.files.len(),
+            sum(|file| file.hints),
+            sum(|file| file.samples),
+            sum(|file| file.bytes)
+        );
+    }
     out
 }

@@ -1,0 +1,422 @@
+//! What peers missed, kept on disk until they are back: one thread writes it, one task per peer delivers it.
+//!
+//! A hint is made where a peer did not take its copy of a write that was accepted without it. It is never waited for and
+//! never counts towards a quorum. In between lies a queue of bounded bytes; what does not fit is given up and counted.
+//! A folder that is damaged is set aside whole, loudly, with the way to what is still readable in it.
+
+mod frame;
+mod replay;
+mod shelf;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use catalog::Catalog;
+use model::{Kind, TenantId, Timestamp};
+use parking_lot::Mutex;
+use rpc::WriteCall;
+use runtime::{ByteGate, BytePermit, World};
+use storage::WriteBatch;
+use tokio::sync::Notify;
+
+pub use replay::{Untaken, run};
+pub use shelf::Bounds;
+use shelf::{GONE, Shelf};
+
+use crate::Error;
+
+/// Bytes of a batch that become one hint.
+const HINT_BYTES: u64 = 512 << 10;
+/// Size of a file of hints.
+const SEGMENT_BYTES: u64 = 8 << 20;
+/// A folder that could not be opened or written is tried again after this time, in milliseconds.
+const AGAIN_MS: i64 = 30_000;
+/// End of the names of folders that are set aside.
+const DAMAGED: &str = ".damaged-";
+
+/// How hints are kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// None keeps no hints.
+    pub dir: Option<PathBuf>,
+    /// Of each peer.
+    pub max_bytes: u64,
+    /// Milliseconds.
+    pub max_age: i64,
+    /// Delivered to one peer, in bytes on disk per second.
+    pub rate: u64,
+    /// That may wait to be written.
+    pub queue_bytes: u64,
+}
+
+/// The hints of all peers.
+pub struct Hints {
+    world: World,
+    settings: Settings,
+    queue: ByteGate,
+    jobs: Mutex<Option<Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held while opening; true once closed, after which nothing is opened any more.
+    closed: Mutex<bool>,
+    shelves: Mutex<BTreeMap<String, Slot>>,
+    /// None before it is opened and once it is closed.
+    catalog: Mutex<Option<Catalog>>,
+    /// Something is there to deliver.
+    pub(crate) news: Notify,
+}
+
+/// A peer's hints, or since when they cannot be had.
+#[derive(Clone)]
+enum Slot {
+    Open(Arc<Mutex<Shelf>>),
+    Failed(Timestamp),
+}
+
+/// What a peer missed.
+struct Job {
+    peer: String,
+    call: WriteCall,
+    kept_at: Timestamp,
+    _permit: BytePermit,
+}
+
+impl Hints {
+    pub fn new(world: &World, settings: Settings) -> Arc<Hints> {
+        let queue = ByteGate::new(settings.queue_bytes);
+        Arc::new(Hints {
+            world: world.clone(),
+            settings,
+            queue,
+            jobs: Mutex::default(),
+            thread: Mutex::default(),
+            closed: Mutex::new(false),
+            shelves: Mutex::default(),
+            catalog: Mutex::default(),
+            news: Notify::new(),
+        })
+    }
+
+    /// Opens what an earlier life has left and begins to keep hints. Blocks on the disk.
+    pub fn open(self: &Arc<Hints>, catalog: Option<Catalog>) -> Result<(), Error> {
+        let Some(dir) = &self.settings.dir else { return Ok(()) };
+        let closed = self.closed.lock();
+        if *closed {
+            return Ok(());
+        }
+        *self.catalog.lock() = catalog;
+        let failed = |error: std::io::Error| {
+            Error::with_source(Kind::Unavailable, format!("hints in {}: {error}", dir.display()), error)
+        };
+        let disk = &*self.world.disk;
+        disk.create_dir_all(dir).map_err(failed)?;
+        for name in disk.list(dir).map_err(failed)? {
+            if name.ends_with(GONE) {
+                disk.remove_dir_all(&dir.join(name)).map_err(failed)?;
+            } else if let Some(peer) = peer_of(&name) {
+                self.shelf(&peer);
+            }
+        }
+        let (sender, receiver) = channel();
+        let hints = Arc::clone(self);
+        let thread =
+            std::thread::Builder::new().name("hints".to_owned()).spawn(move || hints.write(&receiver));
+        *self.thread.lock() = Some(thread.map_err(failed)?);
+        *self.jobs.lock() = Some(sender);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Keeps the series `rows` of an accepted write for a peer. Never waits.
+    pub fn keep(
+        &self,
+        peer: &str,
+        tenant: &TenantId,
+        batch: &Arc<WriteBatch>,
+        rows: Vec<u32>,
+        replica: u32,
+        judged_at: Timestamp,
+    ) {
+        let series = || rows.iter().filter_map(|row| batch.series().get(*row as usize));
+        let bytes: usize = series().map(|series| batch.bytes_of(series)).sum();
+        let samples = || series().map(|s| batch.verdicts_of(s).into_iter().flatten().count() as u64).sum();
+        let jobs = self.jobs.lock();
+        let Some(sender) = &*jobs else { return dropped(peer, "off", samples()) };
+        let Ok(permit) = self.queue.try_acquire(bytes as u64) else {
+            return dropped(peer, "queue", samples());
+        };
+        let call = WriteCall { tenant: tenant.clone(), batch: Arc::clone(batch), rows, replica, judged_at };
+        let kept_at = self.world.clock.now_ms();
+        if sender.send(Job { peer: peer.to_owned(), call, kept_at, _permit: permit }).is_err() {
+            tracing::debug!(peer, "hints are closed");
+        }
+    }
+
+    /// The thread that writes: takes what has gathered, one sync for all of it.
+    fn write(self: Arc<Hints>, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let mut touched: BTreeMap<String, Arc<Mutex<Shelf>>> = BTreeMap::new();
+            let mut held = Vec::new();
+            let more = std::iter::from_fn(|| jobs.try_recv().ok()).take(256);
+            for job in std::iter::once(first).chain(more) {
+                if let Some(shelf) = self.take(&job) {
+                    touched.insert(job.peer.clone(), shelf);
+                }
+                held.push(job._permit);
+            }
+            for (peer, shelf) in touched {
+                let synced = shelf.lock().sync();
+                if let Err(error) = synced {
+                    self.fail(&peer, &error);
+                }
+                self.note(&peer, &shelf);
+            }
+            drop(held);
+            self.news.notify_one();
+        }
+    }
+
+    fn take(&self, job: &Job) -> Option<Arc<Mutex<Shelf>>> {
+        let mut rows = job.call.rows.as_slice();
+        let batch = &job.call.batch;
+        let mut shelf = None;
+        while !rows.is_empty() {
+            let mut bytes = 0;
+            let end = rows.iter().position(|row| {
+                bytes += batch.series().get(*row as usize).map_or(0, |s| batch.bytes_of(s)) as u64;
+                bytes > HINT_BYTES
+            });
+            let (part, rest) = rows.split_at(end.unwrap_or(rows.len()).max(1));
+            rows = rest;
+            let call = WriteCall { rows: part.to_vec(), ..job.call.clone() };
+            let samples = part.iter().filter_map(|row| batch.series().get(*row as usize));
+            let samples: usize = samples.map(|s| batch.verdicts_of(s).into_iter().flatten().count()).sum();
+            let Some(open) = self.shelf(&job.peer) else {
+                dropped(&job.peer, "damaged", samples as u64);
+                continue;
+            };
+            let kept = frame::encode(&call, job.kept_at)
+                .map_err(Error::from)
+                .and_then(|(bytes, _)| open.lock().keep(&bytes));
+            match kept {
+                Ok(()) => {
+                    count("tributary_hints_kept_samples_total", &job.peer, samples as u64);
+                    shelf = Some(open);
+                }
+                Err(error) => {
+                    let full = error.kind == Kind::Unavailable;
+                    dropped(&job.peer, if full { "disk" } else { "damaged" }, samples as u64);
+                    if !full {
+                        self.fail(&job.peer, &error);
+                    }
+                    tracing::debug!(peer = job.peer, %error, "hint is not kept");
+                }
+            }
+        }
+        shelf
+    }
+
+    /// The shelf of a peer, opened if need be; none where that fails, for a while.
+    fn shelf(&self, peer: &str) -> Option<Arc<Mutex<Shelf>>> {
+        let now = self.world.clock.now_ms();
+        let mut shelves = self.shelves.lock();
+        match shelves.get(peer) {
+            Some(Slot::Open(shelf)) => return Some(Arc::clone(shelf)),
+            Some(Slot::Failed(since)) if now.saturating_sub(*since) < AGAIN_MS => return None,
+            _ => {}
+        }
+        let dir = self.settings.dir.as_ref()?.join(name_of(peer));
+        let bounds = Bounds {
+            max_bytes: self.settings.max_bytes,
+            max_age: self.settings.max_age,
+            segment_bytes: SEGMENT_BYTES.min(self.settings.max_bytes / 4),
+        };
+        let noted = self.catalog().and_then(|catalog| match catalog.hints() {
+            Ok(mut known) => known.remove(peer).and_then(|index| index.cursor),
+            Err(error) => {
+                tracing::warn!(peer, %error, "hints are delivered from their beginning");
+                None
+            }
+        });
+        let opened = Shelf::open(&self.world, &dir, peer, bounds, noted);
+        let slot = match opened {
+            Ok(shelf) => Slot::Open(Arc::new(Mutex::new(shelf))),
+            Err(error) => {
+                self.set_aside(peer, &error);
+                Slot::Failed(now)
+            }
+        };
+        shelves.insert(peer.to_owned(), slot.clone());
+        match slot {
+            Slot::Open(shelf) => Some(shelf),
+            Slot::Failed(_) => None,
+        }
+    }
+
+    /// A shelf has failed: it is opened anew later, or set aside where it is damaged.
+    pub(crate) fn fail(&self, peer: &str, error: &Error) {
+        self.shelves.lock().insert(peer.to_owned(), Slot::Failed(self.world.clock.now_ms()));
+        self.set_aside(peer, error);
+    }
+
+    fn set_aside(&self, peer: &str, error: &Error) {
+        if error.kind != Kind::Corrupt {
+            tracing::error!(peer, %error, "hints cannot be kept or delivered; they are tried again");
+            return;
+        }
+        metrics::counter!("tributary_hints_damaged_total").increment(1);
+        let Some(dir) = self.settings.dir.as_ref().map(|dir| dir.join(name_of(peer))) else { return };
+        let mut name = dir.clone().into_os_string();
+        name.push(format!("{DAMAGED}{}", self.world.clock.now_ms()));
+        let moved = self.world.disk.rename(&dir, name.as_ref());
+        tracing::error!(
+            peer,
+            %error,
+            aside = %name.display(),
+            moved = moved.is_ok(),
+            "hints are damaged and were set aside: the peer misses what is in them, the other copies do not; \
+             `tributary tools wal salvage` makes a folder of what can still be read, to be put in place of the old one \
+             before a restart"
+        );
+    }
+
+    /// Peers for whom something waits.
+    pub(crate) fn waiting(&self) -> Vec<String> {
+        let open = self.open_shelves();
+        open.into_iter().filter(|(_, shelf)| shelf.lock().waiting().0 > 0).map(|(peer, _)| peer).collect()
+    }
+
+    fn open_shelves(&self) -> Vec<(String, Arc<Mutex<Shelf>>)> {
+        let shelves = self.shelves.lock();
+        let open = shelves.iter().filter_map(|(peer, slot)| match slot {
+            Slot::Open(shelf) => Some((peer.clone(), Arc::clone(shelf))),
+            Slot::Failed(_) => None,
+        });
+        open.collect()
+    }
+
+    /// Hints, samples and bytes that wait, by peer.
+    pub fn figures(&self) -> Vec<(String, u64, u64, u64)> {
+        let figures = self.open_shelves().into_iter().map(|(peer, shelf)| {
+            let shelf = shelf.lock();
+            let (hints, samples) = shelf.waiting();
+            (peer, hints, samples, shelf.bytes())
+        });
+        figures.collect()
+    }
+
+    pub(crate) fn note(&self, peer: &str, shelf: &Mutex<Shelf>) {
+        if let Some(catalog) = self.catalog()
+            && let Err(error) = shelf.lock().note(&catalog)
+        {
+            tracing::debug!(peer, %error, "the index of hints is behind");
+        }
+    }
+
+    /// Removes a shelf that has nothing more, unless something came meanwhile.
+    pub(crate) fn retire(&self, peer: &str) {
+        let mut shelves = self.shelves.lock();
+        let Some(Slot::Open(shelf)) = shelves.get(peer).cloned() else { return };
+        if shelf.lock().waiting().0 > 0 {
+            return;
+        }
+        shelves.remove(peer);
+        // Nobody else comes to it any more once these two are all who know it.
+        match Arc::strong_count(&shelf) {
+            1 => {
+                let removed =
+                    Arc::into_inner(shelf).map(|shelf| shelf.into_inner().remove(self.catalog().as_ref()));
+                if let Some(Err(error)) = removed {
+                    tracing::warn!(peer, %error, "a folder of hints stays");
+                }
+                for name in ["tributary_hints_waiting_bytes", "tributary_hints_waiting_samples"] {
+                    metrics::gauge!(name, "peer" => peer.to_owned()).set(0.0);
+                }
+            }
+            _ => {
+                shelves.insert(peer.to_owned(), Slot::Open(shelf));
+            }
+        }
+    }
+
+    /// Writes what waits, makes it durable, and notes how far everything is. Blocks on the disk.
+    pub fn close(&self) {
+        *self.closed.lock() = true;
+        drop(self.jobs.lock().take());
+        if self.thread.lock().take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that keeps hints ended by a panic");
+        }
+        for (peer, shelf) in self.open_shelves() {
+            self.note(&peer, &shelf);
+        }
+        self.shelves.lock().clear();
+        // Its files are for the next life, whoever still holds this one.
+        *self.catalog.lock() = None;
+    }
+
+    fn catalog(&self) -> Option<Catalog> {
+        self.catalog.lock().clone()
+    }
+}
+
+pub(crate) fn dropped(peer: &str, reason: &'static str, samples: u64) {
+    if samples > 0 {
+        let labels = [("peer", peer.to_owned()), ("reason", reason.to_owned())];
+        metrics::counter!("tributary_hints_dropped_samples_total", &labels[..]).increment(samples);
+    }
+}
+
+pub(crate) fn count(name: &'static str, peer: &str, samples: u64) {
+    if samples > 0 {
+        metrics::counter!(name, "peer" => peer.to_owned()).increment(samples);
+    }
+}
+
+/// Name of a peer's folder: its address, with every other character as its code.
+fn name_of(peer: &str) -> String {
+    let mut out = String::with_capacity(peer.len() + 8);
+    for byte in peer.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("_{byte:02x}")),
+        }
+    }
+    out
+}
+
+fn peer_of(name: &str) -> Option<String> {
+    let mut out = Vec::new();
+    let mut rest = name.as_bytes();
+    while let Some((first, next)) = rest.split_first() {
+        if *first != b'_' {
+            out.push(*first);
+            rest = next;
+            continue;
+        }
+        let (code, next) = next.split_at_checked(2)?;
+        out.push(u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok()?);
+        rest = next;
+    }
+    let peer = String::from_utf8(out).ok()?;
+    // Folders that are set aside have names that no peer has.
+    (name_of(&peer) == name && !name.contains(DAMAGED)).then_some(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_named_after_peers_and_never_leave_their_place() {
+        for peer in ["10.0.0.1:10901", "[::1]:80", "../../etc:1", "a_b:1", "ü:1"] {
+            let name = name_of(peer);
+            assert!(!name.contains('/') && name != ".." && name != ".", "{name}");
+            assert_eq!(peer_of(&name).as_deref(), Some(peer));
+        }
+        assert_eq!(name_of("a:1"), "a_3a1");
+        assert_eq!(peer_of("a_3a1.damaged-5"), None);
+        assert_eq!(peer_of("a_zz"), None);
+    }
+}

@@ -1,0 +1,249 @@
+//! Hints to those who are back: one task per peer, in order, at a bounded rate, beside what is new.
+//!
+//! A peer that left the ring gets nothing more; what it missed is placed anew by the ring of now, so that it has as many
+//! copies as before. Whatever is sent twice is stored once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use model::{Kind, Timestamp};
+use rpc::WriteCall;
+use runtime::{Shutdown, World};
+use storage::{Verdict, WriteBatch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::shelf::{Next, Shelf};
+use super::{Hints, count, frame};
+use crate::Error;
+use crate::quorum::Outcome;
+use crate::replicate::Peer;
+use crate::write::Writer;
+
+/// How often it is looked whether something waits, when nobody says so.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a peer is left alone that did not take a hint.
+const PAUSE: Duration = Duration::from_millis(500);
+/// After so many refusals of the whole call a hint is given up: nothing passing refuses so often.
+const ATTEMPTS: u32 = 20;
+
+/// Delivers until the shutdown.
+pub async fn run(hints: Arc<Hints>, writer: Arc<Writer>, world: World, until: Shutdown) -> Result<(), Error> {
+    let mut tasks: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
+    loop {
+        let looking = Arc::clone(&hints);
+        let looked = tokio::task::spawn_blocking(move || {
+            for (peer, _, samples, bytes) in looking.figures() {
+                metrics::gauge!("tributary_hints_waiting_bytes", "peer" => peer.clone()).set(bytes as f64);
+                metrics::gauge!("tributary_hints_waiting_samples", "peer" => peer).set(samples as f64);
+            }
+            looking.waiting()
+        });
+        let waiting = looked.await.map_err(|error| {
+            Error::with_source(Kind::Internal, format!("looking at hints: {error}"), error)
+        })?;
+        tasks.retain(|_, task| !task.is_finished());
+        for peer in waiting {
+            tasks.entry(peer.clone()).or_insert_with(|| {
+                let delivery = Delivery {
+                    hints: Arc::clone(&hints),
+                    writer: Arc::clone(&writer),
+                    world: world.clone(),
+                    peer,
+                };
+                let until = until.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = until.wait() => {}
+                        () = delivery.run() => {}
+                    }
+                })
+            });
+        }
+        tokio::select! {
+            () = until.wait() => break,
+            () = hints.news.notified() => {
+                // Not for every hint that is kept.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    futures::future::join_all(tasks.into_values()).await;
+    Ok(())
+}
+
+/// The way of one peer's hints.
+struct Delivery {
+    hints: Arc<Hints>,
+    writer: Arc<Writer>,
+    world: World,
+    peer: String,
+}
+
+/// What became of an attempt.
+enum Attempt {
+    /// So many of its samples were refused for good.
+    Done(u64),
+    Later(Duration),
+    /// The whole call is refused, in words.
+    Bad(String),
+}
+
+impl Delivery {
+    async fn run(self) {
+        let (mut pace, mut bad, mut noted) = (Instant::now(), 0, Instant::now());
+        let (mut told, mut delivered) = (false, 0u64);
+        while let Some((next, batch)) = self.next().await {
+            let samples = u64::from(next.frame.samples);
+            let attempt = match self.writer.ring().current().peers().find(|p| p.address() == self.peer) {
+                Some(peer) => self.deliver(peer, &next, &batch).await,
+                None => self.place_anew(&next, &batch).await,
+            };
+            match attempt {
+                Attempt::Done(refused) => {
+                    bad = 0;
+                    delivered += samples;
+                    if !told {
+                        told = true;
+                        tracing::info!(peer = self.peer, "hints are being delivered");
+                    }
+                    count(
+                        "tributary_hints_delivered_samples_total",
+                        &self.peer,
+                        samples - refused.min(samples),
+                    );
+                    count("tributary_hints_refused_samples_total", &self.peer, refused);
+                    self.pass(&next, noted.elapsed() > Duration::from_secs(1)).await;
+                    if noted.elapsed() > Duration::from_secs(1) {
+                        noted = Instant::now();
+                    }
+                    let rate = self.hints.settings.rate.max(1) as f64;
+                    pace = pace.max(Instant::now()) + Duration::from_secs_f64(next.bytes as f64 / rate);
+                    // What was sent since the pace was met is paid for before the next.
+                    if pace > Instant::now() + Duration::from_millis(20) {
+                        tokio::time::sleep_until(pace).await;
+                    }
+                }
+                Attempt::Later(pause) => tokio::time::sleep(pause).await,
+                Attempt::Bad(why) => {
+                    bad += 1;
+                    tracing::debug!(peer = self.peer, why, "hint was not taken");
+                    if bad >= ATTEMPTS {
+                        tracing::warn!(peer = self.peer, why, samples, "hint is given up");
+                        super::dropped(&self.peer, "refused", samples);
+                        bad = 0;
+                        self.pass(&next, false).await;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        if told {
+            tracing::info!(peer = self.peer, samples = delivered, "hints are delivered");
+        }
+        let (hints, peer) = (Arc::clone(&self.hints), self.peer.clone());
+        let retired = tokio::task::spawn_blocking(move || hints.retire(&peer)).await;
+        if let Err(error) = retired {
+            tracing::error!(peer = self.peer, %error, "removing delivered hints broke off");
+        }
+    }
+
+    /// Works on the shelf, beside the threads that drive sockets; a failure sets it aside.
+    async fn on_shelf<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Shelf, Timestamp) -> Result<R, Error> + Send + 'static,
+    ) -> Option<R> {
+        let (hints, peer, now) = (Arc::clone(&self.hints), self.peer.clone(), self.world.clock.now_ms());
+        let done = tokio::task::spawn_blocking(move || {
+            let shelf = hints.shelf(&peer)?;
+            let done = work(&mut shelf.lock(), now);
+            done.inspect_err(|error| hints.fail(&peer, error)).ok()
+        });
+        done.await.unwrap_or_else(|error| {
+            tracing::error!(peer = self.peer, %error, "reading hints broke off");
+            None
+        })
+    }
+
+    async fn next(&self) -> Option<(Next, Vec<(Timestamp, Arc<WriteBatch>)>)> {
+        let next = self.on_shelf(|shelf, now| {
+            let Some(mut next) = shelf.next(now)? else { return Ok(None) };
+            let parts = frame::by_age(std::mem::take(&mut next.frame.batch), next.frame.judged_at);
+            Ok(Some((next, parts.into_iter().map(|(at, part)| (at, Arc::new(part))).collect())))
+        });
+        next.await.flatten()
+    }
+
+    async fn pass(&self, next: &Next, note: bool) {
+        let (hints, peer) = (Arc::clone(&self.hints), self.peer.clone());
+        let place = next.mark();
+        self.on_shelf(move |shelf, _| shelf.passed(&place)).await;
+        if note {
+            let noted = tokio::task::spawn_blocking(move || {
+                if let Some(shelf) = hints.shelf(&peer) {
+                    hints.note(&peer, &shelf);
+                }
+            });
+            if let Err(error) = noted.await {
+                tracing::error!(peer = self.peer, %error, "noting hints broke off");
+            }
+        }
+    }
+
+    async fn deliver(
+        &self,
+        peer: &Arc<Peer>,
+        next: &Next,
+        parts: &[(Timestamp, Arc<WriteBatch>)],
+    ) -> Attempt {
+        let mut refused = 0;
+        for (judged_at, batch) in parts {
+            let call = WriteCall {
+                tenant: next.frame.tenant.clone(),
+                batch: Arc::clone(batch),
+                rows: (0..batch.series().len() as u32).collect(),
+                replica: next.frame.replica,
+                judged_at: *judged_at,
+            };
+            match peer.deliver_hint(call).await {
+                Ok(verdicts) if verdicts.contains(&Verdict::Unavailable) => return Attempt::Later(PAUSE),
+                Ok(verdicts) => refused += verdicts.iter().filter(|v| !v.is_success()).count() as u64,
+                Err(Untaken::Later(pause)) => return Attempt::Later(pause.max(Duration::from_millis(20))),
+                Err(Untaken::Failed(error)) if error.kind == Kind::Unavailable => {
+                    return Attempt::Later(PAUSE);
+                }
+                Err(Untaken::Failed(error)) => return Attempt::Bad(error.to_string()),
+            }
+        }
+        Attempt::Done(refused)
+    }
+
+    async fn place_anew(&self, next: &Next, parts: &[(Timestamp, Arc<WriteBatch>)]) -> Attempt {
+        let mut refused = 0;
+        for (judged_at, batch) in parts {
+            let tenant = &next.frame.tenant;
+            let plan = match self.writer.plan(tenant, batch) {
+                Ok(plan) => plan,
+                Err(denial) => return Attempt::Bad(format!("{denial:?}")),
+            };
+            let sent = self.writer.send(plan, tenant, Arc::clone(batch), *judged_at).boxed();
+            let collected = sent.await;
+            if collected.outcomes.contains(&Outcome::Retryable) {
+                return Attempt::Later(PAUSE);
+            }
+            refused += collected.outcomes.iter().filter(|o| **o != Outcome::Accepted).count() as u64;
+        }
+        Attempt::Done(refused)
+    }
+}
+
+/// Why a peer did not take a hint.
+#[derive(Debug)]
+pub enum Untaken {
+    /// It is not asked for this long.
+    Later(Duration),
+    Failed(storage::Error),
+}
