@@ -9,9 +9,9 @@ use rocksdb::{
 pub(crate) const LEDGER: &str = "ledger";
 /// Type, help and unit of metrics, by tenant.
 pub(crate) const METADATA: &str = "metadata";
-/// Reserved: entries of the Raft log, by index (u64 BE). Empty in this version.
+/// Entries of the log that voters share, by number (u64 BE).
 pub(crate) const RAFT_LOG: &str = "raft-log";
-/// Reserved: vote, purge point and applied state of Raft, by name. Empty in this version.
+/// What a voter remembers of it: its number, vote, what is committed and purged, the last snapshot; by name.
 pub(crate) const RAFT_STATE: &str = "raft-state";
 /// Which hint files there are for which peer, and how far they were delivered.
 pub(crate) const HINTS: &str = "hints";

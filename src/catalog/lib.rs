@@ -21,6 +21,7 @@ mod keys;
 mod ledger;
 mod mark;
 mod metadata;
+mod raft;
 
 pub use database::{Catalog, MemoryUse};
 pub use error::Error;

@@ -1,28 +1,25 @@
-//! Why the control plane refuses a command.
+//! Why the control plane did not do what it was asked.
 
 use model::Kind;
 
-/// A refusal in words, with the way that works. The state is as it was before.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// An error with what to do next, the facts in lower case, and its source.
+#[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     pub kind: Kind,
     pub message: String,
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
-    /// The command itself is wrong; it has to be changed.
-    pub(crate) fn invalid(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Invalid, message: message.into() }
+    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), source: None }
     }
+}
 
-    /// Right in itself, but not as things stand.
-    pub(crate) fn refused(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Refused, message: message.into() }
-    }
-
-    /// It will be possible once something that goes on has ended.
-    pub(crate) fn later(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Unavailable, message: message.into() }
+impl From<catalog::Error> for Error {
+    fn from(error: catalog::Error) -> Error {
+        Error { kind: error.kind, message: error.message.clone(), source: Some(error.into()) }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use control::{Command, Proposal, Registration, RingPlan, State};
+use agreed::{Command, Proposal, Registration, RingPlan, State};
 use proptest::prelude::*;
 
 fn plan(members: &[u8]) -> RingPlan {

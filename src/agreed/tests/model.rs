@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use control::epoch::acked;
-use control::{Command, EpochNumber, Proposal, Registration, RingPlan, State, View};
+use agreed::epoch::acked;
+use agreed::{Command, EpochNumber, Proposal, Registration, RingPlan, State, View};
 use stateright::{Checker, Model, Property};
 
 /// Rules of the data plane that can be left out, to see that they are needed.
@@ -116,7 +116,7 @@ impl World {
 impl Cluster {
     fn acked(&self, view: &View, copies: &BTreeSet<&'static str>) -> bool {
         let has = |a: &&str| copies.contains(*a);
-        let set = |ring: &control::Placed| ring.members().map(str::to_owned).collect::<Vec<_>>();
+        let set = |ring: &agreed::Placed| ring.members().map(str::to_owned).collect::<Vec<_>>();
         let needed = usize::from(self.quorum);
         match view {
             View::Stable(ring) => {

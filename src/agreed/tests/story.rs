@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use control::{Command, Error, Needed, Outcome, Proposal, Registration, RingPlan, State, View};
+use agreed::{Command, Error, Needed, Outcome, Proposal, Registration, RingPlan, State, View};
 use model::Kind;
 
 const BY: &str = "an operator";
@@ -262,7 +262,7 @@ fn strangers_are_told_apart() {
 fn one_of_a_pair_and_one_worker_of_a_job() {
     let mut state = cluster(&THREE);
     let elect = |replica: &str, group: &str, expect: u64| {
-        Command::Elect(control::command::Election {
+        Command::Elect(agreed::command::Election {
             tenant: "t".to_owned(),
             group: group.to_owned(),
             replica: replica.to_owned(),

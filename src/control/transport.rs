@@ -1,0 +1,106 @@
+//! How voters reach each other, and openraft's network on top of it.
+
+use std::sync::Arc;
+
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, BasicNode, OptionalSend, Snapshot};
+
+use crate::Error;
+use crate::message::{Request, Response};
+use crate::types::{Types, Vote};
+
+/// Carries a request to the voter at an address and brings its answer. It gives up by itself after a time that is
+/// short beside an election's, but for watching.
+#[async_trait::async_trait]
+pub trait Transport: Send + Sync + 'static {
+    async fn call(&self, address: &str, request: Request) -> Result<Response, Error>;
+}
+
+/// Makes openraft's connections.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub transport: Arc<dyn Transport>,
+}
+
+/// To one voter.
+pub(crate) struct Line {
+    transport: Arc<dyn Transport>,
+    id: u64,
+    node: BasicNode,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Line;
+
+    async fn new_client(&mut self, id: u64, node: &BasicNode) -> Line {
+        Line { transport: Arc::clone(&self.transport), id, node: node.clone() }
+    }
+}
+
+impl Line {
+    async fn call(&self, request: Request) -> Result<Response, Unreachable> {
+        match self.transport.call(&self.node.addr, request).await {
+            Ok(Response::Stranger(id)) => Err(Unreachable::new(&AnyError::error(format!(
+                "{} is voter {id} now, not {}",
+                self.node.addr, self.id
+            )))),
+            Ok(response) => Ok(response),
+            Err(error) => Err(Unreachable::new(&error)),
+        }
+    }
+
+    fn strange(&self) -> NetworkError {
+        NetworkError::new(&AnyError::error(format!(
+            "{} answered something else than was asked",
+            self.node.addr
+        )))
+    }
+}
+
+type Failure = RPCError<u64, BasicNode, RaftError<u64>>;
+
+impl RaftNetwork<Types> for Line {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        _: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, Failure> {
+        match self.call(Request::Append { to: self.id, rpc }).await? {
+            Response::Append(result) => result.map_err(|e| RemoteError::new(self.id, e).into()),
+            _ => Err(self.strange().into()),
+        }
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<u64>, _: RPCOption) -> Result<VoteResponse<u64>, Failure> {
+        match self.call(Request::Vote { to: self.id, rpc }).await? {
+            Response::Vote(result) => result.map_err(|e| RemoteError::new(self.id, e).into()),
+            _ => Err(self.strange().into()),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<Types>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
+        let request = Request::Snapshot { to: self.id, vote, meta: snapshot.meta, bytes: *snapshot.snapshot };
+        let answer = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            answer = self.call(request) => answer?,
+        };
+        match answer {
+            Response::Snapshot(result) => {
+                result.map_err(|e| StreamingError::RemoteError(RemoteError::new(self.id, e)))
+            }
+            _ => Err(StreamingError::Network(self.strange())),
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A voter: one of the three or five that keep the shared log.
+//!
+//! Voters are the same addresses on every node. The first start forms the group: once all have met and none has ever been
+//! in one, the first by address calls them together. One that lost its catalog has lost its vote with it; it
+//! comes back under another number and takes the place of the one that had its address.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agreed::{Command, Outcome, RingPlan};
+use catalog::Catalog;
+use model::Kind;
+use openraft::error::{ClientWriteError, RaftError};
+use openraft::{BasicNode, ChangeMembers, Config, Raft, Snapshot, SnapshotPolicy};
+use runtime::World;
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::log::Log;
+use crate::machine::Machine;
+use crate::message::{Hello, Proposed, Request, Response, Seen};
+use crate::transport::{Network, Transport};
+use crate::types::{Reply, Types};
+
+/// A leader that is not heard of for this long is replaced. Nobody's data waits for it, so a busy machine is given time.
+const ELECTION_MS: (u64, u64) = (3000, 5000);
+/// Also how long a voter may take for an answer, its two fdatasyncs included.
+const HEARTBEAT_MS: u64 = 1000;
+/// Entries after which the log is replaced by the state that it made.
+const SNAPSHOT_EVERY: u64 = 512;
+/// How long a proposal looks for a leader.
+const PROPOSE_FOR: Duration = Duration::from_secs(5);
+/// How long a watcher is left without an answer where nothing changes.
+const WATCH_FOR: Duration = Duration::from_secs(10);
+const MEET_EVERY: Duration = Duration::from_millis(500);
+const ID: &str = "id";
+
+/// What a voter has to be told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This one's, as in `voters`.
+    pub address: String,
+    /// All voters, this one among them.
+    pub voters: Vec<String>,
+    /// The ring that a new cluster starts with.
+    pub plan: RingPlan,
+}
+
+/// A running voter. Cheap to clone.
+#[derive(Clone)]
+pub struct Voter {
+    raft: Raft<Types>,
+    hello: Arc<Me>,
+    transport: Arc<dyn Transport>,
+    seen: watch::Receiver<Seen>,
+    world: World,
+}
+
+struct Me {
+    id: u64,
+    settings: Settings,
+}
+
+impl Voter {
+    /// Starts with what the catalog remembers. What was agreed on is there at once; taking part needs the others.
+    pub async fn start(
+        world: &World,
+        catalog: &Catalog,
+        settings: Settings,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Voter, Error> {
+        check(&settings)?;
+        let id = identity(world, catalog)?;
+        let (told, seen) = watch::channel(Seen::default());
+        let machine = Machine::open(catalog.clone(), told)?;
+        let config = Config {
+            cluster_name: "tributary".to_owned(),
+            heartbeat_interval: HEARTBEAT_MS,
+            election_timeout_min: ELECTION_MS.0,
+            election_timeout_max: ELECTION_MS.1,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+            max_in_snapshot_log_to_keep: SNAPSHOT_EVERY / 4,
+            ..Config::default()
+        };
+        let network = Network { transport: Arc::clone(&transport) };
+        let raft = Raft::new(id, Arc::new(config), network, Log::new(catalog.clone()), machine).await;
+        let raft = raft.map_err(|e| {
+            Error::new(Kind::Unavailable, format!("the shared log in the catalog does not start: {e}"))
+        })?;
+        Ok(Voter { raft, hello: Arc::new(Me { id, settings }), transport, seen, world: world.clone() })
+    }
+
+    /// Meets the others until the cluster is formed and this one is of it; then keeps a leader's word that it leads.
+    /// Ends when the voter is stopped.
+    pub async fn run(&self) {
+        let mut told = false;
+        loop {
+            match self.meet().await {
+                Ok(true) => told = false,
+                Ok(false) => {}
+                Err(error) if !told => {
+                    tracing::warn!(%error, "this voter is not yet one of a group");
+                    told = true;
+                }
+                Err(error) => tracing::debug!(%error, "this voter is not yet one of a group"),
+            }
+            if self.raft.metrics().borrow().running_state.is_err() {
+                return;
+            }
+            tokio::time::sleep(MEET_EVERY).await;
+        }
+    }
+
+    /// What is agreed, as far as it is known here, and every change of it.
+    pub fn watch(&self) -> watch::Receiver<Seen> {
+        self.seen.clone()
+    }
+
+    /// Address of the one that leads.
+    pub fn leader(&self) -> Option<String> {
+        let metrics = self.raft.metrics().borrow().clone();
+        let id = metrics.current_leader?;
+        metrics.membership_config.membership().get_node(&id).map(|n| n.addr.clone())
+    }
+
+    /// Who votes, by address, as far as it is known here.
+    pub fn group(&self) -> BTreeMap<String, u64> {
+        let metrics = self.raft.metrics().borrow().clone();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let nodes = membership.nodes().filter(|(id, _)| voters.contains(id));
+        nodes.map(|(id, node)| (node.addr.clone(), *id)).collect()
+    }
+
+    pub fn id(&self) -> u64 {
+        self.hello.id
+    }
+
+    /// Has a command agreed on, by way of whoever leads. A command whose answer was lost may have been taken; all are
+    /// such that asking again is no harm.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, Error> {
+        let deadline = self.world.clock.monotonic() + PROPOSE_FOR;
+        loop {
+            let why = match self.offer(command.clone()).await {
+                Proposed::Reply(reply) => return outcome(reply),
+                Proposed::NotHere(None) => "no voter leads".to_owned(),
+                Proposed::NotHere(Some(leader)) => {
+                    match self.transport.call(&leader, Request::Propose(command.clone())).await {
+                        Ok(Response::Propose(Proposed::Reply(reply))) => return outcome(reply),
+                        Ok(Response::Propose(Proposed::Failed(why))) => why,
+                        Ok(_) => format!("{leader} does not lead any more"),
+                        Err(error) => format!("{leader} leads and does not answer: {error}"),
+                    }
+                }
+                Proposed::Failed(why) => why,
+            };
+            if self.world.clock.monotonic() >= deadline {
+                let message =
+                    format!("the voters cannot agree just now: {why}; the data goes on as it is, try again");
+                return Err(Error::new(Kind::Unavailable, message));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Answers another voter, or a watcher.
+    pub async fn serve(&self, request: Request) -> Response {
+        match request {
+            Request::Hello(_) => Response::Hello(self.hello().await),
+            Request::Join(hello) => Response::Join(self.take_in(hello).await),
+            Request::Vote { to, .. } | Request::Append { to, .. } | Request::Snapshot { to, .. }
+                if to != self.hello.id =>
+            {
+                Response::Stranger(self.hello.id)
+            }
+            Request::Vote { rpc, .. } => Response::Vote(self.raft.vote(rpc).await),
+            Request::Append { rpc, .. } => Response::Append(self.raft.append_entries(rpc).await),
+            Request::Snapshot { vote, meta, bytes, .. } => {
+                let snapshot = Snapshot { meta, snapshot: Box::new(bytes) };
+                Response::Snapshot(self.raft.install_full_snapshot(vote, snapshot).await)
+            }
+            Request::Propose(command) => Response::Propose(self.offer(command).await),
+            Request::Watch { after } => Response::Watch(self.newer(after).await),
+        }
+    }
+
+    /// Stops taking part. What was agreed on stays in the catalog.
+    pub async fn stop(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "the shared log did not stop in order");
+        }
+    }
+
+    /// To this voter's own log, if it leads.
+    async fn offer(&self, command: Command) -> Proposed {
+        // A leader that has lost the others waits for them without an end.
+        let Ok(written) = tokio::time::timeout(PROPOSE_FOR, self.raft.client_write(command)).await else {
+            return Proposed::Failed("the other voters do not answer the one that leads".to_owned());
+        };
+        match written {
+            Ok(response) => Proposed::Reply(response.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                Proposed::NotHere(forward.leader_node.map(|n| n.addr))
+            }
+            Err(error) => Proposed::Failed(error.to_string()),
+        }
+    }
+
+    async fn newer(&self, after: u64) -> Option<Seen> {
+        let mut seen = self.seen.clone();
+        let newer = seen.wait_for(|seen| seen.revision > after);
+        match tokio::time::timeout(WATCH_FOR, newer).await {
+            Ok(Ok(seen)) => Some(seen.clone()),
+            _ => None,
+        }
+    }
+
+    async fn hello(&self) -> Hello {
+        Hello {
+            address: self.hello.settings.address.clone(),
+            id: self.hello.id,
+            initialized: self.raft.is_initialized().await.unwrap_or(false),
+            cluster: self.seen.borrow().state.cluster.clone(),
+        }
+    }
+
+    /// One step towards a cluster that is formed. Answers whether this voter is one of a group.
+    async fn meet(&self) -> Result<bool, Error> {
+        let me = self.hello().await;
+        if me.initialized {
+            self.form().await?;
+            return Ok(true);
+        }
+        let mut met = BTreeMap::from([(me.address.clone(), me.clone())]);
+        let others = self.hello.settings.voters.iter().filter(|v| **v != me.address);
+        for address in others {
+            let Response::Hello(hello) = self.transport.call(address, Request::Hello(me.clone())).await?
+            else {
+                return Err(unlike(address));
+            };
+            if hello.initialized {
+                return self.ask_in(address, me).await.map(|()| false);
+            }
+            met.insert(address.clone(), hello);
+        }
+        // With the same addresses on all, one of them is first.
+        if met.keys().next() == Some(&me.address) {
+            let members: BTreeMap<u64, BasicNode> =
+                met.into_values().map(|hello| (hello.id, BasicNode::new(hello.address))).collect();
+            tracing::info!(
+                voters = members.len(),
+                "all voters have met for the first time; the group is formed"
+            );
+            self.raft.initialize(members).await.map_err(|e| {
+                Error::new(Kind::Unavailable, format!("the group of voters is not formed: {e}"))
+            })?;
+        }
+        Ok(false)
+    }
+
+    /// The leader of a new group gives the cluster its name and its ring.
+    async fn form(&self) -> Result<(), Error> {
+        let leads = self.raft.metrics().borrow().current_leader == Some(self.hello.id);
+        if !leads || !self.seen.borrow().state.cluster.is_empty() {
+            return Ok(());
+        }
+        let cluster = format!("{:016x}{:016x}", self.world.chance.next_u64(), self.world.chance.next_u64());
+        let plan = self.hello.settings.plan.clone();
+        let by = format!("the first start of {}", self.hello.settings.address);
+        let time = self.world.clock.now_ms();
+        let form = Command::Form { cluster: cluster.clone(), plan, by, time };
+        if self.propose(form).await? == Outcome::Done {
+            tracing::info!(cluster, "the cluster is formed");
+        }
+        Ok(())
+    }
+
+    /// Asks to be let in, at a voter that may have to ask the leader.
+    async fn ask_in(&self, address: &str, me: Hello) -> Result<(), Error> {
+        match self.transport.call(address, Request::Join(me)).await? {
+            Response::Join(Ok(())) => Ok(()),
+            Response::Join(Err(why)) => Err(Error::new(Kind::Unavailable, format!("{address}: {why}"))),
+            _ => Err(unlike(address)),
+        }
+    }
+
+    /// Puts a voter that came back without its catalog in the place of the one that had its address.
+    async fn take_in(&self, hello: Hello) -> Result<(), String> {
+        if !self.hello.settings.voters.contains(&hello.address) {
+            return Err(format!(
+                "{} is not one of the voters; put it into --control.voters of all",
+                hello.address
+            ));
+        }
+        let metrics = self.raft.metrics().borrow().clone();
+        if metrics.current_leader != Some(self.hello.id) {
+            return match self.leader() {
+                None => Err("no voter leads; two of three, or three of five, have to be there".to_owned()),
+                Some(leader) if leader == self.hello.settings.address => Ok(()),
+                Some(leader) => match self.transport.call(&leader, Request::Join(hello)).await {
+                    Ok(Response::Join(result)) => result,
+                    Ok(_) => Err(format!("{leader} does not lead any more")),
+                    Err(error) => Err(format!("{leader} leads and does not answer: {error}")),
+                },
+            };
+        }
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        if voters.contains(&hello.id) {
+            return Ok(());
+        }
+        let node = BasicNode::new(hello.address.clone());
+        let there = |id: &u64| membership.get_node(id).is_some_and(|n| n.addr == hello.address);
+        let next: BTreeSet<u64> = voters.iter().copied().filter(|id| !there(id)).chain([hello.id]).collect();
+        tracing::warn!(
+            address = hello.address,
+            id = hello.id,
+            "a voter came back without its catalog; it takes its old place"
+        );
+        let failed = |e: RaftError<u64, ClientWriteError<u64, BasicNode>>| e.to_string();
+        let add = ChangeMembers::AddNodes(BTreeMap::from([(hello.id, node)]));
+        self.raft.change_membership(add, true).await.map_err(failed)?;
+        let replace = ChangeMembers::ReplaceAllVoters(next);
+        self.raft.change_membership(replace, false).await.map_err(failed)?;
+        Ok(())
+    }
+}
+
+fn unlike(address: &str) -> Error {
+    Error::new(Kind::Unavailable, format!("{address} answered something else than was asked; is it a voter?"))
+}
+
+fn outcome(reply: Reply) -> Result<Outcome, Error> {
+    match reply {
+        Reply::Taken(outcome) => Ok(outcome),
+        Reply::Refused { refusal, message } => Err(Error::new(refusal.kind(), message)),
+        Reply::Nothing => Err(Error::new(Kind::Internal, "the shared log answered for an entry of its own")),
+    }
+}
+
+fn check(settings: &Settings) -> Result<(), Error> {
+    let voters: BTreeSet<&str> = settings.voters.iter().map(String::as_str).collect();
+    let refused = |message: String| Err(Error::new(Kind::Invalid, message));
+    if voters.len() != settings.voters.len() {
+        return refused("--control.voters names an address twice".to_owned());
+    }
+    if ![1, 3, 5].contains(&voters.len()) {
+        return refused(format!(
+            "--control.voters has {} addresses; it takes one, three or five",
+            voters.len()
+        ));
+    }
+    if !voters.contains(settings.address.as_str()) {
+        return refused(format!("{} is not one of --control.voters and cannot vote", settings.address));
+    }
+    agreed::Placed::try_from(settings.plan.clone())
+        .map(|_| ())
+        .map_err(|e| Error::new(e.kind, format!("the ring to start with: {e}")))
+}
+
+/// This voter's number: drawn once, gone with the catalog.
+fn identity(world: &World, catalog: &Catalog) -> Result<u64, Error> {
+    if let Some(bytes) = catalog.raft_get(ID)? {
+        let id = bytes.as_slice().try_into().map(u64::from_be_bytes);
+        return id
+            .map_err(|_| Error::new(Kind::Corrupt, "the catalog's number of this voter cannot be read"));
+    }
+    let id = world.chance.next_u64().max(1);
+    catalog.raft_put(ID, &id.to_be_bytes())?;
+    Ok(id)
+}
