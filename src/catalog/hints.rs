@@ -74,8 +74,14 @@ impl HintFile {
         let [hints, samples, bytes, oldest, newest] = numbers[..] else { return None };
         let [hints, samples, bytes] = [hints, samples, bytes].map(u64::from_be_bytes);
         let [oldest, newest] = [oldest, newest].map(i64::from_be_bytes);
-        (*version == VERSION && rest.len() == 40)
-            .then_some(HintFile { index, hints, samples, bytes, oldest, newest })
+        (*version == VERSION && rest.len() == 40).then_some(HintFile {
+            index,
+            hints,
+            samples,
+            bytes,
+            oldest,
+            newest,
+        })
     }
 }
 

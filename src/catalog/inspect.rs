@@ -9,8 +9,8 @@ use runtime::World;
 
 use crate::database::{Inner, database_dir};
 use crate::family::{self, Memory};
-use crate::mark::Mark;
 use crate::hints::HintIndex;
+use crate::mark::Mark;
 use crate::{Error, format, hints, keys};
 
 /// A folder's content in figures.

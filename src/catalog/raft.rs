@@ -1,7 +1,7 @@
 //! The log that voters share, and what each has to remember of it: bytes by number and by name, confirmed when a call
 //! returns.
 //!
-//! Unlike the rest of the catalog this cannot be had again: a voter that loses it must come back as another voter.
+//! Unlike the rest of the catalog this cannot be had again: a voter that loses it comes back as another voter.
 
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 

@@ -2,6 +2,9 @@
 //!
 //! Every call is done when it returns: the log is small and slow, a confirmed write costs two fdatasyncs.
 
+// openraft's errors are as large as they are.
+#![allow(clippy::result_large_err)]
+
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 
