@@ -200,7 +200,7 @@ async fn a_voter_without_its_catalog_comes_back_as_another() {
     cluster.stop(lost).await;
     // The database is closed once nobody holds it; the folder of a new one stands for the disk that was replaced.
     let gone = cluster.folder(lost);
-    std::fs::rename(&gone, gone.with_extension("gone")).unwrap();
+    World::real().disk.rename(&gone, &gone.with_extension("gone")).unwrap();
     let again = cluster.start(lost).await;
     assert_ne!(again.id(), number, "its vote is gone, so it must not have the same one");
     let name = cluster.voter(&first).watch().borrow().state.cluster.clone();
