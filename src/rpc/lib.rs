@@ -14,6 +14,7 @@ pub mod facts;
 mod health;
 mod incoming;
 mod metrics;
+pub mod peer;
 pub mod query;
 mod serve;
 mod status;
@@ -26,6 +27,7 @@ pub use call::CallBudget;
 pub use channel::ClientOptions;
 pub use facts::{FactServer, Subject, Tell, Told};
 pub use health::Health;
+pub use peer::PeerOptions;
 pub use query::{QueryBackend, QueryServer};
 pub use serve::{ServeOptions, Services, serve};
 pub use status::{TENANT_METADATA, error_from_status, status_from_error};
@@ -35,6 +37,6 @@ pub use store::{
 };
 pub use tls::{client_tls, server_tls};
 pub use write::{
-    TenantGroup, WriteBackend, WriteCall, WriteClient, WriteClientOptions, WriteError, WriteFault,
-    WriteRequest, WriteServer, WriteShape, keep_write, kept_write,
+    KnownTaken, KnownWrite, TenantGroup, WriteBackend, WriteCall, WriteClient, WriteClientOptions,
+    WriteError, WriteFault, WriteRequest, WriteServer, WriteShape, keep_write, kept_write,
 };

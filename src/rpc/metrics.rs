@@ -47,9 +47,11 @@ pub(crate) const METADATA: Method = stream("thanos.Metadata", "MetricMetadata");
 pub(crate) const STATISTICS: Method = stream("thanos.Status", "TSDBStatistics");
 pub(crate) const QUERY: Method = stream("thanos.Query", "Query");
 pub(crate) const QUERY_RANGE: Method = stream("thanos.Query", "QueryRange");
+const PEER: Method = Method { service: "tributary.v1.Peer", method: "Write", kind: "bidi_stream" };
 const OTHER: Method = unary("unknown", "unknown");
 
-const KNOWN: [Method; 14] = [
+const KNOWN: [Method; 15] = [
+    PEER,
     SERIES,
     LABEL_NAMES,
     LABEL_VALUES,

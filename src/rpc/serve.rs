@@ -1,11 +1,13 @@
 //! The gRPC listener: services together on one port, kept alive, and ended in order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::Kind;
 use secure::ServerTls;
 use storage::Error;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -22,18 +24,25 @@ use crate::channel::MAX_MESSAGE;
 use crate::facts::{Exemplars, FactServer, Metadata, Rules, Statistics, Targets};
 use crate::incoming;
 use crate::metrics::CountCalls;
+use crate::peer::PeerOptions;
 use crate::{Health, QueryServer, StoreServer, WriteServer};
 
 /// What is served on one port.
 #[derive(Clone, Default)]
 pub struct Services {
     routes: Routes,
+    /// True from the shutdown on, for streams that would never end by themselves.
+    closing: Arc<watch::Sender<bool>>,
 }
 
 impl Services {
     /// Answers whether the process is ready; every server has it.
     pub fn new(health: Health) -> Services {
-        Services { routes: Routes::new(health.into_service()) }
+        Services { routes: Routes::new(health.into_service()), closing: Arc::default() }
+    }
+
+    fn with(self, add: impl FnOnce(Routes) -> Routes) -> Services {
+        Services { routes: add(self.routes), closing: self.closing }
     }
 
     /// The StoreAPI and Info of a store.
@@ -41,48 +50,59 @@ impl Services {
         let series = PbStoreServer::new(store.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
-        Services { routes: self.routes.add_service(series).add_service(InfoServer::new(store)) }
+        self.with(|routes| routes.add_service(series).add_service(InfoServer::new(store)))
     }
 
     /// PromQL.
     pub fn query(self, query: QueryServer) -> Services {
         let service = PbQueryServer::new(query).max_encoding_message_size(MAX_MESSAGE);
-        Services { routes: self.routes.add_service(service) }
+        self.with(|routes| routes.add_service(service))
     }
 
     /// Rule groups.
     pub fn rules(self, rules: FactServer<Rules>) -> Services {
         let service = RulesServer::new(rules).max_encoding_message_size(MAX_MESSAGE);
-        Services { routes: self.routes.add_service(service) }
+        self.with(|routes| routes.add_service(service))
     }
 
     /// Scrape targets.
     pub fn targets(self, targets: FactServer<Targets>) -> Services {
         let service = TargetsServer::new(targets).max_encoding_message_size(MAX_MESSAGE);
-        Services { routes: self.routes.add_service(service) }
+        self.with(|routes| routes.add_service(service))
     }
 
     /// Exemplars.
     pub fn exemplars(self, exemplars: FactServer<Exemplars>) -> Services {
         let service = ExemplarsServer::new(exemplars).max_encoding_message_size(MAX_MESSAGE);
-        Services { routes: self.routes.add_service(service) }
+        self.with(|routes| routes.add_service(service))
     }
 
     /// What metrics mean.
     pub fn metadata(self, metadata: FactServer<Metadata>) -> Services {
         let service = MetadataServer::new(metadata).max_encoding_message_size(MAX_MESSAGE);
-        Services { routes: self.routes.add_service(service) }
+        self.with(|routes| routes.add_service(service))
     }
 
     /// Figures of the head.
     pub fn statistics(self, statistics: FactServer<Statistics>) -> Services {
         let service = StatusServer::new(statistics).max_encoding_message_size(MAX_MESSAGE);
-        Services { routes: self.routes.add_service(service) }
+        self.with(|routes| routes.add_service(service))
     }
 
-    /// Takes writes from peers.
+    /// Takes writes from peers, in single calls and, where the peer is one of ours, in frames.
     pub fn write(self, write: WriteServer) -> Services {
-        Services { routes: self.routes.add_service(write) }
+        self.write_with(write, PeerOptions::default())
+    }
+
+    /// The same, with limits for the streams.
+    pub fn write_with(self, write: WriteServer, options: PeerOptions) -> Services {
+        let framed = write.framed(options, self.closing.subscribe());
+        self.with(|routes| routes.add_service(write).add_service(framed))
+    }
+
+    /// Takes writes in single calls alone, as releases before the frames did.
+    pub fn write_unframed(self, write: WriteServer) -> Services {
+        self.with(|routes| routes.add_service(write))
     }
 }
 
@@ -120,8 +140,10 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     let (began, mut begun) = tokio::sync::watch::channel(false);
+    let closing = services.closing;
     let signal = async move {
         shutdown.await;
+        closing.send_replace(true);
         // The other end lives as long as this function.
         let _ = began.send(true);
     };

@@ -1,10 +1,11 @@
 //! Sends a part of a batch to a peer, ours or Thanos's, and says what became of each sample.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use model::Kind;
+use parking_lot::Mutex;
 use runtime::World;
 use storage::{Error, Refusal, Verdict};
 use tokio::runtime::Handle;
@@ -19,6 +20,7 @@ use super::backoff::Backoff;
 use super::codec::{ClientCodec, PATH};
 use super::{WriteCall, WriteShape, verdicts};
 use crate::channel::{self, ClientOptions, MAX_MESSAGE};
+use crate::peer::{Failed, Opened, PeerOptions, Session};
 use crate::{error_from_status, metrics};
 
 /// How a peer is written to. The defaults are Thanos's.
@@ -32,6 +34,8 @@ pub struct WriteClientOptions {
     pub max_backoff: Duration,
     /// Our own address, for the peer's logs.
     pub door: String,
+    /// Limits of a stream of frames; none: single calls alone.
+    pub peer: Option<PeerOptions>,
 }
 
 impl Default for WriteClientOptions {
@@ -42,6 +46,7 @@ impl Default for WriteClientOptions {
             timeout: Duration::from_secs(5),
             max_backoff: Duration::from_secs(5),
             door: String::new(),
+            peer: Some(PeerOptions::default()),
         }
     }
 }
@@ -82,7 +87,20 @@ pub(super) struct Inner {
     world: World,
     pub options: WriteClientOptions,
     backoff: Backoff,
+    way: Mutex<Way>,
+    /// Held by whoever opens a stream; the others wait for it.
+    opening: tokio::sync::Mutex<()>,
 }
+
+/// How the peer is written to.
+enum Way {
+    Framed(Arc<Session>),
+    /// By single calls; a stream is tried again then.
+    Plain(Instant),
+}
+
+/// How long a peer that does not speak in frames is not asked again whether it does.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 impl WriteClient {
     /// A client of `address` (`host:port`); connects on first use, on the runtime `handle`.
@@ -95,11 +113,22 @@ impl WriteClient {
         let channel = channel::lazy(address, &options.channel, handle)?;
         let backoff = Backoff::new(options.max_backoff);
         let address = address.to_owned();
-        Ok(WriteClient { inner: Arc::new(Inner { address, channel, world, options, backoff }) })
+        // The first write asks.
+        let way = Mutex::new(Way::Plain(world.clock.monotonic()));
+        let opening = tokio::sync::Mutex::default();
+        Ok(WriteClient { inner: Arc::new(Inner { address, channel, world, options, backoff, way, opening }) })
     }
 
     pub fn address(&self) -> &str {
         &self.inner.address
+    }
+
+    /// Series that have a name on the stream to the peer; none without a stream.
+    pub fn names(&self) -> Option<usize> {
+        match &*self.inner.way.lock() {
+            Way::Framed(session) => Some(session.names()),
+            Way::Plain(_) => None,
+        }
     }
 
     /// Whether a write would fail at once because the peer failed a moment ago.
@@ -111,6 +140,9 @@ impl WriteClient {
     /// that knows no verdicts (Thanos) answers for the batch: all stored, or all refused, or an error.
     pub async fn write(&self, call: WriteCall) -> Result<Vec<Verdict>, WriteError> {
         let inner = &*self.inner;
+        if let Some(verdicts) = inner.write_framed(&call).await? {
+            return Ok(verdicts);
+        }
         let (body, shape) = encode(&call, inner.options.shape, &inner.options.door);
         match inner.exchange(body).await? {
             Ok(response) => inner.verdicts(&response, &shape),
@@ -191,12 +223,85 @@ pub(super) fn encode(call: &WriteCall, layout: WriteShape, door: &str) -> (Bytes
 }
 
 impl Inner {
+    /// Writes by the stream; nothing where the peer, or this call, wants a single call.
+    async fn write_framed(&self, call: &WriteCall) -> Result<Option<Vec<Verdict>>, WriteError> {
+        let Some(options) = self.options.peer else { return Ok(None) };
+        self.not_pausing()?;
+        let began = self.world.clock.monotonic();
+        let Some(session) = self.session(options).await? else { return Ok(None) };
+        let spent = self.world.clock.monotonic().saturating_duration_since(began);
+        let failed = match session.write(call, self.options.timeout.saturating_sub(spent)).await {
+            Ok(verdicts) => {
+                self.backoff.succeeded();
+                return Ok(Some(verdicts));
+            }
+            Err(failed) => failed,
+        };
+        let (fault, why) = match failed {
+            Failed::Unfit(why) => {
+                fell_back("request");
+                tracing::debug!(peer = self.address, why, "a write goes by a single call");
+                return Ok(None);
+            }
+            Failed::TimedOut => {
+                (WriteFault::TimedOut, format!("no answer within {:?}", self.options.timeout))
+            }
+            Failed::Ended(why) | Failed::Passing(why) => (WriteFault::Unavailable, why),
+        };
+        self.backoff.failed(&self.world);
+        Err(self.error(Kind::Unavailable, fault, format!("{}: {why}", self.address)))
+    }
+
+    /// The stream that is open, or a new one; none where the peer knows no frames.
+    async fn session(&self, options: PeerOptions) -> Result<Option<Arc<Session>>, WriteError> {
+        if let Some(known) = self.known_way() {
+            return Ok(known);
+        }
+        let _opening = self.opening.lock().await;
+        // Somebody else may have opened it, or have failed to.
+        if let Some(known) = self.known_way() {
+            return Ok(known);
+        }
+        self.not_pausing()?;
+        let (door, patience) = (&self.options.door, self.options.timeout / 2);
+        let opened = Session::open(self.channel.clone(), door, options, &self.world, patience).await;
+        match opened {
+            Opened::Stream(session) => {
+                *self.way.lock() = Way::Framed(Arc::clone(&session));
+                Ok(Some(session))
+            }
+            Opened::Plain(why) => {
+                fell_back("peer");
+                tracing::debug!(peer = self.address, why, "the peer is written to by single calls");
+                *self.way.lock() = Way::Plain(self.world.clock.monotonic() + ASK_AGAIN);
+                Ok(None)
+            }
+            Opened::Failed(status) => {
+                self.backoff.failed(&self.world);
+                let error = error_from_status(&self.address, &status);
+                let (kind, fault, message) = (error.kind, WriteFault::Unavailable, error.message);
+                Err(WriteError { kind, fault, message, source: error.source })
+            }
+        }
+    }
+
+    fn known_way(&self) -> Option<Option<Arc<Session>>> {
+        match &*self.way.lock() {
+            Way::Framed(session) if session.is_open() => Some(Some(Arc::clone(session))),
+            Way::Plain(until) if *until > self.world.clock.monotonic() => Some(None),
+            _ => None,
+        }
+    }
+
+    fn not_pausing(&self) -> Result<(), WriteError> {
+        let Some(left) = self.backoff.pausing(self.world.clock.monotonic()) else { return Ok(()) };
+        let message = format!("{}: failed a moment ago, is left alone for {left:?}", self.address);
+        Err(self.error(Kind::Unavailable, WriteFault::BackingOff, message))
+    }
+
     /// Sends a request, unless the peer failed a moment ago, and says what the peer said.
     pub async fn exchange(&self, body: Bytes) -> Result<Result<WriteResponse, Status>, WriteError> {
-        if let Some(left) = self.backoff.pausing(self.world.clock.monotonic()) {
-            let message = format!("{}: failed a moment ago, is left alone for {left:?}", self.address);
-            return Err(self.error(Kind::Unavailable, WriteFault::BackingOff, message));
-        }
+        self.not_pausing()?;
         let answer = tokio::time::timeout(self.options.timeout, self.send(body)).await;
         let Ok(answer) = answer else {
             self.backoff.failed(&self.world);
@@ -263,4 +368,8 @@ impl Inner {
     fn error(&self, kind: Kind, fault: WriteFault, message: String) -> WriteError {
         WriteError { kind, fault, message, source: None }
     }
+}
+
+fn fell_back(what: &'static str) {
+    ::metrics::counter!("tributary_peer_fallbacks_total", "what" => what).increment(1);
 }

@@ -17,6 +17,10 @@ pub(crate) struct ServerCodec;
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ClientCodec;
 
+/// Bytes either way.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RawCodec;
+
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Raw;
 
@@ -50,6 +54,21 @@ impl Codec for ClientCodec {
 
     fn decoder(&mut self) -> Response {
         Response
+    }
+}
+
+impl Codec for RawCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
     }
 }
 

@@ -2,12 +2,13 @@
 
 mod backoff;
 mod client;
-mod codec;
+pub(crate) mod codec;
 mod kept;
+mod known;
 mod metadata;
 mod server;
 mod snappy;
-mod verdicts;
+pub(crate) mod verdicts;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use storage::{Error, Verdict, WriteBatch};
 
 pub use client::{WriteClient, WriteClientOptions, WriteError, WriteFault};
 pub use kept::{keep_write, kept_write};
+pub use known::{KnownTaken, KnownWrite};
 pub use server::WriteServer;
 
 /// Somebody who takes writes from peers.
@@ -24,6 +26,20 @@ pub trait WriteBackend: Send + Sync + 'static {
     /// Takes what a peer sent and answers, for each group, one verdict per sample of its batch, durable
     /// where it says so. An error means that nothing of the request was judged.
     async fn write(&self, request: WriteRequest) -> Result<Vec<Vec<Verdict>>, Error>;
+
+    /// As [`WriteBackend::write`] for one tenant, of whose series some are known by handles alone. Who knows no handles
+    /// stores the others and names those.
+    async fn write_known(&self, write: KnownWrite) -> Result<KnownTaken, Error> {
+        let sorted = write.by_labels();
+        let group = TenantGroup { tenant: write.tenant.clone(), batch: sorted.batch.clone() };
+        let request =
+            WriteRequest { groups: vec![group], replica: write.replica, judged_at: Some(write.judged_at) };
+        let answers = match sorted.batch.is_empty() {
+            true => Vec::new(),
+            false => self.write(request).await?.pop().unwrap_or_default(),
+        };
+        Ok(sorted.answer(write, &answers))
+    }
 
     /// Takes what one of our doors says of metrics that are placed here. Who keeps none has nothing to do.
     async fn write_metadata(&self, _: TenantId, _: Vec<MetricMetadata>) -> Result<(), Error> {

@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use model::{Kind, MetricMetadata, TenantId, placement_hash};
 use parking_lot::Mutex;
 use storage::{Error, HistogramRow, Refusal, SampleKind, Verdict, WriteBatch};
+use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
@@ -24,6 +25,7 @@ use wire::remote_write::{DecodedV1, Limits, PeerWrite, Series, decode_peer};
 use super::codec::{PATH, SERVICE, ServerCodec};
 use super::{TenantGroup, WriteBackend, WriteRequest, metadata, snappy, verdicts};
 use crate::channel::MAX_MESSAGE;
+use crate::peer::{PeerOptions, PeerServer};
 use crate::status::write_status_from_error;
 
 /// Requests of more bytes are decoded beside the threads that drive sockets.
@@ -47,6 +49,11 @@ impl WriteServer {
     /// `limits` bound what one request may be and hold, after decompression.
     pub fn new(backend: Arc<dyn WriteBackend>, limits: Limits) -> WriteServer {
         WriteServer { inner: Arc::new(Inner { backend, limits, scratch: Mutex::default() }) }
+    }
+
+    /// The same backend for peers that speak in frames.
+    pub(crate) fn framed(&self, options: PeerOptions, closing: watch::Receiver<bool>) -> PeerServer {
+        PeerServer::new(Arc::clone(&self.inner.backend), self.inner.limits, options, closing)
     }
 }
 

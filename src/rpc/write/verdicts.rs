@@ -12,12 +12,7 @@ const REFUSED_FROM: u32 = 16;
 pub(crate) fn encode(verdicts: impl IntoIterator<Item = Verdict>) -> Verdicts {
     let mut out = Verdicts::default();
     for verdict in verdicts {
-        let code = match verdict {
-            Verdict::Stored => 0,
-            Verdict::Duplicate => 1,
-            Verdict::Unavailable => 2,
-            Verdict::Refused(refusal) => REFUSED_FROM + refusal as u32,
-        };
+        let code = code_of(verdict);
         match (out.codes.last(), out.counts.last_mut()) {
             (Some(&last), Some(count)) if last == code && *count < u32::MAX => *count += 1,
             _ => {
@@ -27,6 +22,15 @@ pub(crate) fn encode(verdicts: impl IntoIterator<Item = Verdict>) -> Verdicts {
         }
     }
     out
+}
+
+pub(crate) fn code_of(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Stored => 0,
+        Verdict::Duplicate => 1,
+        Verdict::Unavailable => 2,
+        Verdict::Refused(refusal) => REFUSED_FROM + refusal as u32,
+    }
 }
 
 /// Exactly `expected` verdicts, or what is wrong with them.
@@ -46,7 +50,7 @@ pub(crate) fn decode(wire: &Verdicts, expected: usize) -> Result<Vec<Verdict>, S
     Ok(out)
 }
 
-fn verdict_of(code: u32) -> Option<Verdict> {
+pub(crate) fn verdict_of(code: u32) -> Option<Verdict> {
     match code {
         0 => Some(Verdict::Stored),
         1 => Some(Verdict::Duplicate),
