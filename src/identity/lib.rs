@@ -59,6 +59,13 @@ pub struct Identities {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Id(u32);
 
+impl Id {
+    /// Numbers are given from 0 on, as many as series were remembered at once.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// What is known of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {

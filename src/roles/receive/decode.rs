@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Arc;
 
 use identity::{Identities, Met};
 use model::{InvalidLabels, Labels, METRIC_NAME, TenantId, placement_hash};
@@ -19,6 +20,7 @@ use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Series};
 
 use crate::admit::Version;
 use crate::metadata::{Saying, said};
+use crate::origin::{self, Origin};
 use crate::resolve;
 use crate::status::{Denial, Example};
 
@@ -35,6 +37,8 @@ pub struct Decoded {
     pub ways: Ways,
     /// What is said of metrics.
     pub said: Vec<Saying>,
+    /// Who goes on with the batch and asks for the body that it came in.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// Series by the way in which they were recognised.
@@ -56,6 +60,7 @@ impl Decoded {
         self.regions.clear();
         self.ways = Ways::default();
         self.said.clear();
+        self.origin = None;
     }
 }
 
@@ -137,8 +142,30 @@ pub struct Recognise<'a> {
     pub identities: &'a Identities,
     /// Milliseconds.
     pub now: i64,
-    /// Whether every row needs its labels, because others than the engine here will read the batch.
-    pub labels: bool,
+    pub labels: Carry<'a>,
+}
+
+/// Which rows of series that were recognised carry their labels all the same.
+#[derive(Clone, Copy)]
+pub enum Carry<'a> {
+    /// Every row.
+    #[cfg(any(test, feature = "proof"))]
+    All,
+    /// Those that the engine here did not name: nobody else reads the batch.
+    Unnamed,
+    /// Those of them that are stored here, told by their placement hash. The others can be asked of the batch's source.
+    UnnamedHere(&'a dyn Fn(u64) -> bool),
+}
+
+impl Carry<'_> {
+    pub fn wants(self, hash: u64, is_named: bool) -> bool {
+        match self {
+            #[cfg(any(test, feature = "proof"))]
+            Carry::All => true,
+            Carry::Unnamed => !is_named,
+            Carry::UnnamedHere(here) => !is_named && here(hash),
+        }
+    }
 }
 
 /// Decodes a snappy-compressed `prometheus.WriteRequest` and hands it to `then` with the plain body; `then` may take
@@ -155,6 +182,11 @@ pub fn decode_v1<R>(
     let mut scratch = SCRATCH.take();
     let Scratch { body: space, room, decoded } = &mut scratch;
     decoded.clear();
+    if space.is_empty()
+        && let Some(spare) = origin::spare()
+    {
+        *space = spare;
+    }
     let plain = remote_write::decompress(body, reading.limits, space).map_err(deny)?;
     match recognise {
         Some(recognise) => resolve::resolve(tenant, plain, reading, recognise, room, decoded),
@@ -163,6 +195,13 @@ pub fn decode_v1<R>(
     .map_err(deny)?;
     said(&room.columns, plain, &mut decoded.said);
     let answer = then(decoded, plain);
+    if let Some(origin) = decoded.origin.take() {
+        origin.keep(
+            std::mem::take(space),
+            std::mem::take(&mut decoded.regions),
+            std::mem::take(&mut decoded.met),
+        );
+    }
     let large = scratch.body.capacity() + scratch.room.columns.capacity_bytes() > KEEP_BYTES;
     if !large {
         SCRATCH.set(scratch);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use model::{Kind, MetricMetadata, TenantId, Timestamp};
-use rpc::{TenantGroup, WriteBackend, WriteRequest};
+use rpc::{KnownTaken, KnownWrite, TenantGroup, WriteBackend, WriteRequest};
 use runtime::World;
 use storage::{Error, Verdict};
 
@@ -35,6 +35,17 @@ impl WriteBackend for PeerDoor {
         let judged_at = request.judged_at.unwrap_or_else(|| self.world.clock.now_ms());
         let groups = request.groups.into_iter().map(|group| self.group(group, here, judged_at));
         join_all(groups).await.into_iter().collect()
+    }
+
+    async fn write_known(&self, write: KnownWrite) -> Result<KnownTaken, Error> {
+        if !self.writer.stores_here(write.replica) {
+            // Placed anew, for which every row needs its labels.
+            return rpc::store_by_labels(self, write).await;
+        }
+        let bytes: usize = write.batch.series().iter().map(|series| write.batch.bytes_of(series)).sum();
+        let _permit = self.admission.hold(bytes as u64).await.map_err(refuse)?;
+        let written = self.writer.local().write_known(write, self.writer.timeout()).await;
+        written.map_err(|why| Error::new(Kind::Unavailable, why))
     }
 
     async fn write_metadata(&self, tenant: TenantId, said: Vec<MetricMetadata>) -> Result<(), Error> {

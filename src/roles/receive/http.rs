@@ -10,14 +10,15 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use identity::{Identities, Met};
 use model::{InvalidLabels, Labels, MetricMetadata, TenantId, Timestamp};
 use runtime::{Pool, World};
-use storage::{Known, Refusal, SampleKind, SeriesHandle, Verdict, WriteBatch};
+use storage::{Known, Refusal, RowSource, SampleKind, SeriesHandle, Verdict, WriteBatch};
 use tsdb::Health;
 
 use crate::admit::{self, Admission, Version};
-use crate::decode::{self, Aside, Decoded, Reading, Recognise, Ways};
+use crate::decode::{self, Aside, Carry, Decoded, Reading, Recognise, Ways};
 use crate::limits::{Limits, Profile};
 use crate::memory::Memory;
 use crate::metadata::MetadataDoor;
+use crate::origin::Origin;
 use crate::otlp;
 use crate::pending::Collected;
 use crate::quorum::Outcome;
@@ -234,7 +235,7 @@ impl WriteDoor {
         let staged = self.pool.run(move || {
             let reading = Reading { limits: &limits, rules: &rules };
             let then = |decoded: &mut Decoded, plain: &[u8]| {
-                let Decoded { batch, aside, met, regions, ways, said } = decoded;
+                let Decoded { batch, aside, met, regions, ways, said, origin: keeper } = decoded;
                 count_ways(*ways);
                 // Exemplars come with samples, and are not counted against limits.
                 let (samples, series) = (batch.first_exemplar(), batch.series().len());
@@ -274,13 +275,21 @@ impl WriteDoor {
                 } else {
                     learn(&identities, &tenant, met, &[], true, judged_at);
                     let plan = writer.plan(&tenant, batch)?;
+                    if !met.is_empty() {
+                        let origin = Origin::new(&tenant, limits, &rules, &identities, judged_at);
+                        batch.attach(Arc::clone(&origin) as Arc<dyn RowSource>);
+                        *keeper = Some(origin);
+                    }
                     Next::Replicate(plan, Arc::new(std::mem::take(batch)))
                 };
                 Ok(Stage { summary, samples, series, news, next })
             };
             match version {
                 Version::V1 => {
-                    let recognise = Recognise { identities: &identities, now: judged_at, labels: !here };
+                    let place = writer.place(&tenant);
+                    let stored_here = |hash| place.stores_here(hash);
+                    let labels = if here { Carry::Unnamed } else { Carry::UnnamedHere(&stored_here) };
+                    let recognise = Recognise { identities: &identities, now: judged_at, labels };
                     decode::decode_v1(&tenant, &body, reading, Some(recognise), then)
                 }
                 Version::V2 => decode::decode_v2(&tenant, &body, reading, then),
@@ -374,7 +383,12 @@ fn add_verdicts(
 }
 
 fn sum_up(summary: &mut Summary, batch: &WriteBatch, collected: Collected, version: Version) {
-    count_outcomes(summary, batch, collected.outcomes.into_iter(), version, &|_| Ok(Labels::empty()));
+    let labels_of = |row| {
+        let mut labels = Vec::new();
+        batch.labels_into(row, &mut labels);
+        Labels::from_bytes(&labels)
+    };
+    count_outcomes(summary, batch, collected.outcomes.into_iter(), version, &labels_of);
     summary.trouble = collected.trouble;
 }
 

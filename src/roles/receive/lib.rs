@@ -24,6 +24,7 @@ mod listen;
 mod local;
 mod memory;
 mod metadata;
+mod origin;
 mod otlp;
 mod peers;
 mod pending;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use model::{TenantId, Timestamp};
+use rpc::{KnownTaken, KnownWrite};
 use runtime::{Pool, PoolError};
 use storage::{Append, Known, Verdict, WriteBatch};
 use tsdb::Tsdb;
@@ -93,6 +94,36 @@ impl Local {
         Ok(verdicts)
     }
 
+    /// Stores what a peer sent, of whose series some are known by handles alone, and answers when that is durable.
+    pub async fn write_known(
+        self: &Arc<Local>,
+        write: KnownWrite,
+        limit: Duration,
+    ) -> Result<KnownTaken, String> {
+        let engine = Arc::clone(self.engine.get().ok_or_else(starting)?);
+        let appended = self.pool.run(move || {
+            let KnownWrite { tenant, batch, rows, judged_at, .. } = write;
+            let mut verdicts = vec![Verdict::Unavailable; batch.verdicts()];
+            let (mut learned, unknown) = (Vec::new(), RefCell::new(Vec::new()));
+            let labels = |row: u32, _: &mut Vec<u8>| {
+                // Once for each kind of sample that it has.
+                let mut unknown = unknown.borrow_mut();
+                if unknown.last() != Some(&row) {
+                    unknown.push(row);
+                }
+                false
+            };
+            let known = Known { labels: &labels, learned: &mut learned };
+            let outcome = engine.append_known(&tenant, &batch, &rows, judged_at, &mut verdicts, known);
+            let unknown = unknown.into_inner();
+            outcome.map(|outcome| (outcome.log_position, KnownTaken { batch, verdicts, learned, unknown }))
+        });
+        let appended = appended.await.map_err(|e: PoolError| e.to_string())?;
+        let (position, taken) = appended.map_err(|error| error.message)?;
+        self.durable(position, limit).await?;
+        Ok(taken)
+    }
+
     /// Stores the series `rows` of a batch that others store as well, and answers when that is durable: a
     /// verdict for every sample of the batch, of which those of the rows count. An error is the reason why
     /// nothing can be said to be stored; a retry can help.
@@ -107,9 +138,12 @@ impl Local {
         let appender = Arc::clone(&engine);
         let appended = self.pool.run(move || {
             let mut verdicts = vec![Verdict::Unavailable; batch.verdicts()];
-            appender
-                .append(&tenant, &batch, &rows, judged_at, &mut verdicts)
-                .map(|outcome| (outcome.log_position, verdicts))
+            let mut learned = Vec::new();
+            let labels = |row: u32, out: &mut Vec<u8>| batch.labels_into(row, out);
+            let known = Known { labels: &labels, learned: &mut learned };
+            let outcome = appender.append_known(&tenant, &batch, &rows, judged_at, &mut verdicts, known);
+            batch.learned(&learned);
+            outcome.map(|outcome| (outcome.log_position, verdicts))
         });
         let appended = appended.await.map_err(|e: PoolError| e.to_string())?;
         let (position, verdicts) = appended.map_err(|error| error.message)?;

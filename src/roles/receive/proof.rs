@@ -5,7 +5,7 @@ use model::TenantId;
 use runtime::World;
 use wire::remote_write::Limits;
 
-use crate::decode::{Aside, Decoded, Reading, Recognise, Ways, decode_v1};
+use crate::decode::{Aside, Carry, Decoded, Reading, Recognise, Ways, decode_v1};
 use crate::resolve::LabelsOf;
 
 #[cfg(test)]
@@ -89,7 +89,11 @@ impl Door {
             (rows(decoded, plain, self.reading()), std::mem::take(&mut decoded.aside))
         };
         let want = decode_v1(&tenant, &body, self.reading(), None, all);
-        let recognise = Recognise { identities: &self.identities, now: 0, labels };
+        let recognise = Recognise {
+            identities: &self.identities,
+            now: 0,
+            labels: if labels { Carry::All } else { Carry::Unnamed },
+        };
         let mut ways = Ways::default();
         let got = decode_v1(&tenant, &body, self.reading(), Some(recognise), |decoded, plain| {
             let seen = all(decoded, plain);

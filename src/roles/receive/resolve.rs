@@ -19,7 +19,7 @@ use wire::WireError;
 use wire::remote_write::{DecodedV1, RequestWalk, SeriesAt, canonical_labels};
 
 use crate::admit::Version;
-use crate::decode::{self, Decoded, Reading, Recognise, Room, Ways};
+use crate::decode::{self, Carry, Decoded, Reading, Recognise, Room, Ways};
 
 /// A series that was met before, in a body.
 struct Found<'a> {
@@ -100,7 +100,7 @@ fn take_known(
     series: SeriesAt,
     found: &Found<'_>,
     reading: Reading<'_>,
-    with_labels: bool,
+    with_labels: Carry<'_>,
     room: &mut Room,
     decoded: &mut Decoded,
 ) -> Result<bool, WireError> {
@@ -113,11 +113,12 @@ fn take_known(
     if batch.samples().len() == before {
         return Ok(true);
     }
-    let handle = found.known.handle.map(SeriesHandle::from_bits);
+    let mut handle = found.known.handle.map(SeriesHandle::from_bits);
     room.labels.clear();
-    if (with_labels || handle.is_none())
-        && !write_labels(found.region, reading, &mut room.region, &mut room.labels)
-    {
+    if !with_labels.wants(found.known.hash, handle.is_some()) {
+        // Whoever has no name for it asks the batch's source for its labels.
+        handle = handle.or(Some(SeriesHandle::NOWHERE));
+    } else if !write_labels(found.region, reading, &mut room.region, &mut room.labels) {
         batch.abandon();
         return Ok(false);
     }
@@ -151,7 +152,7 @@ impl<'a> LabelsOf<'a> {
 }
 
 /// Writes the labels that a region stands for, relabelled; false if it stands for no series.
-fn write_labels(region: &[u8], reading: Reading<'_>, room: &mut DecodedV1, out: &mut Vec<u8>) -> bool {
+pub fn write_labels(region: &[u8], reading: Reading<'_>, room: &mut DecodedV1, out: &mut Vec<u8>) -> bool {
     canonical_labels(region, reading.limits, room, out).is_ok() && reading.relabel(out) == Ok(true)
 }
 
@@ -258,7 +259,7 @@ mod tests {
         let mut round = |n: i64| {
             let body = body(n);
             let (limits, recognise) =
-                (Limits::default(), Recognise { identities: &identities, now, labels: false });
+                (Limits::default(), Recognise { identities: &identities, now, labels: Carry::Unnamed });
             let reading = Reading::within(&limits);
             let mut of_append = 0;
             let all = allocation_counter::measure(|| {

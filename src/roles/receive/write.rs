@@ -31,6 +31,21 @@ pub struct Plan {
     shares: Vec<Share>,
 }
 
+/// See [`Writer::place`].
+pub struct Place {
+    current: Arc<Current>,
+    ring: Option<usize>,
+    local: Option<usize>,
+}
+
+impl Place {
+    pub fn stores_here(&self, hash: u64) -> bool {
+        let (Some(ring), Some(local)) = (self.ring, self.local) else { return false };
+        let ring = self.current.rings.rings().get(ring);
+        ring.is_some_and(|ring| ring.replicas(hash).iter().any(|at| usize::from(*at) == local))
+    }
+}
+
 impl Writer {
     pub fn new(settings: &Settings, ring: RingHolder, local: Arc<Local>) -> Writer {
         let replication = &settings.replication;
@@ -74,6 +89,16 @@ impl Writer {
     /// External labels that the ring gives to a tenant.
     pub fn ring_labels(&self, tenant: &str) -> Labels {
         self.ring.current().rings.external_labels(tenant)
+    }
+
+    /// Which of a tenant's series are stored here, by the ring as it is now.
+    pub fn place(&self, tenant: &TenantId) -> Place {
+        let current = self.ring.current();
+        let local = current.targets.iter().position(|target| matches!(target, Target::Local));
+        let ring = current.rings.rings().iter().position(|ring| {
+            current.rings.resolve(tenant.as_str()).is_some_and(|of_tenant| std::ptr::eq(of_tenant, ring))
+        });
+        Place { ring, local, current }
     }
 
     /// Places a batch. Asks the ring once per series; for a thread that may compute.

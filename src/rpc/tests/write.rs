@@ -404,7 +404,7 @@ async fn a_hanging_or_absent_peer_fails_in_time() {
     let keeper = Arc::new(Keeper::default());
     keeper.slow.store(true, SeqCst);
     let running = serve(&keeper).await;
-    let options = WriteClientOptions { timeout: Duration::from_millis(150), ..Default::default() };
+    let options = WriteClientOptions { timeout: Duration::from_millis(400), ..Default::default() };
     let hanging = client(&running, options.clone());
     let error = hanging.write(call(&[&[1.0]], &[0])).await.unwrap_err();
     assert_eq!((error.fault, error.kind), (WriteFault::TimedOut, Kind::Unavailable), "{error}");

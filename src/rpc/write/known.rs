@@ -1,7 +1,9 @@
 //! A write whose series may be known by the store's handles alone.
 
 use model::{TenantId, Timestamp};
-use storage::{SeriesHandle, Verdict, WriteBatch};
+use storage::{Error, SeriesHandle, Verdict, WriteBatch};
+
+use super::{TenantGroup, WriteBackend, WriteRequest};
 
 /// What a peer sent of one tenant.
 #[derive(Clone, Debug)]
@@ -29,15 +31,30 @@ pub struct KnownTaken {
     pub unknown: Vec<u32>,
 }
 
+/// Writes the rows that have labels, and names the others: for backends that know no handles.
+pub async fn store_by_labels<B: WriteBackend + ?Sized>(
+    backend: &B,
+    write: KnownWrite,
+) -> Result<KnownTaken, Error> {
+    let sorted = write.by_labels();
+    if sorted.batch.is_empty() {
+        return Ok(sorted.answer(write, &[]));
+    }
+    let group = TenantGroup { tenant: write.tenant.clone(), batch: sorted.batch.clone() };
+    let (replica, judged_at) = (write.replica, Some(write.judged_at));
+    let answers = backend.write(WriteRequest { groups: vec![group], replica, judged_at }).await?.pop();
+    Ok(sorted.answer(write, &answers.unwrap_or_default()))
+}
+
 /// Those rows of a write that have labels, in a batch of their own.
-pub(super) struct ByLabels {
-    pub batch: WriteBatch,
+struct ByLabels {
+    batch: WriteBatch,
     rows: Vec<u32>,
     unknown: Vec<u32>,
 }
 
 impl KnownWrite {
-    pub(super) fn by_labels(&self) -> ByLabels {
+    fn by_labels(&self) -> ByLabels {
         let mut out = ByLabels { batch: WriteBatch::default(), rows: Vec::new(), unknown: Vec::new() };
         for &row in &self.rows {
             let Some(series) = self.batch.series().get(row as usize) else { continue };
@@ -66,7 +83,7 @@ impl KnownWrite {
 
 impl ByLabels {
     /// The answer for the whole write, from verdicts for this part of it.
-    pub(super) fn answer(self, write: KnownWrite, answers: &[Verdict]) -> KnownTaken {
+    fn answer(self, write: KnownWrite, answers: &[Verdict]) -> KnownTaken {
         let mut verdicts = vec![Verdict::Unavailable; write.batch.verdicts()];
         for (row, series) in self.rows.iter().zip(self.batch.series()) {
             let to = write.batch.verdicts_of(&write.batch.series()[*row as usize]);

@@ -17,7 +17,7 @@ use storage::{Error, Verdict, WriteBatch};
 
 pub use client::{WriteClient, WriteClientOptions, WriteError, WriteFault};
 pub use kept::{keep_write, kept_write};
-pub use known::{KnownTaken, KnownWrite};
+pub use known::{KnownTaken, KnownWrite, store_by_labels};
 pub use server::WriteServer;
 
 /// Somebody who takes writes from peers.
@@ -30,15 +30,7 @@ pub trait WriteBackend: Send + Sync + 'static {
     /// As [`WriteBackend::write`] for one tenant, of whose series some are known by handles alone. Who knows no handles
     /// stores the others and names those.
     async fn write_known(&self, write: KnownWrite) -> Result<KnownTaken, Error> {
-        let sorted = write.by_labels();
-        let group = TenantGroup { tenant: write.tenant.clone(), batch: sorted.batch.clone() };
-        let request =
-            WriteRequest { groups: vec![group], replica: write.replica, judged_at: Some(write.judged_at) };
-        let answers = match sorted.batch.is_empty() {
-            true => Vec::new(),
-            false => self.write(request).await?.pop().unwrap_or_default(),
-        };
-        Ok(sorted.answer(write, &answers))
+        store_by_labels(self, write).await
     }
 
     /// Takes what one of our doors says of metrics that are placed here. Who keeps none has nothing to do.
