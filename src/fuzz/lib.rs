@@ -23,6 +23,7 @@ pub const TARGETS: &[Target] = &[
     ("remote_write", wire_bodies::remote_write),
     ("remote_write_v2", wire_bodies::remote_write_v2),
     ("peer_write", wire_bodies::peer_write),
+    ("peer_frames", wire_bodies::peer_frames),
     ("recognised", wire_bodies::recognised),
     ("otlp", open_telemetry::request),
     ("xor", chunks::xor),

@@ -75,7 +75,12 @@ pub fn remote_write_v2(body: &[u8]) {
     }
 }
 
-/// Frames between receivers, in either shape.
+/// Frames between receivers of ours.
+pub fn peer_frames(bytes: &[u8]) {
+    rpc::peer::proof::any_frame(bytes);
+}
+
+/// Calls between receivers, in either shape.
 pub fn peer_write(body: &[u8]) {
     let mut out = PeerWrite::default();
     if decode_peer(body, &Limits::default(), &mut out).is_ok() {

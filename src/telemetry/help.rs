@@ -154,6 +154,23 @@ pub const HELP: &[(&str, &str)] = &[
         "tributary_identity_turned_away_total",
         "Series not remembered because there was no room; they are parsed every time.",
     ),
+    ("tributary_peer_bytes_total", "Bytes of frames between receivers, by direction."),
+    (
+        "tributary_peer_dictionary_resets_total",
+        "Times that the names of a stream between receivers were begun anew, by direction.",
+    ),
+    (
+        "tributary_peer_fallbacks_total",
+        "Turns from frames to single calls: for one request, or for a peer that knows no frames.",
+    ),
+    ("tributary_peer_frames_total", "Frames between receivers, by direction."),
+    ("tributary_peer_names", "Series that have a name on the stream to a peer."),
+    ("tributary_peer_rows_total", "Series sent to peers in frames, by name or by labels."),
+    ("tributary_peer_streams_total", "Streams opened between receivers, by direction."),
+    (
+        "tributary_peer_unknown_rows_total",
+        "Series sent to a peer by a name that it did not know any more; they are sent again by labels.",
+    ),
     (
         "tributary_query_stragglers_total",
         "Silent endpoints that answers, whole without them, did not wait for.",

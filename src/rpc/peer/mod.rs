@@ -11,6 +11,7 @@ mod columns;
 mod door;
 mod frame;
 mod names;
+#[cfg(any(test, feature = "proof"))]
 pub mod proof;
 mod reply;
 mod request;

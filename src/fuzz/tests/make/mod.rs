@@ -18,6 +18,7 @@ type Seed = (&'static str, &'static str, Vec<u8>);
 /// Target, name and content.
 pub fn all() -> Vec<Seed> {
     let mut out = bodies();
+    out.extend(rpc::peer::proof::seeds().into_iter().map(|(name, frame)| ("peer_frames", name, frame)));
     out.extend(chunks());
     out.extend(files());
     out.extend(logs());
