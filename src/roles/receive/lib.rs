@@ -553,6 +553,7 @@ fn connect(settings: &Settings, world: &World, tls: Option<ClientTls>, hints: &A
         // Whether a peer is asked is decided above it.
         max_backoff: Duration::ZERO,
         door: replication.local_endpoint.clone().unwrap_or_default(),
+        peer: replication.peer_frames.then(|| replication.peer()),
         ..WriteClientOptions::default()
     };
     let world = world.clone();
@@ -575,6 +576,10 @@ impl Remote for Grpc {
             self.0.write(call).await.map_err(failed)
         };
         write.boxed()
+    }
+
+    fn names(&self) -> Option<usize> {
+        self.0.names()
     }
 
     fn write_metadata<'a>(
@@ -663,6 +668,7 @@ async fn gauges(door: Arc<WriteDoor>, until: Shutdown) -> Result<(), Error> {
                 .set(peer.queued_bytes() as f64);
             metrics::gauge!("tributary_receive_peer_breaker", &labels[..])
                 .set(f64::from(peer.breaker_level()));
+            metrics::gauge!("tributary_peer_names", &labels[..]).set(peer.names().unwrap_or(0) as f64);
         }
         tokio::select! {
             () = until.wait() => return Ok(()),

@@ -107,7 +107,10 @@ impl Bound {
             .statistics(receive.statistics())
             .metadata(receive.metadata_service())
             .exemplars(receive.exemplars())
-            .write(WriteServer::new(receive.write_backend(), limits));
+            .write_with(
+                WriteServer::new(receive.write_backend(), limits),
+                receive.settings().replication.peer(),
+            );
         let age = settings.max_connection_age;
         let options = ServeOptions {
             grace: settings.grpc.grpc_grace_period.as_duration(),

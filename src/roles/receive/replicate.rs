@@ -29,6 +29,11 @@ pub trait Remote: Send + Sync + 'static {
     /// Sends rows of a batch; a verdict for each of their samples, in order.
     fn write(&self, call: WriteCall) -> BoxFuture<'_, Result<Vec<Verdict>, storage::Error>>;
 
+    /// Series that have a name on the way, where there are names.
+    fn names(&self) -> Option<usize> {
+        None
+    }
+
     /// Tells what is said of metrics.
     fn write_metadata<'a>(
         &'a self,
@@ -204,6 +209,11 @@ impl Peer {
             Ok(told) => told.map_err(|error| error.to_string()),
             Err(_) => Err("no answer in time".to_owned()),
         }
+    }
+
+    /// See [`Remote::names`].
+    pub fn names(&self) -> Option<usize> {
+        self.remote.names()
     }
 
     /// Bytes queued or on their way.

@@ -289,6 +289,15 @@ settings! {
         /// Bytes that may wait for one peer. Beyond it the peer counts as unavailable at once, so that a slow
         /// one never holds the others up.
         ["receive.forward.max-queue-bytes"] forward_queue: ByteSize = ByteSize::from_mib(64);
+        /// Writes to receivers of this kind in frames on a stream, in which a series is named once; others, and all
+        /// without this, are written to by single calls.
+        ["receive.peer.frames"] peer_frames: bool = true;
+        /// Series that have a name on one stream; the others go by their labels.
+        ["receive.peer.max-names"] peer_names: u32 = 4_194_304;
+        /// Memory for the names of all streams that come in; beyond it series come by their labels.
+        ["receive.peer.max-names-bytes"] peer_names_bytes: ByteSize = ByteSize::from_mib(512);
+        /// Bytes of requests of one stream that are under way at once.
+        ["receive.peer.max-inflight-bytes"] peer_inflight: ByteSize = ByteSize::from_mib(16);
         /// How long a write waits for its quorum.
         [hidden "receive-forward-timeout"] forward_timeout: Span = Span::from_secs(5);
         /// Longest pause before a peer that failed is tried again.
@@ -310,6 +319,15 @@ settings! {
 }
 
 impl Replication {
+    /// Limits of the streams between receivers.
+    pub fn peer(&self) -> rpc::PeerOptions {
+        rpc::PeerOptions {
+            names: self.peer_names,
+            names_bytes: self.peer_names_bytes.bytes(),
+            inflight_bytes: u32::try_from(self.peer_inflight.bytes()).unwrap_or(u32::MAX),
+        }
+    }
+
     /// How hints are kept by a node with this data folder, which may store nothing itself.
     pub(crate) fn hints(&self, data_dir: &Path, stores: bool) -> crate::hints::Settings {
         let own = || stores.then(|| data_dir.join("hints"));
