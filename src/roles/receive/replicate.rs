@@ -213,7 +213,7 @@ impl Peer {
 
     /// See [`Remote::names`].
     pub fn names(&self) -> Option<usize> {
-        self.remote.names()
+        self.way.remote.names()
     }
 
     /// Bytes queued or on their way.
