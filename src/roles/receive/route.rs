@@ -23,6 +23,15 @@ pub fn split(
     by_copy: impl Fn(EndpointIndex) -> bool,
 ) -> Vec<Share> {
     let copies = ring.replicas(0).len();
+    let owners = ring.replicas(0);
+    if copies == ring.len() && !owners.iter().any(|endpoint| by_copy(*endpoint)) {
+        // Everybody has everything.
+        let all: Vec<u32> = (0..batch.series().len() as u32).collect();
+        let mut owners = owners.to_vec();
+        owners.sort_unstable();
+        let share = |endpoint| Share { endpoint, copy: 0, rows: all.clone() };
+        return owners.into_iter().filter(|_| !all.is_empty()).map(share).collect();
+    }
     let mut rows: Vec<Vec<u32>> = vec![Vec::new(); endpoints * copies];
     for (row, series) in batch.series().iter().enumerate() {
         for (copy, endpoint) in ring.replicas(series.hash).iter().enumerate() {
@@ -72,6 +81,16 @@ mod tests {
             }
         }
         assert!(seen.iter().all(|n| *n == 3));
+    }
+
+    #[test]
+    fn with_as_many_copies_as_endpoints_each_has_every_row() {
+        let (batch, rings) = (batch(50), rings(4));
+        let shares = split(&batch, &rings.resolve("t").unwrap(), 4, |_| false);
+        let endpoints: Vec<_> = shares.iter().map(|share| share.endpoint).collect();
+        assert_eq!(endpoints, [0, 1, 2, 3]);
+        assert!(shares.iter().all(|share| share.rows.len() == 50 && share.copy == 0));
+        assert!(split(&WriteBatch::default(), &rings.resolve("t").unwrap(), 4, |_| false).is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashring::Ring;
 use model::{Labels, TenantId, Timestamp};
 use storage::WriteBatch;
 
@@ -33,16 +34,14 @@ pub struct Plan {
 
 /// See [`Writer::place`].
 pub struct Place {
-    current: Arc<Current>,
-    ring: Option<usize>,
+    ring: Option<Arc<Ring>>,
     local: Option<usize>,
 }
 
 impl Place {
     pub fn stores_here(&self, hash: u64) -> bool {
-        let (Some(ring), Some(local)) = (self.ring, self.local) else { return false };
-        let ring = self.current.rings.rings().get(ring);
-        ring.is_some_and(|ring| ring.replicas(hash).iter().any(|at| usize::from(*at) == local))
+        let (Some(ring), Some(local)) = (&self.ring, self.local) else { return false };
+        ring.replicas(hash).iter().any(|at| usize::from(*at) == local)
     }
 }
 
@@ -95,10 +94,7 @@ impl Writer {
     pub fn place(&self, tenant: &TenantId) -> Place {
         let current = self.ring.current();
         let local = current.targets.iter().position(|target| matches!(target, Target::Local));
-        let ring = current.rings.rings().iter().position(|ring| {
-            current.rings.resolve(tenant.as_str()).is_some_and(|of_tenant| std::ptr::eq(of_tenant, ring))
-        });
-        Place { ring, local, current }
+        Place { ring: current.rings.resolve(tenant.as_str()), local }
     }
 
     /// Places a batch. Asks the ring once per series; for a thread that may compute.
