@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::peers::{self, Case, Pace};
 use crate::scenarios::{self, Shape};
 use crate::{demo, engine, floor, queries, report};
 
@@ -32,6 +33,15 @@ fn command() -> Command {
         .subcommand(
             shape(Command::new("node-loss").about("Three receivers, RF 3; kill -9 of one while data flows; it comes back"))
                 .arg(opt("away", "Seconds for which the receiver is away").default_value("5")),
+        )
+        .subcommand(
+            shape(Command::new("peers").about(
+                "Three receivers, RF 3; one is stopped, behind a black hole, restarted, out of disk, or all restart in turn",
+            ))
+            .arg(opt("case", "stopped, black-hole, restarts, full-disk or rolling; may be repeated").action(ArgAction::Append))
+            .arg(opt("away", "Seconds of trouble").default_value("60"))
+            .arg(opt("restarts", "How often the receiver restarts").default_value("200"))
+            .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("4 s of trouble, 3 restarts, no times judged")),
         )
         .subcommand(engine_command())
         .subcommand(
@@ -180,6 +190,19 @@ pub async fn run() -> Result<bool> {
                     ["standalone", "cluster", "prometheus", "victoria-metrics"].map(str::to_owned).to_vec();
             }
             scenarios::compare(&shape, &servers, number(args, "runs")?).await?
+        }
+        "peers" => {
+            let quick = args.get_flag("quick");
+            let pace = match quick {
+                true => Pace { quick, away: Duration::from_secs(4), restarts: 3 },
+                false => Pace {
+                    quick,
+                    away: Duration::from_secs(number(args, "away")?),
+                    restarts: number(args, "restarts")?,
+                },
+            };
+            let cases = list(args, "case").iter().map(|name| Case::of(name)).collect::<Result<Vec<_>>>()?;
+            peers::run(&shape, if cases.is_empty() { &Case::ALL } else { &cases }, pace).await?
         }
         "crash" => vec![scenarios::crash(&shape, number(args, "cycles")?).await?],
         _ => vec![scenarios::node_loss(&shape, Duration::from_secs(number(args, "away")?)).await?],

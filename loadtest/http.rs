@@ -14,13 +14,15 @@ pub struct Client {
     authority: String,
     sender: Option<SendRequest<Full<Bytes>>>,
     timeout: Duration,
+    /// What does not have everything may answer with what it has.
+    pub partial: bool,
 }
 
 impl Client {
     /// `url` is `http://host:port[/path]`; the path is ignored.
     pub fn new(url: &str) -> Result<Client> {
         let (authority, _) = split(url)?;
-        Ok(Client { authority, sender: None, timeout: Duration::from_secs(120) })
+        Ok(Client { authority, sender: None, timeout: Duration::from_secs(120), partial: false })
     }
 
     pub fn with_timeout(mut self, timeout: Duration) -> Client {
@@ -87,7 +89,10 @@ impl Client {
 
     /// POSTs an instant query over the Prometheus HTTP API and gives the raw answer.
     pub async fn query(&mut self, query: &str, time_ms: i64) -> Result<(u16, Bytes)> {
-        let body = format!("query={}&time={}", percent(query), time_ms as f64 / 1000.0);
+        let mut body = format!("query={}&time={}", percent(query), time_ms as f64 / 1000.0);
+        if self.partial {
+            body.push_str("&partial_response=true");
+        }
         let headers = [("content-type", "application/x-www-form-urlencoded")];
         self.send("POST", "/api/v1/query", &headers, body.into()).await
     }

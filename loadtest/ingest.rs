@@ -109,6 +109,9 @@ pub struct Outcome {
     pub timeline: Vec<(u64, u32)>,
     /// The first few failures, in words.
     pub errors: Vec<String>,
+    /// Answers of 5xx, retried or not, and the first of them.
+    pub server_errors: u64,
+    pub first_server_error: String,
 }
 
 impl Outcome {
@@ -174,6 +177,10 @@ pub async fn run(
         out.latencies.extend(part.latencies);
         out.timeline.extend(part.timeline);
         out.errors.extend(part.errors);
+        out.server_errors += part.server_errors;
+        if out.first_server_error.is_empty() {
+            out.first_server_error = part.first_server_error;
+        }
     }
     out.elapsed = shared.begin.elapsed();
     ticker.abort();
@@ -189,9 +196,9 @@ async fn connection(
     plan: &Plan,
     steps: std::ops::Range<u32>,
 ) -> Result<Outcome> {
-    let url = &plan.urls[lane % plan.urls.len()];
-    let path = split(url)?.1;
-    let mut client = Client::new(url)?.with_timeout(Duration::from_secs(30));
+    let mut at = lane % plan.urls.len();
+    let mut path = split(&plan.urls[at])?.1;
+    let mut client = Client::new(&plan.urls[at])?.with_timeout(Duration::from_secs(30));
     let mut out = Outcome::default();
     let mut scratch = Vec::new();
     let batches = shared.workload.batches();
@@ -222,8 +229,23 @@ async fn connection(
                         out.timeline.push(((sent - shared.begin).as_micros() as u64, took));
                         break;
                     }
-                    Ok((status, text)) => format!("{status}: {}", String::from_utf8_lossy(&text).trim()),
-                    Err(error) => format!("{error:#}"),
+                    Ok((status, text)) => {
+                        let problem = format!("{status}: {}", String::from_utf8_lossy(&text).trim());
+                        if status >= 500 {
+                            out.server_errors += 1;
+                            if out.first_server_error.is_empty() {
+                                out.first_server_error.clone_from(&problem);
+                            }
+                        }
+                        problem
+                    }
+                    Err(error) => {
+                        // Nobody there: the next one, as a load balancer would have it.
+                        at = (at + 1) % plan.urls.len();
+                        path = split(&plan.urls[at])?.1;
+                        client = Client::new(&plan.urls[at])?.with_timeout(Duration::from_secs(30));
+                        format!("{error:#}")
+                    }
                 };
                 let final_status = problem.starts_with('4') && !problem.starts_with("429");
                 if final_status || sent.elapsed() >= plan.retry_for || shared.stop.load(Relaxed) {

@@ -9,6 +9,7 @@ mod floor;
 mod http;
 mod ingest;
 mod instructions;
+mod peers;
 mod process;
 mod queries;
 mod report;

@@ -31,7 +31,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    fn workload(&self) -> Result<Arc<Workload>> {
+    pub fn workload(&self) -> Result<Arc<Workload>> {
         #[allow(clippy::disallowed_methods)]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         // Whole seconds, so that times print and parse exactly.
@@ -39,7 +39,7 @@ impl Shape {
         Ok(Arc::new(Workload::new(self.series, self.samples, start, self.interval_ms, self.batch, self.seed)))
     }
 
-    fn plan(&self, urls: Vec<String>) -> Plan {
+    pub fn plan(&self, urls: Vec<String>) -> Plan {
         let retry_for = Duration::from_secs(60);
         Plan { urls, connections: self.connections, rate: self.rate, retry_for, quiet: false, bodies: None }
     }
@@ -48,7 +48,7 @@ impl Shape {
         Program::new(&self.binary)
     }
 
-    fn folder(&self) -> Result<Folder> {
+    pub fn folder(&self) -> Result<Folder> {
         match &self.dir {
             Some(dir) => {
                 std::fs::create_dir_all(dir)?;
@@ -62,8 +62,8 @@ impl Shape {
     }
 }
 
-struct Folder {
-    path: PathBuf,
+pub struct Folder {
+    pub path: PathBuf,
     _temporary: Option<tempfile::TempDir>,
 }
 

@@ -109,7 +109,7 @@ pub struct ReceiverStart {
 }
 
 /// The ports of a cluster, kept in its folder so that a receiver can come back where it was.
-fn cluster_ports(data: &Path) -> Result<Vec<[u16; 3]>> {
+pub fn cluster_ports(data: &Path) -> Result<Vec<[u16; 3]>> {
     let file = data.join("ports.json");
     if let Ok(text) = std::fs::read_to_string(&file) {
         return Ok(serde_json::from_str(&text)?);
