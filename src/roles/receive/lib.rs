@@ -548,7 +548,14 @@ fn connect(settings: &Settings, world: &World, tls: Option<ClientTls>, hints: &A
     };
     let hints = Arc::clone(hints);
     let options = WriteClientOptions {
-        channel: ClientOptions { tls, ..ClientOptions::default() },
+        // A connection that is dead must be known to be before the peer is probed for long.
+        channel: ClientOptions {
+            tls,
+            connect_timeout: replication.slow_after.as_duration(),
+            keepalive: replication.slow_after.as_duration(),
+            keepalive_timeout: replication.slow_after.as_duration(),
+            ..ClientOptions::default()
+        },
         timeout: replication.straggler_timeout.as_duration(),
         // Whether a peer is asked is decided above it.
         max_backoff: Duration::ZERO,

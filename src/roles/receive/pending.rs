@@ -23,6 +23,9 @@ pub struct Pending {
 
 struct State {
     quorum: Quorum,
+    /// Parts that were given out and not answered, and how many of them nobody was asked for yet.
+    outstanding: usize,
+    spared: usize,
     /// Rows that replicas missed, until the outcome is known.
     missed: Vec<(Vec<u32>, Keeper)>,
     /// The first thing that went wrong, in words.
@@ -54,13 +57,35 @@ pub enum Answer {
 impl Pending {
     pub fn new(batch: Arc<WriteBatch>, replicas: usize, needed: usize) -> Arc<Pending> {
         let quorum = Quorum::new(batch.verdicts(), replicas, needed);
-        let state = Mutex::new(State { quorum, missed: Vec::new(), trouble: None });
+        let state =
+            Mutex::new(State { quorum, outstanding: 0, spared: 0, missed: Vec::new(), trouble: None });
         Arc::new(Pending { batch, state, settled: Notify::new() })
     }
 
     /// A replica's share of this write.
     pub fn part(self: &Arc<Pending>, rows: Vec<u32>) -> Part {
+        self.state.lock().outstanding += 1;
         Part { pending: Arc::clone(self), rows, answered: false }
+    }
+
+    /// Whether every sample is settled although `spared` parts were not sent yet: false once all others have answered
+    /// and that did not suffice, or after `limit`.
+    pub async fn settles_without(&self, spared: usize, limit: Duration) -> bool {
+        let answered = async {
+            loop {
+                {
+                    let mut state = self.state.lock();
+                    state.spared = spared;
+                    if state.quorum.is_settled() || state.outstanding <= spared {
+                        return state.quorum.is_settled();
+                    }
+                }
+                self.settled.notified().await;
+            }
+        };
+        let settled = tokio::time::timeout(limit, answered).await.unwrap_or(false);
+        self.state.lock().spared = 0;
+        settled
     }
 
     /// Waits until every sample is settled, at most for `limit`; replicas that have not answered by then count
@@ -83,7 +108,11 @@ impl Pending {
         let mut state = self.state.lock();
         self.count(&mut state, rows, answer);
         state.missed.extend(missed);
+        state.outstanding = state.outstanding.saturating_sub(1);
         if !state.quorum.is_settled() {
+            if state.outstanding <= state.spared {
+                self.settled.notify_one();
+            }
             return;
         }
         self.settled.notify_one();
@@ -275,6 +304,35 @@ pub mod tests {
             assert_eq!(kept(&order, one), Some(vec![1]), "{order:?}");
             assert_eq!(kept(&order, Answer::Unavailable("away".to_owned())), None, "{order:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_is_spared_is_asked_once_the_others_do_not_suffice() {
+        let long = Duration::from_secs(60);
+        let stored = || Answer::InOrder(vec![Verdict::Stored]);
+        let pending = Pending::new(batch(1, 1), 3, 2);
+        let [a, b, spared] = [(); 3].map(|()| pending.part(vec![0]));
+        a.answer(stored());
+        let waiting = tokio::spawn({
+            let pending = Arc::clone(&pending);
+            async move { pending.settles_without(1, long).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        b.answer(Answer::Unavailable("away".to_owned()));
+        assert!(!waiting.await.unwrap());
+        spared.answer(stored());
+        assert_eq!(pending.collect(long).await.outcomes, [Outcome::Accepted]);
+
+        let pending = Pending::new(batch(1, 1), 3, 2);
+        let [a, b, _spared] = [(); 3].map(|()| pending.part(vec![0]));
+        a.answer(stored());
+        assert!(
+            !pending.settles_without(1, Duration::from_millis(10)).await,
+            "one that is silent is not waited for"
+        );
+        b.answer(stored());
+        assert!(pending.settles_without(1, long).await);
     }
 
     #[tokio::test]

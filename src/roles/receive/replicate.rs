@@ -305,7 +305,12 @@ impl Way {
             |why: &str| storage::Error::new(model::Kind::Unavailable, format!("{} {why}", self.address));
         let mut silenced = self.silenced.subscribe();
         let began = Instant::now();
-        let deadline = if role == Role::Probe { deadline.min(began + self.slow) } else { deadline };
+        // Who was silent a moment ago must not hold the workers up.
+        let deadline = match role {
+            Role::Usual => deadline,
+            Role::Probe => deadline.min(began + self.slow),
+            Role::Needed => deadline.min(began + 2 * self.slow),
+        };
         self.breaker.lock().begin(began);
         let mut running = Running { way: self, role, began, answered: false };
         let sent = tokio::time::timeout_at(deadline, self.remote.write(call));

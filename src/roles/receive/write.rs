@@ -17,6 +17,9 @@ use crate::route::{self, Share};
 use crate::settings::{Mode, Settings};
 use crate::status::Denial;
 
+/// How long peers that are left alone are spared while the others have not answered.
+const SPARED: Duration = Duration::from_millis(100);
+
 /// What routes, stores and waits.
 pub struct Writer {
     mode: Mode,
@@ -123,16 +126,23 @@ impl Writer {
         judged_at: Timestamp,
     ) -> Collected {
         let copies = plan.current.rings.replication_factor();
-        let short = self.short(&plan, copies, batch.series().len());
         let pending = Pending::new(batch, copies, self.needed);
+        let mut spared = Vec::new();
         for share in plan.shares {
-            let needed = !short.is_empty() && share.rows.iter().any(|row| short[*row as usize]);
-            let part = pending.part(share.rows);
+            let (part, copy) = (pending.part(share.rows), share.copy as u32 + 1);
             match &plan.current.targets[usize::from(share.endpoint)] {
-                Target::Peer(peer) => peer.send(tenant, judged_at, share.copy as u32 + 1, part, needed),
+                Target::Peer(peer) if peer.is_away() => spared.push((peer, copy, part)),
+                Target::Peer(peer) => peer.send(tenant, judged_at, copy, part, false),
                 Target::Local => {
                     tokio::spawn(store(Arc::clone(&self.local), tenant.clone(), part, judged_at));
                 }
+            }
+        }
+        if !spared.is_empty() {
+            // Who is left alone is asked only where the others do not suffice: it may be back since a moment ago.
+            let needed = !pending.settles_without(spared.len(), SPARED).await;
+            for (peer, copy, part) in spared {
+                peer.send(tenant, judged_at, copy, part, needed);
             }
         }
         let collected = pending.collect(self.timeout).await;
@@ -140,22 +150,6 @@ impl Writer {
         let result = if lost { "error" } else { "success" };
         metrics::counter!("thanos_receive_replications_total", "result" => result).increment(1);
         collected
-    }
-}
-
-impl Writer {
-    /// Rows that cannot be accepted if those peers that are left alone are not asked; empty where none is.
-    fn short(&self, plan: &Plan, copies: usize, rows: usize) -> Vec<bool> {
-        let is_away = |target: &Target| matches!(target, Target::Peer(peer) if peer.is_away());
-        let away: Vec<bool> = plan.current.targets.iter().map(is_away).collect();
-        if !away.contains(&true) {
-            return Vec::new();
-        }
-        let mut missing = vec![0; rows];
-        for share in plan.shares.iter().filter(|share| away[usize::from(share.endpoint)]) {
-            share.rows.iter().for_each(|row| missing[*row as usize] += 1);
-        }
-        missing.into_iter().map(|missing| copies - missing < self.needed).collect()
     }
 }
 
