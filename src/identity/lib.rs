@@ -27,7 +27,7 @@ use runtime::Chance;
 
 pub use key::Key;
 use key::Secret;
-use pages::NO_ID;
+use pages::{Entry, NO_ID};
 use table::{Table, Tenant};
 
 /// How much is remembered, and for how long.
@@ -74,6 +74,21 @@ pub struct Known {
     pub hash: u64,
     /// The store's handle, if it gave one.
     pub handle: Option<u64>,
+}
+
+/// A series that should come next, if its key says so.
+#[derive(Clone, Copy)]
+pub struct Expected<'a> {
+    id: Id,
+    entry: &'a Entry,
+}
+
+impl Expected<'_> {
+    /// How many bytes its labels should take.
+    #[inline]
+    pub fn label_bytes(&self) -> usize {
+        self.entry.len as usize
+    }
 }
 
 /// A series of a request: known, or to be learned.
@@ -203,18 +218,20 @@ impl Session<'_> {
         self.secret.key(region).mixed(self.tenant.mix)
     }
 
-    /// What should follow a series, and how many bytes its labels should take.
+    /// What should follow a series.
     #[inline]
-    pub fn expected(&self, after: Id) -> Option<(Id, usize)> {
-        let next = self.table.get(after)?.next();
-        let entry = self.table.get(next)?;
-        Some((next, entry.len as usize))
+    pub fn expected(&self, after: Id) -> Option<Expected<'_>> {
+        let id = self.table.get(after)?.next();
+        Some(Expected { id, entry: self.table.get(id)? })
     }
 
-    /// Whether `id` is the series with this key; if so, it counts as used.
+    /// Whether the series is the expected one; if so, it counts as used.
     #[inline]
-    pub fn confirm(&self, id: Id, key: Key) -> Option<Known> {
-        let entry = self.table.get(id).filter(|entry| entry.is(self.tenant.index, key))?;
+    pub fn confirm(&self, expected: Expected<'_>, key: Key) -> Option<Known> {
+        let Expected { id, entry } = expected;
+        if !entry.is(self.tenant.index, key) {
+            return None;
+        }
         entry.touch(self.minute);
         Some(Known { id, hash: entry.hash, handle: entry.handle() })
     }
@@ -223,7 +240,7 @@ impl Session<'_> {
     #[inline]
     pub fn find(&self, key: Key) -> Option<Known> {
         let id = self.table.find(self.tenant, key)?;
-        self.confirm(id, key)
+        self.confirm(Expected { id, entry: self.table.get(id)? }, key)
     }
 
     /// From now on `next` is expected after `before`.

@@ -75,16 +75,20 @@ impl Labels {
         if bytes.len() > MAX_LABELS_BYTES {
             return Err(InvalidLabels::TooLong(bytes.len()));
         }
+        // One wide pass instead of many short ones; the length of a long text is no ASCII either.
+        let ascii = bytes.is_ascii();
+        let take = |rest: &mut _| take_text(rest).and_then(|text| if ascii { Ok(text) } else { utf8(text) });
+        let shown = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         let mut rest = bytes;
-        let mut last = "";
+        let mut last: &[u8] = b"";
         while !rest.is_empty() {
-            let name = take_str(&mut rest)?;
-            let value = take_str(&mut rest)?;
+            let name = take(&mut rest)?;
+            let value = take(&mut rest)?;
             match last.cmp(name) {
                 _ if name.is_empty() => return Err(InvalidLabels::EmptyName),
-                Ordering::Equal => return Err(InvalidLabels::Duplicate(name.to_owned())),
-                Ordering::Greater => return Err(InvalidLabels::Unsorted(name.to_owned())),
-                Ordering::Less if value.is_empty() => return Err(InvalidLabels::EmptyValue(name.to_owned())),
+                Ordering::Equal => return Err(InvalidLabels::Duplicate(shown(name))),
+                Ordering::Greater => return Err(InvalidLabels::Unsorted(shown(name))),
+                Ordering::Less if value.is_empty() => return Err(InvalidLabels::EmptyValue(shown(name))),
                 Ordering::Less => last = name,
             }
         }
@@ -429,6 +433,18 @@ pub fn label_parts(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &str, &str)> {
     })
 }
 
+/// As [`label_parts`], without asking whether the texts are UTF-8: for bytes that were checked before.
+#[inline]
+pub fn label_spans(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let before = rest;
+        let name = take_text(&mut rest).ok()?;
+        let value = take_text(&mut rest).ok()?;
+        Some((&before[..before.len() - rest.len()], name, value))
+    })
+}
+
 /// Adds one label as canonical label bytes hold it.
 pub fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
     put_str(out, name);
@@ -446,6 +462,27 @@ fn put_str(out: &mut Vec<u8>, text: &str) {
 }
 
 fn take_str<'a>(rest: &mut &'a [u8]) -> Result<&'a str, InvalidLabels> {
+    std::str::from_utf8(take_text(rest)?).map_err(|_| InvalidLabels::Utf8)
+}
+
+fn utf8(text: &[u8]) -> Result<&[u8], InvalidLabels> {
+    std::str::from_utf8(text).map(str::as_bytes).map_err(|_| InvalidLabels::Utf8)
+}
+
+#[inline]
+fn take_text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], InvalidLabels> {
+    // Nearly all texts are short.
+    if let Some((&len, tail)) = rest.split_first()
+        && len < 0x80
+        && let Some((text, tail)) = tail.split_at_checked(usize::from(len))
+    {
+        *rest = tail;
+        return Ok(text);
+    }
+    take_long_text(rest)
+}
+
+fn take_long_text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], InvalidLabels> {
     let (mut len, mut shift) = (0usize, 0);
     loop {
         let (&byte, tail) = rest.split_first().ok_or(InvalidLabels::Truncated)?;
@@ -468,7 +505,7 @@ fn take_str<'a>(rest: &mut &'a [u8]) -> Result<&'a str, InvalidLabels> {
     }
     let (text, tail) = rest.split_at(len);
     *rest = tail;
-    std::str::from_utf8(text).map_err(|_| InvalidLabels::Utf8)
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ pub use conflict::{compare_conflict, float_wins, histogram_wins, native_wins};
 pub use error::Kind;
 pub use histogram::{FloatHistogram, Histogram, InvalidHistogram, Native};
 pub use labels::{
-    InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME, label_parts, placement_hash,
-    put_label,
+    InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME, label_parts, label_spans,
+    placement_hash, put_label,
 };
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Meaning, MetricKind, MetricMetadata};

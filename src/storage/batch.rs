@@ -120,10 +120,12 @@ impl SeriesHandle {
     pub const NOWHERE: SeriesHandle = SeriesHandle { index: u32::MAX, generation: u32::MAX };
 
     /// As one number.
+    #[inline]
     pub fn to_bits(self) -> u64 {
         u64::from(self.index) << 32 | u64::from(self.generation)
     }
 
+    #[inline]
     pub fn from_bits(bits: u64) -> SeriesHandle {
         SeriesHandle { index: (bits >> 32) as u32, generation: bits as u32 }
     }
@@ -137,6 +139,7 @@ impl From<SeriesHandle> for u64 {
 
 impl SeriesRows {
     /// Indices of its floats in [`WriteBatch::samples`]; also of their verdicts.
+    #[inline]
     pub fn samples(&self) -> Range<usize> {
         wide(&self.samples)
     }
@@ -201,6 +204,7 @@ impl WriteBatch {
 
     /// Where the floats of the next series are appended; [`WriteBatch::close`] makes a series of them, and
     /// [`WriteBatch::abandon`] drops them.
+    #[inline]
     pub fn open(&mut self) -> &mut Vec<Sample> {
         &mut self.samples
     }
@@ -234,6 +238,7 @@ impl WriteBatch {
 
     /// Ends a series that was begun with [`WriteBatch::open`] and its like. Labels may be empty where there is a
     /// handle.
+    #[inline]
     pub fn close(&mut self, labels: &[u8], hash: u64, handle: Option<SeriesHandle>) {
         let (label_start, sample_start) = (self.labels.len() as u32, self.taken() as u32);
         self.labels.extend_from_slice(labels);
@@ -273,6 +278,7 @@ impl WriteBatch {
     }
 
     /// Floats that belong to a series.
+    #[inline]
     fn taken(&self) -> usize {
         self.series.last().map_or(0, |series| series.samples.end as usize).min(self.samples.len())
     }
@@ -288,10 +294,12 @@ impl WriteBatch {
             != (self.taken(), self.taken_more())
     }
 
+    #[inline]
     pub fn series(&self) -> &[SeriesRows] {
         &self.series
     }
 
+    #[inline]
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
@@ -302,6 +310,7 @@ impl WriteBatch {
     }
 
     /// Whether any float says when counting started.
+    #[inline]
     pub fn has_starts(&self) -> bool {
         !self.starts.is_empty()
     }
@@ -339,11 +348,13 @@ impl WriteBatch {
     }
 
     /// Index of the verdict of histogram number 0.
+    #[inline]
     pub fn first_histogram(&self) -> usize {
         self.samples.len()
     }
 
     /// Index of the verdict of exemplar number 0.
+    #[inline]
     pub fn first_exemplar(&self) -> usize {
         self.samples.len() + self.histograms.len()
     }
@@ -360,6 +371,7 @@ impl WriteBatch {
     }
 
     /// What a verdict is about.
+    #[inline]
     pub fn kind_of(&self, verdict: usize) -> SampleKind {
         match verdict {
             at if at < self.first_histogram() => SampleKind::Float,
@@ -395,6 +407,7 @@ impl WriteBatch {
     }
 
     /// Canonical label bytes of a series of this batch.
+    #[inline]
     pub fn label_bytes(&self, series: &SeriesRows) -> &[u8] {
         &self.labels[wide(&series.labels)]
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use hashbrown::HashMap;
-use model::{METRIC_NAME, Timestamp, label_parts};
+use model::{METRIC_NAME, Timestamp, label_spans};
 use storage::{Refusal, TenantLimits};
 
 use crate::Engine;
@@ -51,7 +51,7 @@ impl Tenant {
         if limits.series > 0 && self.active.load(Relaxed) >= limits.series {
             return Err(Refusal::SeriesLimit);
         }
-        let metric = metric_name(labels);
+        let metric = by_metric.as_ref().map_or("", |_| metric_name(labels));
         if let Some(all) = &by_metric
             && limits.series_per_metric > 0
             && all.get(metric).is_some_and(|count| *count >= limits.series_per_metric)
@@ -118,7 +118,7 @@ fn check_labels(limits: &TenantLimits, labels: &[u8]) -> Result<(), Refusal> {
     }
     let over = |limit: u32, found: usize| limit > 0 && found > limit as usize;
     let mut count = 0;
-    for (_, name, value) in label_parts(labels) {
+    for (_, name, value) in label_spans(labels) {
         count += 1;
         if over(label_name_bytes, name.len()) || over(label_value_bytes, value.len()) {
             return Err(Refusal::LabelLimit);
@@ -128,7 +128,8 @@ fn check_labels(limits: &TenantLimits, labels: &[u8]) -> Result<(), Refusal> {
 }
 
 fn metric_name(labels: &[u8]) -> &str {
-    label_parts(labels).find(|(_, name, _)| *name == METRIC_NAME).map_or("", |(_, _, value)| value)
+    let name = label_spans(labels).find(|(_, name, _)| *name == METRIC_NAME.as_bytes());
+    name.and_then(|(_, _, value)| std::str::from_utf8(value).ok()).unwrap_or_default()
 }
 
 impl Engine {

@@ -164,6 +164,7 @@ impl Engine {
                 }
             }
         }
+        self.log.announce();
         sums
     }
 

@@ -20,6 +20,9 @@ use crate::record::framed_len;
 use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::staging::Staging;
 
+/// So many bytes are written without waiting for the end of their batch.
+const WORTH_A_WRITE: usize = 256 << 10;
+
 /// When a position counts as durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -99,6 +102,8 @@ pub struct Log {
 pub struct Permit<'a> {
     shared: &'a Shared,
     left: u64,
+    /// The writer is not woken for its records, but by [`Log::announce`].
+    quiet: bool,
 }
 
 impl Log {
@@ -155,7 +160,7 @@ impl Log {
             }
             if staging.fits(bytes) {
                 staging.reserved += bytes;
-                return Ok(Permit { shared, left: bytes });
+                return Ok(Permit { shared, left: bytes, quiet: false });
             }
             if bytes > usable(&shared.settings) {
                 return Err(Error::new(
@@ -182,6 +187,12 @@ impl Log {
     /// Enqueues one record and returns its position.
     pub fn append(&self, kind: u8, payload: &[u8]) -> Result<u64, Error> {
         self.reserve(payload.len() as u64, 1)?.enqueue(kind, &[payload])
+    }
+
+    /// Wakes the writer for what was enqueued quietly. Whoever waits for a position does so, too.
+    pub fn announce(&self) {
+        self.shared.staging.lock().announced = true;
+        self.shared.work.notify_one();
     }
 
     /// Position of the last record enqueued.
@@ -244,6 +255,7 @@ impl Log {
         {
             let mut staging = self.shared.staging.lock();
             staging.sync_wanted = staging.sync_wanted.max(position);
+            staging.announced = true;
             self.shared.work.notify_all();
         }
         self.wait_until(position, timeout, |state| state.synced)
@@ -254,6 +266,7 @@ impl Log {
         if reached()? {
             return Ok(());
         }
+        self.announce();
         let deadline = self.shared.world.clock.monotonic() + timeout;
         let mut turn = self.shared.turn.lock();
         loop {
@@ -273,9 +286,13 @@ impl Log {
     /// As [`Log::wait`], for tasks; the caller sets its own time limit.
     pub async fn wait_async(&self, position: u64) -> Result<(), Error> {
         let mut state = self.shared.state.subscribe();
+        let mut announced = false;
         loop {
             if reached(&state.borrow_and_update(), position, |state| state.durable)? {
                 return Ok(());
+            }
+            if !std::mem::replace(&mut announced, true) {
+                self.announce();
             }
             if state.changed().await.is_err() {
                 return Err(Error::new(Kind::Unavailable, "the log is closed"));
@@ -348,11 +365,25 @@ impl Permit<'_> {
             crate::writer::poison(self.shared, reason);
             return Err(Error::new(Kind::Internal, reason));
         };
-        self.shared.work.notify_one();
+        // A long batch does not wait for its end: the disk could be at work.
+        if !self.quiet || staging.buf.len() >= WORTH_A_WRITE {
+            staging.announced = true;
+            self.shared.work.notify_one();
+        }
         if switched {
             self.shared.spare.notify_all();
         }
         Ok(seq)
+    }
+}
+
+impl Permit<'_> {
+    /// Leaves it to [`Log::announce`] to wake the writer: of a batch whose records come shard by shard, the first would
+    /// otherwise be written and synced alone, and the others wait for that.
+    pub fn quietly(self) -> Self {
+        let mut permit = self;
+        permit.quiet = true;
+        permit
     }
 }
 

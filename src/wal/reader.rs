@@ -163,6 +163,7 @@ pub(crate) fn open<E: From<Error>>(
         firsts,
         read_only: None,
         sync_wanted: 0,
+        announced: false,
         closed: false,
         abandoned: false,
     };

@@ -36,6 +36,8 @@ pub(crate) struct Staging {
     pub firsts: Vec<(u64, u64)>,
     /// Why there is no spare segment, once an attempt to make one has failed.
     pub read_only: Option<Arc<str>>,
+    /// The writer is to take what is here.
+    pub announced: bool,
     /// Somebody waits for a sync up to here, whatever the mode.
     pub sync_wanted: u64,
     /// No more records are taken.
@@ -45,6 +47,11 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
+    /// Whether there is anything that the writer should begin with.
+    pub(crate) fn has_work(&self) -> bool {
+        self.announced && !self.buf.is_empty()
+    }
+
     /// Whether `bytes` more, in records of any size, are sure to fit. The invariant: what is reserved fits
     /// into the rest of the current segment, or, where that is too short for it, into the spare.
     pub(crate) fn fits(&self, bytes: u64) -> bool {

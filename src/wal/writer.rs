@@ -45,11 +45,11 @@ fn write(shared: &Shared) {
     loop {
         let tail = {
             let mut staging = shared.staging.lock();
-            while staging.buf.is_empty() && !staging.closed && !staging.abandoned && group.dirty.is_none() {
+            while !staging.has_work() && !staging.closed && !staging.abandoned && group.dirty.is_none() {
                 shared.work.wait(&mut staging);
             }
             let sync_now = staging.sync_wanted > group.synced;
-            if staging.buf.is_empty() && !staging.closed && !staging.abandoned && !sync_now {
+            if !staging.has_work() && !staging.closed && !staging.abandoned && !sync_now {
                 // Fast mode with something unsynced: wait for more, but not for long.
                 shared.work.wait_for(&mut staging, FAST_SYNC);
             }
@@ -59,6 +59,7 @@ fn write(shared: &Shared) {
             if staging.abandoned || (staging.closed && staging.buf.is_empty() && group.dirty.is_none()) {
                 break;
             }
+            staging.announced = false;
             std::mem::swap(&mut buf, &mut staging.buf);
             std::mem::swap(&mut runs, &mut staging.runs);
             staging.next_seq - 1

@@ -58,17 +58,21 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Of up to eight bytes at once where they are there, which they are but at the end of a message.
+    /// Of up to eight bytes at once where they are there, which they are but at the end of a body: what lies behind
+    /// the end of the message is loaded with them, and not used.
     #[inline]
     fn long_varint(&mut self) -> Result<u64, WireError> {
-        if let Some(word) = self.bytes[..self.end].get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+        if let Some(word) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
             let word = u64::from_le_bytes(*word);
             // The first byte without its top bit is the last one.
             let stops = !word & 0x8080_8080_8080_8080;
             if stops != 0 {
                 let bits = stops.trailing_zeros() + 1;
-                self.at += (bits / 8) as usize;
-                return Ok(seven_bits(word & (u64::MAX >> (64 - bits))));
+                let next = self.at + (bits / 8) as usize;
+                if next <= self.end {
+                    self.at = next;
+                    return Ok(seven_bits(word & (u64::MAX >> (64 - bits))));
+                }
             }
         }
         self.any_varint()

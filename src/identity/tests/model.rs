@@ -23,8 +23,8 @@ fn request(of: &Identities, tenant: &str, series: &[Vec<u8>], handle: u64, now: 
             let key = session.key(labels);
             let hinted = last
                 .and_then(|last| session.expected(last))
-                .filter(|(_, len)| *len == labels.len())
-                .and_then(|(id, _)| session.confirm(id, key));
+                .filter(|expected| expected.label_bytes() == labels.len())
+                .and_then(|expected| session.confirm(expected, key));
             let known = hinted.or_else(|| session.find(key));
             if let Some(known) = known {
                 if let Some(last) = last {
@@ -128,5 +128,8 @@ fn a_new_handle_replaces_the_old_one() {
     // A number that is now somebody else's is not renewed.
     of.learn("a", &mut [Met { key: known(0).1, ..rows[0] }], &[(0, 5u64)], false, 0);
     assert_eq!(known(1).0.handle, Some(99));
-    assert_eq!(of.session("a", 0).expected(known(0).0.id), Some((before.id, all[1].len())));
+    let session = of.session("a", 0);
+    let expected = session.expected(known(0).0.id).unwrap();
+    assert_eq!(expected.label_bytes(), all[1].len());
+    assert_eq!(session.confirm(expected, session.key(&all[1])).map(|known| known.id), Some(before.id));
 }

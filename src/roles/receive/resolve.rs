@@ -28,6 +28,13 @@ struct Found<'a> {
     region: &'a [u8],
 }
 
+/// What came of looking for a series.
+enum Sought<'a> {
+    Found(Found<'a>),
+    /// With the bytes that were looked for, and their key.
+    Missing(Option<(&'a [u8], Key)>),
+}
+
 /// Reads all series of `plain` into `decoded`, which is clear.
 pub fn resolve(
     tenant: &TenantId,
@@ -43,7 +50,7 @@ pub fn resolve(
     let mut ways = Ways::default();
     while let Some(series) = walk.next_series(&mut room.columns)? {
         let found = find(&session, &walk, series, last, &mut ways);
-        if let Some(found) = &found {
+        if let Sought::Found(found) = &found {
             last = Some(found.known.id);
             if take_known(&walk, series, found, reading, recognise.labels, room, decoded)? {
                 continue;
@@ -54,10 +61,18 @@ pub fn resolve(
         let Some(series) = walk.read(series, columns)?.cloned() else { continue };
         if decode::take(tenant, reading, columns, &series, plain, labels, decoded, Version::V1) {
             let region = series.raw_labels();
-            let key = session.key(&plain[region.clone()]);
+            let bytes = &plain[region.clone()];
+            let key = match found {
+                // The same stretch, in one piece: it has been hashed.
+                Sought::Missing(Some((sought, key))) if std::ptr::eq(sought, bytes) => key,
+                _ => session.key(bytes),
+            };
             let row = decoded.batch.series().last().map_or(0, |row| row.hash);
-            // Found, but with more labels behind the samples: then it is somebody else.
-            let id = found.filter(|found| found.key == key).map(|found| found.known.id);
+            let id = match found {
+                Sought::Found(found) if found.key == key => Some(found.known.id),
+                // Found, but with more labels behind the samples: then it is somebody else.
+                _ => None,
+            };
             decoded.met.push(Met { id, key, len: region.len() as u32, hash: row });
             decoded.regions.push(region.start as u32..region.end as u32);
         }
@@ -73,24 +88,24 @@ fn find<'a>(
     series: SeriesAt,
     last: Option<Id>,
     ways: &mut Ways,
-) -> Option<Found<'a>> {
-    if let Some((id, len)) = last.and_then(|last| session.expected(last))
-        && let Some(region) = walk.predicted(series, len)
+) -> Sought<'a> {
+    if let Some(expected) = last.and_then(|last| session.expected(last))
+        && let Some(region) = walk.predicted(series, expected.label_bytes())
     {
         let key = session.key(region);
-        if let Some(known) = session.confirm(id, key) {
+        if let Some(known) = session.confirm(expected, key) {
             ways.hint += 1;
-            return Some(Found { known, key, region });
+            return Sought::Found(Found { known, key, region });
         }
     }
-    let region = walk.labels(series)?;
+    let Some(region) = walk.labels(series) else { return Sought::Missing(None) };
     let key = session.key(region);
-    let known = session.find(key)?;
+    let Some(known) = session.find(key) else { return Sought::Missing(Some((region, key))) };
     ways.probe += 1;
     if let Some(last) = last {
         session.link(last, known.id);
     }
-    Some(Found { known, key, region })
+    Sought::Found(Found { known, key, region })
 }
 
 /// Takes a known series into the batch; false where it has something that wants a full parse.

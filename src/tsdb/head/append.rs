@@ -14,9 +14,11 @@ use storage::{Refusal, SampleKind, SeriesHandle, Verdict, WriteBatch};
 use wal::Log;
 
 use super::judge::Bounds;
+use super::of_tenant::ShardTenants;
+use super::series::SeriesMut;
 use super::shard::{Head, Shard, ShardState};
 use crate::Error;
-use crate::payload::{self, FIXED_BYTES, SAMPLE_BYTES, SERIES_BYTES};
+use crate::payload::{self, FIXED_BYTES, Floats, SAMPLE_BYTES, SERIES_BYTES};
 use crate::rows;
 use crate::tenants::Tenant;
 
@@ -110,10 +112,11 @@ impl Head {
     ) -> Result<Done, Error> {
         let bytes = cost + 4 * FIXED_BYTES;
         // Before the lock: this may wait for a spare segment.
-        let mut permit = log.reserve(bytes as u64, 4)?;
+        let mut permit = log.reserve(bytes as u64, 4)?.quietly();
         let mut guard = shard.state.lock();
         let state = &mut *guard;
         let position = log.tail() + 1;
+        let bounds = tenant.bounds(self.settings.bounds);
         let mut done = Done::default();
         state.floats.clear();
         state.natives.clear();
@@ -127,8 +130,14 @@ impl Head {
             });
             state.series.touch(slots);
             for &rows in few {
+                if self.append_known(
+                    state, tenant, &bounds, batch, rows, judged_at, position, verdicts, &mut done, notes,
+                ) {
+                    continue;
+                }
                 self.append_rows(
-                    state, shard, tenant, batch, rows, judged_at, position, verdicts, &mut done, notes,
+                    state, shard, tenant, &bounds, batch, rows, judged_at, position, verdicts, &mut done,
+                    notes,
                 );
             }
         }
@@ -149,11 +158,46 @@ impl Head {
         Ok(done)
     }
 
+    /// The usual row: floats of a series that its handle finds. False where it is another one, and nothing done.
+    #[inline]
+    fn append_known(
+        &self,
+        state: &mut ShardState,
+        tenant: &Tenant,
+        bounds: &Bounds,
+        batch: &WriteBatch,
+        rows: Rows,
+        judged_at: Timestamp,
+        position: u64,
+        verdicts: &mut [Verdict],
+        done: &mut Done,
+        notes: &Notes,
+    ) -> bool {
+        let row = &batch.series()[rows.row as usize];
+        let Some(handle) = row.handle else { return false };
+        let range = rows.start as usize..rows.end as usize;
+        let has_more = range.end > batch.samples().len() || self.settings.start_as_zero && batch.has_starts();
+        if has_more || !notes.missed.is_empty() {
+            return false;
+        }
+        let ShardState { tenants, series, floats, .. } = state;
+        let Some(series) = series.get_mut(handle.index).filter(|s| s.hot.is(handle, tenant.index, row.hash))
+        else {
+            return false;
+        };
+        done.last_slot = handle.index;
+        let at = Place { tenant, slot: handle.index, judged_at, position, bounds };
+        let (samples, verdicts) = (&batch.samples()[range.clone()], &mut verdicts[range]);
+        self.push_floats(series, floats, tenants, &at, samples, verdicts, done);
+        true
+    }
+
     fn append_rows(
         &self,
         state: &mut ShardState,
         shard: &Shard,
         tenant: &Tenant,
+        bounds: &Bounds,
         batch: &WriteBatch,
         rows: Rows,
         judged_at: Timestamp,
@@ -163,7 +207,6 @@ impl Head {
         notes: &mut Notes,
     ) {
         let settings = &self.settings;
-        let bounds = &tenant.bounds(settings.bounds);
         let row = &batch.series()[rows.row as usize];
         // Of one series all samples keep their order, also where one row has a handle and another has not.
         if !notes.missed.is_empty() && notes.missed.iter().any(|(_, hash)| *hash == row.hash) {
@@ -241,16 +284,31 @@ impl Head {
         verdicts: &mut [Verdict],
         done: &mut Done,
     ) {
-        let settings = &self.settings;
+        let ShardState { tenants, series, floats, .. } = state;
+        if let Some(series) = series.get_mut(at.slot) {
+            self.push_floats(series, floats, tenants, at, samples, verdicts, done);
+        }
+    }
+
+    #[inline]
+    fn push_floats(
+        &self,
+        mut series: SeriesMut<'_>,
+        floats: &mut Floats,
+        tenants: &mut ShardTenants,
+        at: &Place<'_>,
+        samples: &[Sample],
+        verdicts: &mut [Verdict],
+        done: &mut Done,
+    ) {
+        let id = series.hot.id;
         for (sample, verdict) in samples.iter().zip(verdicts) {
-            let Some(mut series) = state.get_mut(at.slot) else { return };
             let late = sample.timestamp <= series.hot.newest;
-            *verdict = series.offer(*sample, at.judged_at, at.bounds, settings.block_range);
+            *verdict = series.offer(*sample, at.judged_at, at.bounds, self.settings.block_range);
             if *verdict == Verdict::Stored {
-                let id = series.hot.id;
                 done.late += u64::from(late);
-                state.floats.push(id, *sample);
-                self.note(state, at, sample.timestamp, done);
+                floats.push(id, *sample);
+                self.note(tenants, at, sample.timestamp, done);
             }
         }
     }
@@ -273,7 +331,7 @@ impl Head {
             if series.start(start, t, None, at.judged_at, at.bounds, settings.block_range).is_some() {
                 let id = series.hot.id;
                 state.floats.push(id, Sample { timestamp: start, value: 0.0 });
-                self.note(state, at, start, done);
+                self.note(&mut state.tenants, at, start, done);
             }
             self.append_floats(state, at, &[sample], &mut verdicts[index..=index], done);
         }
@@ -299,13 +357,13 @@ impl Head {
                     series.start(row.start, t, Some(h), at.judged_at, bounds, block_range)
             {
                 state.natives.push_native(id, row.start, &zero);
-                self.note(state, at, row.start, done);
+                self.note(&mut state.tenants, at, row.start, done);
             }
             let Some(mut series) = state.get_mut(at.slot) else { return };
             verdicts[index] = series.offer_native(t, h, at.judged_at, bounds, block_range);
             if verdicts[index] == Verdict::Stored {
                 state.natives.push_native(id, t, h);
-                self.note(state, at, t, done);
+                self.note(&mut state.tenants, at, t, done);
             }
         }
     }
@@ -344,10 +402,10 @@ impl Head {
 
     /// Notes the window of a sample that was taken.
     #[inline]
-    fn note(&self, state: &mut ShardState, at: &Place<'_>, t: Timestamp, done: &mut Done) {
+    fn note(&self, tenants: &mut ShardTenants, at: &Place<'_>, t: Timestamp, done: &mut Done) {
         let range = self.settings.block_range;
         if !done.window.is_some_and(|start| t >= start && t - start < range) {
-            state.note_window(at.tenant.index, t, range, at.position, at.judged_at);
+            tenants.note_window(at.tenant.index, t, range, at.position, at.judged_at);
             done.window = Some(super::window_start(t, range));
         }
     }

@@ -8,8 +8,9 @@ use model::{Labels, TimeRange, Timestamp};
 use storage::ChunkData;
 use wal::Log;
 
+use super::of_tenant::{Window, merge_window};
 use super::order::sort_by_labels;
-use super::shard::{BITE, FrozenWindow, Head, HeadSettings, Shard, ShardState, Window, merge_window};
+use super::shard::{BITE, FrozenWindow, Head, HeadSettings, Shard, ShardState};
 use crate::Error;
 use crate::payload::{self, FIXED_BYTES};
 use crate::tenants::Tenant;
@@ -223,7 +224,7 @@ impl ShardState {
         let Some(at) = self.frozen.iter().position(|f| f.tag == tag) else { return };
         let frozen = self.frozen.swap_remove(at);
         match outcome {
-            Outcome::Thawed => merge_window(&mut self.tenant_mut(frozen.tenant).windows, frozen.window),
+            Outcome::Thawed => merge_window(&mut self.tenants.made(frozen.tenant).windows, frozen.window),
             // One entry for all tenants: it is kept for its position in the log.
             Outcome::Remembered => merge_window(&mut self.cut, frozen.window),
             Outcome::Dropped => {}

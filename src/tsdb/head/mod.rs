@@ -9,6 +9,7 @@ mod delete;
 mod freeze;
 mod judge;
 mod native;
+mod of_tenant;
 mod order;
 mod pages;
 mod postings;
@@ -22,7 +23,8 @@ mod slots;
 pub(crate) use append::{Notes, Rows};
 pub(crate) use chunk::cut::window_start;
 pub(crate) use judge::{Bounds, IDLE};
+pub(crate) use of_tenant::Window;
 pub(crate) use replay::replay;
 #[cfg(test)]
 pub(crate) use series::encode;
-pub(crate) use shard::{BITE, Head, HeadSettings, Window};
+pub(crate) use shard::{BITE, Head, HeadSettings};

@@ -11,7 +11,7 @@
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-use model::{MatchOp, Matcher, label_parts};
+use model::{MatchOp, Matcher, label_parts, label_spans};
 
 use super::slab::Slab;
 use super::slots::{Slots, subtract};
@@ -63,13 +63,13 @@ impl Postings {
     /// Adds a series with canonical label bytes, and returns the list of its pairs, a piece of `lists`.
     pub(crate) fn add(&mut self, slot: u32, labels: &[u8], texts: &mut Slab, lists: &mut Slab) -> u32 {
         self.all.insert(slot);
-        let count = label_parts(labels).count();
+        let count = label_spans(labels).count();
         let list = lists.alloc(4 * (count + 1));
         let places = lists.get_mut(list).as_chunks_mut::<4>().0;
         if let Some(place) = places.first_mut() {
             *place = (count as u32).to_le_bytes();
         }
-        for ((text, name, _), place) in label_parts(labels).zip(places.iter_mut().skip(1)) {
+        for ((text, name, _), place) in label_spans(labels).zip(places.iter_mut().skip(1)) {
             let pair = self.pair(text, name, texts);
             self.pairs[pair as usize].slots.insert(slot);
             *place = pair.to_le_bytes();
@@ -78,12 +78,14 @@ impl Postings {
     }
 
     /// The pair with this text, which is made if it is not there.
-    fn pair(&mut self, text: &[u8], name: &str, texts: &mut Slab) -> u32 {
+    fn pair(&mut self, text: &[u8], name: &[u8], texts: &mut Slab) -> u32 {
         let hash = self.hasher.hash_one(text);
         let pairs = &self.pairs;
         if let Some(pair) = self.table.find(hash, |pair| pairs[*pair as usize].text(texts) == text) {
             return *pair;
         }
+        // Labels were checked before.
+        let name = std::str::from_utf8(name).unwrap_or_default();
         let name = match self.names.get(name) {
             Some(name) => *name,
             None => {

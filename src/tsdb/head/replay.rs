@@ -226,7 +226,7 @@ impl Replay<'_> {
                 let (tenant, t) = (series.hot.tenant, sample.timestamp);
                 series.take(sample, range);
                 if !window.is_some_and(|(of, start)| of == tenant && t >= start && t - start < range) {
-                    self.state.note_window(tenant, t, range, position, self.now);
+                    self.state.tenants.note_window(tenant, t, range, position, self.now);
                     window = Some((tenant, super::window_start(t, range)));
                 }
             }
@@ -242,7 +242,7 @@ impl Replay<'_> {
             if !series.take_native(Row { timestamp, histogram }, range) {
                 return Err(broken());
             }
-            self.state.note_window(tenant, timestamp, range, position, self.now);
+            self.state.tenants.note_window(tenant, timestamp, range, position, self.now);
             Ok(())
         })
     }

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::AtomicBool;
 
-use chunk::cut::window_start;
 use hashbrown::HashTable;
 use model::{Labels, TimeRange, Timestamp};
 use parking_lot::Mutex;
 use storage::SeriesHandle;
 
 use super::Bounds;
-use super::postings::{Postings, pairs_of};
+use super::of_tenant::{ShardTenant, ShardTenants, Window, merge_window};
+use super::postings::pairs_of;
 use super::series::{Hot, Measure, NEVER, Series, SeriesMut, Store};
 use super::slab::Slab;
 use crate::Error;
@@ -55,7 +55,7 @@ pub(crate) struct ShardState {
     /// Texts of label pairs, of all tenants.
     pub texts: Slab,
     /// Tenants that have series here, by their index.
-    tenants: Vec<Option<Box<ShardTenant>>>,
+    pub tenants: ShardTenants,
     /// Log number of the next new series.
     pub next_id: u64,
     /// Position of the last record that this shard enqueued.
@@ -71,24 +71,6 @@ pub(crate) struct ShardState {
     pub natives: Entries,
     pub exemplars: Entries,
     pub new_series: Vec<u8>,
-}
-
-#[derive(Default)]
-pub(crate) struct ShardTenant {
-    pub postings: Postings,
-    /// Windows with samples that belong to no freeze, few and in no order.
-    pub windows: Vec<Window>,
-}
-
-/// A window of time that holds samples of one tenant.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
-    pub start: Timestamp,
-    /// No record before this position holds samples of the window.
-    pub first_position: u64,
-    /// Door times of the first and the last write.
-    pub first_write: Timestamp,
-    pub last_write: Timestamp,
 }
 
 /// A window whose samples are being made a block.
@@ -120,7 +102,7 @@ impl Head {
         let mut first = tail + 1;
         for shard in &self.shards {
             let state = shard.state.lock();
-            let live = state.tenants.iter().flatten().flat_map(|t| &t.windows).map(|w| w.first_position);
+            let live = state.tenants.iter().flat_map(|(_, t)| &t.windows).map(|w| w.first_position);
             let frozen = state.frozen.iter().map(|f| f.window.first_position);
             let cut = state.cut.iter().map(|w| w.first_position);
             first = live.chain(frozen).chain(cut).fold(first, u64::min);
@@ -133,15 +115,14 @@ impl Head {
         let mut all: Vec<(u32, Vec<Window>)> = Vec::new();
         for shard in &self.shards {
             let state = shard.state.lock();
-            for (index, tenant) in state.tenants.iter().enumerate() {
-                let Some(tenant) = tenant else { continue };
+            for (index, tenant) in state.tenants.iter() {
                 if tenant.windows.is_empty() {
                     continue;
                 }
-                let at = match all.binary_search_by_key(&(index as u32), |(i, _)| *i) {
+                let at = match all.binary_search_by_key(&index, |(i, _)| *i) {
                     Ok(at) => at,
                     Err(at) => {
-                        all.insert(at, (index as u32, Vec::new()));
+                        all.insert(at, (index, Vec::new()));
                         at
                     }
                 };
@@ -314,18 +295,6 @@ pub(crate) fn bite(from: usize, len: usize) -> std::ops::Range<u32> {
     from.min(len) as u32..(from + BITE).min(len) as u32
 }
 
-/// Adds a window to a list that has each start once.
-pub(crate) fn merge_window(windows: &mut Vec<Window>, window: Window) {
-    match windows.iter_mut().find(|w| w.start == window.start) {
-        None => windows.push(window),
-        Some(w) => {
-            w.first_position = w.first_position.min(window.first_position);
-            w.first_write = w.first_write.min(window.first_write);
-            w.last_write = w.last_write.max(window.last_write);
-        }
-    }
-}
-
 impl ShardState {
     pub(crate) fn find(&self, tenant: u32, labels: &[u8], hash: u64) -> Option<u32> {
         self.table.find(hash, |slot| self.is(*slot, tenant, labels, hash)).copied()
@@ -363,14 +332,10 @@ impl ShardState {
         }
     }
 
-    /// Whether a handle still finds the series that it was given for. Numbers of a shard's series are never
-    /// given twice, so that four thousand million of them would have to be made for a slot to be taken for
-    /// its former self, and then the hash would still have to be the same.
+    /// Whether a handle still finds the series that it was given for.
     #[inline]
     pub(crate) fn holds(&self, handle: SeriesHandle, tenant: u32, hash: u64) -> bool {
-        self.series
-            .hot(handle.index)
-            .is_some_and(|s| s.id as u32 == handle.generation && s.hash == hash && s.tenant == tenant)
+        self.series.hot(handle.index).is_some_and(|s| s.is(handle, tenant, hash))
     }
 
     /// The handle of a slot's series.
@@ -388,29 +353,18 @@ impl ShardState {
     }
 
     pub(crate) fn tenant(&self, index: u32) -> Option<&ShardTenant> {
-        self.tenants.get(index as usize)?.as_deref()
+        self.tenants.get(index)
     }
 
     pub(crate) fn existing_tenant_mut(&mut self, index: u32) -> Option<&mut ShardTenant> {
-        self.tenants.get_mut(index as usize)?.as_deref_mut()
-    }
-
-    pub(crate) fn tenant_mut(&mut self, index: u32) -> &mut ShardTenant {
-        let index = index as usize;
-        if self.tenants.len() <= index {
-            self.tenants.resize_with(index + 1, || None);
-        }
-        self.tenants[index].get_or_insert_default()
+        self.tenants.get_mut(index)
     }
 
     /// Adds a series by canonical label bytes; the caller has made sure that it is not there.
     pub(crate) fn insert(&mut self, tenant: u32, labels: &[u8], hash: u64, id: u64) -> u32 {
         let slot = self.series.next_slot();
-        self.tenant_mut(tenant);
-        let list = match self.tenants.get_mut(tenant as usize) {
-            Some(Some(tenant)) => tenant.postings.add(slot, labels, &mut self.texts, self.series.lists()),
-            _ => return slot,
-        };
+        let postings = &mut self.tenants.made(tenant).postings;
+        let list = postings.add(slot, labels, &mut self.texts, self.series.lists());
         self.series.insert(tenant, hash, id, list);
         let all = &self.series;
         self.table.insert_unique(hash, slot, |slot| all.hot(*slot).map_or(0, |s| s.hash));
@@ -433,12 +387,12 @@ impl ShardState {
         for of_tenant in gone.chunk_by_mut(|a, b| a.0 == b.0) {
             let index = of_tenant[0].0;
             counts.push((index, of_tenant.len()));
-            let Some(Some(tenant)) = self.tenants.get_mut(index as usize) else { continue };
+            let Some(tenant) = self.tenants.get_mut(index) else { continue };
             let with_pairs: Vec<(u32, Vec<u32>)> =
                 of_tenant.iter_mut().map(|(_, slot, pairs)| (*slot, std::mem::take(pairs))).collect();
             tenant.postings.remove(&with_pairs, &mut self.texts);
             if tenant.postings.all.is_empty() && tenant.windows.is_empty() {
-                self.tenants[index as usize] = None;
+                self.tenants.drop(index);
             }
         }
         counts
@@ -446,10 +400,8 @@ impl ShardState {
 
     /// Forgets a tenant that has no series.
     pub(crate) fn drop_empty_tenant(&mut self, index: u32) {
-        if let Some(slot) = self.tenants.get_mut(index as usize)
-            && slot.as_ref().is_some_and(|tenant| tenant.postings.all.is_empty())
-        {
-            *slot = None;
+        if self.tenants.get(index).is_some_and(|tenant| tenant.postings.all.is_empty()) {
+            self.tenants.drop(index);
         }
     }
 
@@ -458,7 +410,7 @@ impl ShardState {
         let mut parts = self.series.parts().to_vec();
         let texts = self.texts.bytes();
         let (mut pairs, mut slots) = (0, 0);
-        for tenant in self.tenants.iter().flatten() {
+        for (_, tenant) in self.tenants.iter() {
             let (a, b) = tenant.postings.bytes();
             pairs += a + size_of::<ShardTenant>();
             slots += b;
@@ -467,37 +419,11 @@ impl ShardState {
             ("table", self.table.capacity() / 7 * 8 * 5),
             ("label texts", texts.1),
             ("label texts, idle", texts.0 - texts.1),
-            ("label pairs", pairs + self.tenants.capacity() * 8),
+            ("label pairs", pairs + self.tenants.table_bytes()),
             ("postings", slots),
             ("record buffers", self.buffers()),
         ]);
         parts
-    }
-
-    /// Notes that a tenant has a sample at `t`. `position`: no earlier record holds it.
-    #[inline]
-    pub(crate) fn note_window(
-        &mut self,
-        tenant: u32,
-        t: Timestamp,
-        block_range: i64,
-        position: u64,
-        judged_at: Timestamp,
-    ) {
-        let windows = &mut self.tenant_mut(tenant).windows;
-        for window in windows.iter_mut().rev() {
-            if t >= window.start && t - window.start < block_range {
-                window.last_write = window.last_write.max(judged_at);
-                return;
-            }
-        }
-        let start = window_start(t, block_range);
-        windows.push(Window {
-            start,
-            first_position: position,
-            first_write: judged_at,
-            last_write: judged_at,
-        });
     }
 
     /// Whether a tenant's samples here can overlap `range`.

@@ -19,6 +19,9 @@ use super::{Limits, columns, extras};
 use crate::WireError;
 use crate::walk::{Walk, Wire};
 
+/// Key of a series in a request.
+const SERIES_KEY: u8 = 1 << 3 | 2;
+
 /// A place among the series of a decompressed body.
 pub struct RequestWalk<'a> {
     walk: Walk<'a>,
@@ -51,7 +54,15 @@ impl<'a> RequestWalk<'a> {
     #[inline]
     pub fn next_series(&mut self, columns: &mut DecodedV1) -> Result<Option<SeriesAt>, WireError> {
         while !self.walk.is_done() {
-            let (field, wire) = self.walk.key()?;
+            // Nearly all fields are series, and their key is one byte.
+            let is_usual = self.walk.bytes.get(self.walk.at) == Some(&SERIES_KEY);
+            let (field, wire) = match is_usual {
+                true => {
+                    self.walk.at += 1;
+                    (1, Wire::Bytes)
+                }
+                false => self.walk.key()?,
+            };
             match field {
                 1 => {
                     self.walk.expect(wire, Wire::Bytes, "a time series")?;

@@ -24,6 +24,7 @@ mod tests;
 
 use chunk::xor;
 use model::{Sample, Timestamp};
+use storage::SeriesHandle;
 
 pub(crate) use self::read::{Copied, Measure};
 #[cfg(test)]
@@ -72,6 +73,16 @@ pub(crate) struct Hot {
     /// Pieces of the open chunk, and bytes in the last one.
     pieces: u8,
     tail: u8,
+}
+
+impl Hot {
+    /// Whether this is what a handle was given for. Numbers of a shard's series are never given twice, so that four
+    /// thousand million of them would have to be made for a slot to be taken for its former self, and then the hash
+    /// would still have to be the same.
+    #[inline]
+    pub(crate) fn is(&self, handle: SeriesHandle, tenant: u32, hash: u64) -> bool {
+        self.id as u32 == handle.generation && self.hash == hash && self.tenant == tenant
+    }
 }
 
 impl Default for Hot {
