@@ -9,6 +9,7 @@ mod line;
 mod logs;
 mod metric;
 mod process;
+mod recorder;
 
 pub use buildinfo::{Build, build};
 pub use help::HELP;

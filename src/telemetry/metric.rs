@@ -1,15 +1,16 @@
-//! Where `metrics` counts go: one registry, rendered as the `/metrics` page.
+//! The process's metrics, rendered as the `/metrics` page.
 
 use std::sync::{Mutex, PoisonError};
 
 use metrics::gauge;
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::BuildError;
 
+use crate::recorder::{self, Pages};
 use crate::{build, help, process};
 
 /// The process's metrics. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle(PrometheusHandle);
+pub struct Handle(Pages);
 
 impl Handle {
     /// The `/metrics` page in Prometheus's text format.
@@ -24,32 +25,9 @@ impl Handle {
     /// To be called every few seconds: folds what histograms have gathered, which would else grow until the
     /// next scrape.
     pub fn upkeep(&self) {
-        self.0.run_upkeep();
+        self.0.upkeep();
     }
 }
-
-/// Seconds: from a cache hit to the longest query.
-const SECONDS: [f64; 16] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
-/// Bytes: powers of four from 256 B to 4 GiB.
-const BYTES: [f64; 13] = [
-    256.0,
-    1024.0,
-    4096.0,
-    16384.0,
-    65536.0,
-    262144.0,
-    1048576.0,
-    4194304.0,
-    16777216.0,
-    67108864.0,
-    268435456.0,
-    1073741824.0,
-    4294967296.0,
-];
-/// Everything else is a count.
-const COUNTS: [f64; 13] =
-    [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 5000.0, 20000.0, 100000.0, 1000000.0];
 
 static INSTALLED: Mutex<Option<Handle>> = Mutex::new(None);
 
@@ -59,14 +37,10 @@ pub fn install_metrics() -> Result<Handle, BuildError> {
     if let Some(handle) = &*installed {
         return Ok(handle.clone());
     }
-    let handle = PrometheusBuilder::new()
-        .set_buckets(&COUNTS)?
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
-        .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES)?
-        .install_recorder()?;
+    let pages = recorder::install()?;
     help::describe();
     show_build();
-    let handle = Handle(handle);
+    let handle = Handle(pages);
     *installed = Some(handle.clone());
     Ok(handle)
 }

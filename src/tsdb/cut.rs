@@ -313,6 +313,8 @@ impl Engine {
             head = head.cover(&self.head.window_range(tenant.index));
             metrics::gauge!("prometheus_tsdb_blocks_loaded", "tenant" => tenant.id.as_str().to_owned())
                 .set(tenant.blocks.read().len() as f64);
+            // Values of a tenant that are not set for long leave the page.
+            tenant.report_series();
         }
         metrics::gauge!("prometheus_tsdb_exemplar_exemplars_in_storage").set(exemplars as f64);
         if !head.is_empty() {

@@ -42,15 +42,16 @@ impl Engine {
         let _no_cut_runs = self.cutting.lock();
         let mut deleted = Deleted::default();
         let Some(tenant) = self.tenants.get(id) else { return Ok(deleted) };
-        let mut position = 0;
+        let (mut failed, mut failure) = (0, None);
         for matchers in sets {
             let done = self.head.delete(&self.log, &tenant, matchers, range)?;
             deleted.series += done.series;
-            position = position.max(done.position);
+            failed += done.failed;
+            failure = failure.or(done.failure);
         }
-        if position > 0 {
-            self.log.wait_synced(position, DURABLE_WAIT)?;
-        }
+        // Up to the tail, whatever was found just now: what an attempt before this one deleted, and could not wait for,
+        // must be durable too before anybody is told that it is gone.
+        self.log.wait_synced(self.log.tail(), DURABLE_WAIT)?;
         let blocks: Vec<Arc<OpenBlock>> =
             tenant.blocks.read().iter().filter(|b| b.range().overlaps(&range)).cloned().collect();
         for open in blocks {
@@ -66,6 +67,15 @@ impl Engine {
             }
         }
         metrics::counter!("tributary_tsdb_series_deleted_total").increment(deleted.series);
+        if let Some(error) = failure {
+            let message = format!(
+                "{} series and {} blocks deleted from, but {failed} series of the head are damaged and keep what they \
+                 have until they are cut: {error}",
+                deleted.series,
+                deleted.blocks.len()
+            );
+            return Err(Error::with_source(error.kind, message, error));
+        }
         tracing::info!(
             tenant = %id, series = deleted.series, blocks = deleted.blocks.len(), from = range.start,
             to = range.end, "series deleted"

@@ -14,17 +14,19 @@ use crate::payload::{self, FIXED_BYTES};
 use crate::tenants::Tenant;
 
 /// What a deletion did.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Done {
     /// Series that had samples in the range.
     pub series: u64,
-    /// The deletion is durable once the log is, up to here.
-    pub position: u64,
+    /// Series whose samples are all still there, and why.
+    pub failed: u64,
+    pub failure: Option<Error>,
 }
 
 impl Head {
-    /// Deletes a tenant's samples in `range` of the series that pass all matchers. On an error a part of them may
-    /// be deleted; doing it again does the rest.
+    /// Deletes a tenant's samples in `range` of the series that pass all matchers. A series from which they cannot be
+    /// taken, because its chunks are damaged, keeps all it has and does not keep the others from losing theirs.
+    /// Whatever is gone from memory is gone in the log; after an error, doing it again does the rest.
     pub(crate) fn delete(
         &self,
         log: &Log,
@@ -47,15 +49,24 @@ impl Head {
                 let mut state = shard.state.lock();
                 for &(slot, id) in some {
                     let Some(mut series) = state.get_mut(slot).filter(|s| s.hot.id == id) else { continue };
-                    if series.delete(range)? {
-                        ids.push(id);
-                        tenant.exemplars.lock().delete((shard.index, id), range);
+                    match series.delete(range) {
+                        Ok(true) => {
+                            ids.push(id);
+                            tenant.exemplars.lock().delete((shard.index, id), range);
+                        }
+                        Ok(false) => {}
+                        Err(error) => {
+                            let labels = state.labels(slot);
+                            tracing::error!(tenant = %tenant.id, series = %labels, error = %error,
+                                "samples of a series cannot be deleted");
+                            done.failed += 1;
+                            done.failure.get_or_insert(error);
+                        }
                     }
                 }
                 if !ids.is_empty() {
                     let record = payload::delete(shard.index, range, &ids);
                     state.last_position = permit.enqueue(payload::DELETE, &[&record])?;
-                    done.position = done.position.max(state.last_position);
                     done.series += ids.len() as u64;
                 }
             }
@@ -81,5 +92,74 @@ impl Head {
         }
         tenant.series.fetch_sub(removed.min(tenant.series.load(Relaxed)), Relaxed);
         removed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{Labels, Sample, TenantId, TimeRange};
+    use storage::{Append, Verdict, WriteBatch};
+    use testkit::MemDisk;
+
+    use crate::{Settings, Tsdb};
+
+    const NOW: i64 = 1_700_006_400_000;
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+
+    fn open(disk: &MemDisk) -> Arc<Tsdb> {
+        let (world, _) = testkit::world(Arc::new(disk.clone()), NOW, 1);
+        let settings =
+            Settings { dir: "/data".into(), shards: 1, segment_bytes: 64 << 10, ..Settings::default() };
+        Tsdb::open(world, settings).unwrap()
+    }
+
+    /// Samples of each series in a range, where they decode.
+    fn counts(tsdb: &Tsdb, range: TimeRange) -> Vec<usize> {
+        let state = tsdb.engine.head.shards[0].state.lock();
+        let count = |slot: u32| {
+            let (mut bytes, mut chunks) = (Vec::new(), Vec::new());
+            state.get(slot).unwrap().chunks(range, &mut bytes, &mut chunks);
+            let samples =
+                chunks.iter().flat_map(|c| chunk::xor::Iter::new(&bytes[c.start..c.end]).unwrap().flatten());
+            samples.filter(|s| range.contains(s.timestamp)).count()
+        };
+        (0..3).map(count).collect()
+    }
+
+    #[test]
+    fn a_damaged_series_keeps_all_and_the_others_lose_theirs_also_in_the_log() {
+        let disk = MemDisk::new();
+        let tenant = TenantId::new("t").unwrap();
+        let mut tsdb = open(&disk);
+        let mut batch = WriteBatch::default();
+        for name in NAMES {
+            let labels = Labels::from_pairs([("__name__", name)]).unwrap();
+            let samples =
+                (0..300).map(|i| Sample { timestamp: NOW - 3_000_000 + i * 10_000, value: i as f64 });
+            batch.push(labels.as_bytes(), labels.placement_hash("t"), samples);
+        }
+        let mut verdicts = vec![Verdict::Unavailable; batch.verdicts()];
+        tsdb.append(&tenant, &batch, &[0, 1, 2], NOW, &mut verdicts).unwrap();
+        assert!(verdicts.iter().all(|v| *v == Verdict::Stored));
+
+        // Of the second series, one chunk turns bad in memory.
+        tsdb.engine.head.shards[0].state.lock().series.damage_for_test(1);
+        let gone = TimeRange::new(NOW - 2_900_000, NOW - 600_000);
+        let all = counts(&tsdb, gone)[0];
+        let delete = |tsdb: &Tsdb| tsdb.delete_series(&tenant, &[Vec::new()], gone);
+        for _ in 0..2 {
+            let error = delete(&tsdb).unwrap_err();
+            assert!(error.message.contains("1 series of the head are damaged"), "{error}");
+            let left = counts(&tsdb, gone);
+            assert_eq!((left[0], left[2]), (0, 0));
+        }
+        // In the log it is whole: what a restart finds there is what memory had, and then nothing is in the way.
+        drop(tsdb);
+        tsdb = open(&disk);
+        assert_eq!(counts(&tsdb, gone), [0, all, 0]);
+        assert_eq!(delete(&tsdb).unwrap().series, 1);
+        assert_eq!(counts(&tsdb, gone), [0, 0, 0]);
     }
 }

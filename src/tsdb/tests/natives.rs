@@ -375,6 +375,55 @@ fn a_start_timestamp_becomes_a_zero_that_nobody_counts() {
     assert!(read(&off).values().all(|samples| samples.len() == 1));
 }
 
+#[test]
+fn a_zero_that_was_made_up_gives_way_to_a_sample_of_its_time_and_a_real_one_does_not() {
+    let mut rig = Rig::new();
+    rig.clock.set(NOON + 1000);
+    let send = |rig: &Rig, at: i64, start: i64, value: f64, bucket: i64| {
+        let mut batch = WriteBatch::default();
+        batch.open().push(Sample { timestamp: NOON + at, value });
+        batch.push_start(if start == 0 { 0 } else { NOON + start });
+        close(&mut batch, "c");
+        let start = if start == 0 { 0 } else { NOON + start };
+        let histogram = whole(1, &[bucket]);
+        batch.push_histogram(HistogramRow { timestamp: NOON + at, start, histogram });
+        close(&mut batch, "h");
+        push(rig, &batch)
+    };
+    let conflict = Verdict::Refused(storage::Refusal::Conflict);
+    assert_eq!(send(&rig, 10, 5, 7.0, 7), [Verdict::Stored; 2]);
+    assert_eq!(send(&rig, 20, 5, 8.0, 8), [Verdict::Stored; 2]);
+    assert_eq!(send(&rig, 5, 0, 3.0, 3), [Verdict::Stored; 2]);
+    assert_eq!(send(&rig, 5, 0, 3.0, 3), [Verdict::Duplicate; 2]);
+    assert_eq!(send(&rig, 5, 0, 4.0, 4), [conflict; 2]);
+    let check = |rig: &Rig| {
+        let got = read(rig);
+        let floats: Vec<_> = got["c"]
+            .iter()
+            .map(|(t, s)| (t - NOON, if let Any::Float(value) = s { *value } else { f64::NAN }))
+            .collect();
+        assert_eq!(floats, [(5, 3.0), (10, 7.0), (20, 8.0)]);
+        let natives = got["h"].iter().map(|(t, s)| match s {
+            Any::Native(Native::Float(h)) => (t - NOON, h.count),
+            _ => (0, 0.0),
+        });
+        assert_eq!(natives.collect::<Vec<_>>(), [(5, 3.0), (10, 7.0), (20, 8.0)]);
+    };
+    check(&rig);
+    rig.kill();
+    check(&rig);
+    assert_eq!(send(&rig, 5, 0, 3.0, 3)[0], Verdict::Duplicate);
+    rig.tsdb.cut(rig.now(), true).unwrap();
+    check(&rig);
+    // A zero that somebody sent was acknowledged.
+    let floats = |samples: [(i64, f64); 2]| {
+        let samples = samples.map(|(t, value)| (NOON + t, Any::Float(value)));
+        push(&rig, &batch("z", &samples))
+    };
+    assert_eq!(floats([(1, 0.0), (2, 1.0)]), [Verdict::Stored; 2]);
+    assert_eq!(floats([(1, 5.0), (2, 1.0)]), [conflict, Verdict::Duplicate]);
+}
+
 /// A start beyond what is remembered of a series could be as old as samples that were forgotten with it, and would make a
 /// window of its own for every age of a process.
 #[test]

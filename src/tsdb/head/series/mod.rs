@@ -70,6 +70,9 @@ pub(crate) struct Hot {
     /// From the newest to the first time that the open chunk must not hold, as far as it is known: 0 after its first
     /// sample.
     left: u32,
+    /// Low half of the time of a zero that was made up for a start timestamp and may give way to a sample; 0: none.
+    /// Samples of the head are much less than 2^32 ms apart. Forgotten at a restart.
+    made_up: u32,
     /// Pieces of the open chunk, and bytes in the last one.
     pieces: u8,
     tail: u8,
@@ -96,6 +99,7 @@ impl Default for Hot {
             open: 0,
             span: 0,
             left: 0,
+            made_up: 0,
             pieces: 0,
             tail: 0,
         }

@@ -37,6 +37,11 @@ impl<'a> Series<'a> {
 
     /// Bits of the value at `t`, wherever it lies.
     pub(super) fn value_at(&self, t: Timestamp) -> Option<u64> {
+        // First what came later: after a restart a zero that was made up, and gave way, lies beside it.
+        let buffer = self.out_of_order();
+        if let Ok(at) = buffer.binary_search_by_key(&t, |s| s.timestamp) {
+            return Some(buffer[at].value.to_bits());
+        }
         if let Some(open) = self.open_range()
             && t >= open.start
         {
@@ -49,10 +54,6 @@ impl<'a> Series<'a> {
                     return Some(bits);
                 }
             }
-        }
-        let buffer = self.out_of_order();
-        if let Ok(at) = buffer.binary_search_by_key(&t, |s| s.timestamp) {
-            return Some(buffer[at].value.to_bits());
         }
         let floats = |c: &Sealed<'_>| c.encoding == Encoding::Xor && c.range.contains(t);
         self.chain().filter(floats).find_map(|c| find(c.bytes, t))

@@ -4,26 +4,37 @@ use bytes::Bytes;
 use model::{Sample, TimeRange, Timestamp};
 use storage::ChunkData;
 
-use super::SeriesMut;
 use super::open::open_range;
-use super::sealed::{REMEMBERED, Sealed, push_sealed};
+use super::sealed::{REMEMBERED, push_sealed};
+use super::{Series, SeriesMut};
 use crate::Error;
 use crate::blocks::from_block;
 
+impl Series<'_> {
+    /// Whether any sealed chunk overlaps `range`, and what those that do hold outside of it, with their tags.
+    fn without(&self, range: TimeRange) -> Result<(bool, Vec<(ChunkData, u32)>), Error> {
+        let (mut touched, mut rest) = (false, Vec::new());
+        for c in self.chain().filter(|c| c.range.overlaps(&range)) {
+            touched = true;
+            // One that does not decode goes whole only if all of it is to go.
+            let whole = range.start <= c.range.start && c.range.end <= range.end;
+            if !whole {
+                let chunk = c.data(Bytes::copy_from_slice(c.bytes));
+                let left = block::without(&chunk, &[range]).map_err(from_block)?;
+                rest.extend(left.into_iter().map(|chunk| (chunk, c.tag)));
+            }
+        }
+        Ok((touched, rest))
+    }
+}
+
 impl SeriesMut<'_> {
-    /// Takes out all samples in `range`, also remembered ones; whether there were any.
+    /// Takes out all samples in `range`, also remembered ones; whether there were any. On an error nothing is.
     pub(crate) fn delete(&mut self, range: TimeRange) -> Result<bool, Error> {
+        // What is left of open chunks is found among the sealed ones.
         if open_range(self.hot).is_some_and(|open| open.overlaps(&range)) {
             self.seal(0);
         }
-        let mut any = false;
-        if let Some(rare) = &mut self.cold.rare {
-            let before = rare.out_of_order.len();
-            rare.out_of_order.retain(|s| !range.contains(s.timestamp));
-            any = rare.out_of_order.len() < before;
-            any |= rare.natives.delete(range);
-        }
-        // What is left of the open chunk is found among the sealed ones.
         self.seal_natives(
             |natives, sealed| {
                 if natives.overlaps(range) {
@@ -32,28 +43,23 @@ impl SeriesMut<'_> {
             },
             0,
         );
-        self.tidy_rare();
-        let in_part = |c: &Sealed<'_>| c.range.overlaps(&range);
-        let touched: Vec<(ChunkData, u32)> = self
-            .view()
-            .chain()
-            .filter(in_part)
-            .map(|c| (c.data(Bytes::copy_from_slice(c.bytes)), c.tag))
-            .collect();
-        let mut rest = Vec::with_capacity(touched.len());
-        for (chunk, tag) in &touched {
-            // One that does not decode goes whole only if all of it is to go.
-            let whole = range.start <= chunk.range.start && chunk.range.end <= range.end;
-            if !whole {
-                let left = block::without(chunk, &[range]).map_err(from_block)?;
-                rest.extend(left.into_iter().map(|chunk| (chunk, *tag)));
-            }
+        // All that can fail comes before the first change.
+        let (touched, rest) = self.view().without(range)?;
+        let mut any = touched;
+        if let Some(rare) = &mut self.cold.rare {
+            let before = rare.out_of_order.len();
+            rare.out_of_order.retain(|s| !range.contains(s.timestamp));
+            any |= rare.out_of_order.len() < before;
+            any |= rare.natives.delete(range);
         }
-        self.retain_sealed(|c| !in_part(c));
+        self.tidy_rare();
+        if touched {
+            self.retain_sealed(|c| !c.range.overlaps(&range));
+        }
         for (chunk, tag) in rest {
             push_sealed(self.cold, self.sealed, chunk.range, chunk.encoding, tag, &chunk.bytes);
         }
-        Ok(any || !touched.is_empty())
+        Ok(any)
     }
 
     /// Seals all samples of `window` and marks them with `tag`, taking over those of other marks; later samples

@@ -1,7 +1,7 @@
 //! Offering samples to a series: duplicate, conflict, refused, or taken into the chunk that grows or beside it.
 
 use chunk::{ChunkData, cut, xor};
-use model::{Native, Sample, Timestamp, is_stale};
+use model::{Native, Sample, TimeRange, Timestamp, is_stale};
 use storage::{Refusal, Verdict};
 
 use super::open::{LINK, PIECE, PIECE_BYTES, lengthen};
@@ -33,10 +33,10 @@ impl SeriesMut<'_> {
             }
             // What is there already is a success however old it is.
             if let Some(bits) = self.view().value_at(sample.timestamp) {
-                return match bits == sample.value.to_bits() {
-                    true => Verdict::Duplicate,
-                    false => Verdict::Refused(Refusal::Conflict),
-                };
+                let same = bits == sample.value.to_bits();
+                if same || !self.give_way(sample.timestamp, judged_at, bounds) {
+                    return one_or_the_other(same);
+                }
             }
             if let Some(found) = self.view().native_at(sample.timestamp) {
                 return one_or_the_other(found.is_stale() && is_stale(sample.value));
@@ -64,7 +64,10 @@ impl SeriesMut<'_> {
                 return Verdict::Refused(refusal);
             }
             if let Some(found) = self.view().native_at(t) {
-                return one_or_the_other(found.is_same(histogram));
+                let same = found.is_same(histogram);
+                if same || !self.give_way(t, judged_at, bounds) {
+                    return one_or_the_other(same);
+                }
             }
             if let Some(bits) = self.view().value_at(t) {
                 return one_or_the_other(histogram.is_stale() && is_stale(f64::from_bits(bits)));
@@ -125,7 +128,7 @@ impl SeriesMut<'_> {
         if judged.is_err() || !bounds.is_known_since(start, judged_at) {
             return None;
         }
-        match histogram {
+        let taken = match histogram {
             None => {
                 self.take(Sample { timestamp: start, value: 0.0 }, block_range);
                 Some(None)
@@ -135,7 +138,25 @@ impl SeriesMut<'_> {
                 let row = Row { timestamp: start, histogram: zero.clone() };
                 self.take_native(row, block_range).then_some(Some(zero))
             }
+        };
+        if taken.is_some() {
+            self.hot.made_up = start as u32;
         }
+        taken
+    }
+
+    /// Takes out a zero that was made up at `t`, so that a sample which has that time can be taken; whether it did. One
+    /// that is being made a block stays.
+    fn give_way(&mut self, t: Timestamp, judged_at: Timestamp, bounds: &Bounds) -> bool {
+        let is_made_up = self.hot.made_up != 0 && self.hot.made_up == t as u32;
+        if !is_made_up
+            || bounds.judge(t, judged_at, Some(self.hot.newest)).is_err()
+            || self.view().chain().any(|c| c.tag != 0 && c.range.contains(t))
+        {
+            return false;
+        }
+        self.hot.made_up = 0;
+        self.delete(TimeRange::new(t, t)).is_ok()
     }
 
     /// Takes a sample whose time is not there yet.

@@ -11,6 +11,15 @@ const RANGE: i64 = 7_200_000;
 const BOUNDS: Bounds =
     Bounds { out_of_order_window: RANGE, future_tolerance: 600_000, max_sample_age: 24 * RANGE };
 
+impl Store {
+    /// Makes the chunk of a series that was sealed last one that does not decode.
+    pub(crate) fn damage_for_test(&mut self, slot: u32) {
+        let name = self.cold.get(slot).unwrap().sealed;
+        // More samples than there are bytes for.
+        self.sealed.get_mut(name)[super::sealed::HEADER..][..2].copy_from_slice(&[0xff; 2]);
+    }
+}
+
 struct One(Store);
 
 fn series() -> One {
@@ -70,4 +79,29 @@ fn the_same_again_is_a_duplicate_wherever_it_lies_and_another_value_a_conflict()
     assert_eq!(series.offer(stale, now, &BOUNDS, RANGE), Verdict::Duplicate);
     let nan = s(now + 5000, f64::NAN);
     assert_eq!(series.offer(nan, now, &BOUNDS, RANGE), Verdict::Refused(Refusal::Conflict));
+}
+
+#[test]
+fn a_deletion_that_fails_changes_nothing() {
+    let mut series = series();
+    for i in 0..400 {
+        assert_eq!(series.offer(s(i * 1000, i as f64), 400_000, &BOUNDS, RANGE), Verdict::Stored);
+    }
+    assert_eq!(series.offer(s(1500, 0.5), 400_000, &BOUNDS, RANGE), Verdict::Stored);
+    series.0.damage_for_test(0);
+    let chunks = |series: &One| {
+        let (mut chunks, mut bytes) = (Vec::new(), Vec::new());
+        series.0.get(0).unwrap().chunks(TimeRange::ALL, &mut bytes, &mut chunks);
+        (chunks.iter().map(|c| c.range).collect::<Vec<_>>(), bytes)
+    };
+    let before = chunks(&series);
+    // From the late sample into the damaged chunk.
+    let range = TimeRange::new(1200, 300_000);
+    let bad = series.0.get(0).unwrap().chain().next().unwrap().range;
+    assert!(bad.start < range.end && bad.end > range.end, "{bad:?}");
+    assert!(series.0.get_mut(0).unwrap().delete(range).is_err());
+    assert_eq!(chunks(&series), before);
+    // What has to go whole need not decode.
+    assert!(series.0.get_mut(0).unwrap().delete(TimeRange::ALL).unwrap());
+    assert!(series.0.get(0).unwrap().is_empty());
 }
