@@ -145,8 +145,8 @@ mod tests {
         assert!(verdicts.iter().all(|v| *v == Verdict::Stored));
 
         // Of the second series, one chunk turns bad in memory.
-        tsdb.engine.head.shards[0].state.lock().series.damage_for_test(1);
-        let gone = TimeRange::new(NOW - 2_900_000, NOW - 600_000);
+        let bad = tsdb.engine.head.shards[0].state.lock().series.damage_for_test(1);
+        let gone = TimeRange::new(NOW - 2_900_000, bad.start + (bad.end - bad.start) / 2);
         let all = counts(&tsdb, gone)[0];
         let delete = |tsdb: &Tsdb| tsdb.delete_series(&tenant, &[Vec::new()], gone);
         for _ in 0..2 {

@@ -12,11 +12,12 @@ const BOUNDS: Bounds =
     Bounds { out_of_order_window: RANGE, future_tolerance: 600_000, max_sample_age: 24 * RANGE };
 
 impl Store {
-    /// Makes the chunk of a series that was sealed last one that does not decode.
-    pub(crate) fn damage_for_test(&mut self, slot: u32) {
+    /// Makes the chunk of a series that was sealed last one that does not decode; its times.
+    pub(crate) fn damage_for_test(&mut self, slot: u32) -> TimeRange {
         let name = self.cold.get(slot).unwrap().sealed;
         // More samples than there are bytes for.
         self.sealed.get_mut(name)[super::sealed::HEADER..][..2].copy_from_slice(&[0xff; 2]);
+        self.get(slot).unwrap().chain().next().unwrap().range
     }
 }
 
@@ -88,7 +89,7 @@ fn a_deletion_that_fails_changes_nothing() {
         assert_eq!(series.offer(s(i * 1000, i as f64), 400_000, &BOUNDS, RANGE), Verdict::Stored);
     }
     assert_eq!(series.offer(s(1500, 0.5), 400_000, &BOUNDS, RANGE), Verdict::Stored);
-    series.0.damage_for_test(0);
+    let bad = series.0.damage_for_test(0);
     let chunks = |series: &One| {
         let (mut chunks, mut bytes) = (Vec::new(), Vec::new());
         series.0.get(0).unwrap().chunks(TimeRange::ALL, &mut bytes, &mut chunks);
@@ -97,7 +98,6 @@ fn a_deletion_that_fails_changes_nothing() {
     let before = chunks(&series);
     // From the late sample into the damaged chunk.
     let range = TimeRange::new(1200, 300_000);
-    let bad = series.0.get(0).unwrap().chain().next().unwrap().range;
     assert!(bad.start < range.end && bad.end > range.end, "{bad:?}");
     assert!(series.0.get_mut(0).unwrap().delete(range).is_err());
     assert_eq!(chunks(&series), before);
