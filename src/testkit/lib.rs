@@ -6,6 +6,7 @@ mod mem_disk;
 mod notation;
 mod replay;
 mod s3_server;
+mod small_disk;
 
 pub use authority::Authority;
 pub use chance::SeededChance;
@@ -13,6 +14,7 @@ pub use mem_disk::{MemDisk, SECTOR};
 pub use notation::{NotationError, parse_load};
 pub use replay::Replay;
 pub use s3_server::S3Server;
+pub use small_disk::SmallDisk;
 
 use std::sync::Arc;
 

@@ -2,55 +2,14 @@
 //! recovers by itself once there is room.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use testkit::SmallDisk;
 
 use acceptance::{Program, Running, binary, free_port, get, percent, post, wait_until};
 
 const SERIES: usize = 200;
-
-/// A small file system in memory; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// None where this process may not mount.
-    fn mount(at: &Path, mib: u64) -> Option<SmallDisk> {
-        std::fs::create_dir_all(at).expect("a folder to mount on");
-        let size = format!("size={mib}m");
-        let out = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output();
-        match out {
-            Ok(out) if out.status.success() => Some(SmallDisk(at.to_owned())),
-            Ok(out) => {
-                eprintln!("SKIPPED: no tmpfs can be mounted here: {}", String::from_utf8_lossy(&out.stderr));
-                None
-            }
-            Err(error) => {
-                eprintln!("SKIPPED: mount does not run: {error}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a process that is just ending may still hold a file.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// Writes until nothing more fits.
-fn fill(path: &Path) {
-    use std::io::Write;
-    let mut file = std::fs::File::create(path).expect("a file that takes all room");
-    let mut block = vec![0u8; 1 << 16];
-    while !block.is_empty() {
-        if file.write_all(&block).is_err() {
-            block.truncate(block.len() / 2);
-        }
-    }
-}
 
 struct Node {
     receive: Running,
@@ -152,7 +111,7 @@ impl Node {
 fn a_full_disk_loses_nothing_and_the_node_recovers_by_itself() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mounted = dir.path().join("disk");
-    let Some(_disk) = SmallDisk::mount(&mounted, 64) else { return };
+    let Some(disk) = SmallDisk::mount(&mounted, 64) else { return };
     let data = mounted.join("data");
     let node = start(dir.path(), &data);
     let now =
@@ -179,8 +138,7 @@ fn a_full_disk_loses_nothing_and_the_node_recovers_by_itself() {
     }
 
     // No room for another segment: what is preallocated is used up, then writes are refused.
-    let ballast = mounted.join("ballast");
-    fill(&ballast);
+    let ballast = disk.fill(0);
     let before = acked.len();
     wait_until("writes to be refused", || {
         (0..100).any(|_| send(&node, &mut acked, &mut refused) == 503).then_some(())

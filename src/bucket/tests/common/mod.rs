@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use block::{BlockId, Meta};
+use block::{BlockId, BlockWriter, Meta, MetaSpec, ThanosSpec};
 use bucket::{Bucket, RetryPolicy};
 use bytes::Bytes;
+use chunk::ChunkData;
 use futures::stream::{BoxStream, StreamExt};
+use model::{Labels, Sample, TimeRange};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::*;
@@ -24,12 +26,20 @@ pub struct Faulty {
     pub inner: InMemory,
     log: Arc<Mutex<Vec<String>>>,
     judge: Arc<Mutex<Judge>>,
+    /// Asked once it is done: what it answers is all that the caller hears.
+    after: Arc<Mutex<Judge>>,
 }
 
 impl Faulty {
     pub fn new() -> Arc<Faulty> {
         let judge: Judge = Box::new(|_, _| None);
-        Arc::new(Faulty { inner: InMemory::new(), log: Arc::default(), judge: Arc::new(Mutex::new(judge)) })
+        let after: Judge = Box::new(|_, _| None);
+        Arc::new(Faulty {
+            inner: InMemory::new(),
+            log: Arc::default(),
+            judge: Arc::new(Mutex::new(judge)),
+            after: Arc::new(Mutex::new(after)),
+        })
     }
 
     /// What happened since the last look.
@@ -41,8 +51,14 @@ impl Faulty {
         *self.judge.lock().unwrap() = Box::new(judge);
     }
 
+    /// Asks of what was done to the bucket: an error is an answer that got lost.
+    pub fn after_each(&self, judge: impl FnMut(&str, &str) -> Option<Error> + Send + 'static) {
+        *self.after.lock().unwrap() = Box::new(judge);
+    }
+
     pub fn heal(&self) {
         self.on_each(|_, _| None);
+        self.after_each(|_, _| None);
     }
 
     pub fn bucket(self: &Arc<Self>, world: &World) -> Bucket {
@@ -86,7 +102,8 @@ impl fmt::Debug for Faulty {
 impl ObjectStore for Faulty {
     async fn put_opts(&self, at: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         self.ask("put", at.as_ref())?;
-        self.inner.put_opts(at, payload, opts).await
+        let done = self.inner.put_opts(at, payload, opts).await?;
+        (self.after.lock().unwrap())("put", at.as_ref()).map_or(Ok(done), Err)
     }
 
     async fn put_multipart_opts(
@@ -96,8 +113,8 @@ impl ObjectStore for Faulty {
     ) -> Result<Box<dyn MultipartUpload>> {
         self.ask("begin", at.as_ref())?;
         let inner = self.inner.put_multipart_opts(at, opts).await?;
-        let (log, judge) = (self.log.clone(), self.judge.clone());
-        Ok(Box::new(FaultyUpload { inner, path: at.to_string(), log, judge }))
+        let (log, judge, after) = (self.log.clone(), self.judge.clone(), self.after.clone());
+        Ok(Box::new(FaultyUpload { inner, path: at.to_string(), log, judge, after }))
     }
 
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
@@ -142,6 +159,7 @@ struct FaultyUpload {
     path: String,
     log: Arc<Mutex<Vec<String>>>,
     judge: Arc<Mutex<Judge>>,
+    after: Arc<Mutex<Judge>>,
 }
 
 impl FaultyUpload {
@@ -168,7 +186,8 @@ impl MultipartUpload for FaultyUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         self.ask("complete")?;
-        self.inner.complete().await
+        let done = self.inner.complete().await?;
+        (self.after.lock().unwrap())("complete", &self.path).map_or(Ok(done), Err)
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -193,6 +212,27 @@ pub fn folder(world: &World, parent: &FsPath, id: BlockId, min_time: i64, segmen
     let meta = Meta::parse(text.as_bytes()).unwrap();
     world.disk.write_atomic(&dir.join("meta.json"), &meta.to_json().unwrap()).unwrap();
     (dir, meta)
+}
+
+/// A block of one series with `samples` samples that do not compress.
+pub fn real(world: &World, parent: &FsPath, id: BlockId, min_time: i64, samples: usize) -> (PathBuf, Meta) {
+    let mut writer = BlockWriter::create(world, parent, id).unwrap();
+    let labels = Labels::from_pairs([("__name__", "m")]).unwrap();
+    let all: Vec<Sample> = (0..samples as i64)
+        .map(|i| Sample { timestamp: min_time + i, value: ((i as f64) * 0.7).sin() })
+        .collect();
+    let chunks: Vec<ChunkData> = all
+        .chunks(120)
+        .map(|some| ChunkData {
+            range: TimeRange::new(some[0].timestamp, some[some.len() - 1].timestamp),
+            encoding: chunk::Encoding::Xor,
+            bytes: chunk::xor::encode(some.iter().copied()).unwrap().into(),
+        })
+        .collect();
+    writer.add_series(&labels, &chunks).unwrap();
+    let thanos = ThanosSpec { labels: [("r".to_owned(), "a".to_owned())].into(), ..ThanosSpec::default() };
+    let meta = writer.finish(MetaSpec { thanos: Some(thanos), ..MetaSpec::default() }).unwrap().unwrap();
+    (parent.join(id.to_string()), meta)
 }
 
 pub fn id(n: i64) -> BlockId {
