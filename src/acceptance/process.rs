@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::http::get;
@@ -129,10 +130,15 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that was free a moment ago, from below those that the system gives to whoever connects: one of these
+/// may be taken again before the server that it is for has it.
 pub fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-    socket.unwrap_or_else(|e| panic!("no free port: {e}")).port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(7919);
+    (0..10_000)
+        .map(|_| 10_000 + (begin.wrapping_add(NEXT.fetch_add(1, Relaxed)) % 20_000) as u16)
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("no free port")
 }
 
 /// Polls until `done` gives a value; panics with `what` after a minute.
