@@ -38,7 +38,7 @@ fn command() -> Command {
             shape(Command::new("peers").about(
                 "Three receivers, RF 3; one is stopped, behind a black hole, restarted, out of disk, or all restart in turn",
             ))
-            .arg(opt("case", "stopped, black-hole, restarts, full-disk or rolling; may be repeated").action(ArgAction::Append))
+            .arg(opt("case", "stopped, black-hole, restarts, full-disk, rolling or all-killed; may be repeated").action(ArgAction::Append))
             .arg(opt("away", "Seconds of trouble").default_value("60"))
             .arg(opt("restarts", "How often the receiver restarts").default_value("200"))
             .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("4 s of trouble, 3 restarts, no times judged")),

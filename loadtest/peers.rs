@@ -29,11 +29,12 @@ pub enum Case {
     Restarts,
     FullDisk,
     Rolling,
+    AllKilled,
 }
 
 impl Case {
-    pub const ALL: [Case; 5] =
-        [Case::Stopped, Case::BlackHole, Case::Restarts, Case::FullDisk, Case::Rolling];
+    pub const ALL: [Case; 6] =
+        [Case::Stopped, Case::BlackHole, Case::Restarts, Case::FullDisk, Case::Rolling, Case::AllKilled];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -42,6 +43,7 @@ impl Case {
             Case::Restarts => "restarts",
             Case::FullDisk => "full-disk",
             Case::Rolling => "rolling",
+            Case::AllKilled => "all-killed",
         }
     }
 
@@ -285,7 +287,7 @@ fn plan_of(shape: &Shape, workload: &Workload, secs: f64, urls: Vec<String>) -> 
 fn length(case: Case, pace: Pace) -> f64 {
     match case {
         Case::Restarts => 2.0 + pace.restarts as f64 * 1.5,
-        Case::Rolling => 12.0,
+        Case::Rolling | Case::AllKilled => 12.0,
         _ => pace.away.as_secs_f64() + 5.0,
     }
 }
@@ -319,7 +321,7 @@ async fn one(shape: &Shape, case: Case, pace: Pace, control: Option<Duration>) -
     let workload = shape.workload()?;
     let ledger = Arc::new(Ledger::new(workload.requests()));
     let mut urls = vec![trio.write_url(0)?, trio.write_url(1)?];
-    if case == Case::Rolling {
+    if matches!(case, Case::Rolling | Case::AllKilled) {
         urls.push(trio.write_url(2)?);
     }
     let plan = plan_of(shape, &workload, length(case, pace), urls);
@@ -345,11 +347,16 @@ async fn one(shape: &Shape, case: Case, pace: Pace, control: Option<Duration>) -
         if during { "" } else { ", after the data" },
         most as f64 / 1048576.0
     ));
-    judge(&mut line, &outcome, (began, ended), most, control);
+    // Nobody can take anything while all are down.
+    if case != Case::AllKilled {
+        judge(&mut line, &outcome, (began, ended), most, control);
+    }
 
     let drop_labels = ["tenant_id".to_owned(), "replica".to_owned()];
     let mut found = None;
-    for over in [vec![0, 1, 2], vec![0], vec![1], vec![2]] {
+    // A keeper that is killed loses what it had not written for others; together they have everything.
+    let alone: &[usize] = if case == Case::AllKilled { &[] } else { &[0, 1, 2] };
+    for over in std::iter::once(vec![0, 1, 2]).chain(alone.iter().map(|at| vec![*at])) {
         let (querier, url) = trio.query(&over).await?;
         let (data, sent) = (workload.clone(), ledger.clone());
         let read = match over.len() {
@@ -450,6 +457,18 @@ async fn trouble(trio: &mut Trio, case: Case, pace: Pace, seed: u64) -> Result<(
             tokio::task::spawn_blocking(move || fill(&filling)).await??;
             tokio::time::sleep(pace.away).await;
             std::fs::remove_file(filler)?;
+            Ok(())
+        }
+        Case::AllKilled => {
+            for server in trio.servers.iter_mut().filter_map(Option::take) {
+                server.kill()?;
+            }
+            for at in 0..3 {
+                trio.launch(at)?;
+            }
+            for at in 0..3 {
+                trio.wait(at).await?;
+            }
             Ok(())
         }
         Case::Rolling => {

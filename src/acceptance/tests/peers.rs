@@ -45,3 +45,8 @@ fn a_peer_whose_disk_is_full() {
 fn all_three_restart_one_after_the_other_t8() {
     loadtest("rolling");
 }
+
+#[test]
+fn all_three_are_killed_at_once_t9() {
+    loadtest("all-killed");
+}

@@ -96,10 +96,15 @@ async fn series_of_version_2_describe_their_family() {
     ];
     let answer = node.post_with("/api/v1/receive", &headers, body).await;
     assert_eq!(answer.status, 204, "{answer:?}");
-    assert_eq!(
-        known(&node.receive, "default-tenant", None),
-        [line("lat", MetricKind::Histogram, "Latency.")]
-    );
+    // It goes beside the write.
+    let want = [line("lat", MetricKind::Histogram, "Latency.")];
+    for _ in 0..200 {
+        if known(&node.receive, "default-tenant", None) == want {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_eq!(known(&node.receive, "default-tenant", None), want);
     node.stop().await.unwrap();
 }
 
