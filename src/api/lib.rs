@@ -13,13 +13,13 @@ mod gzip;
 pub mod json;
 mod near;
 pub mod number;
+mod pace;
 mod params;
 mod pool;
 mod problem;
 mod readiness;
 pub mod reply;
 mod server;
-mod turn;
 pub mod v1;
 
 pub use active::ActiveQueries;

@@ -5,10 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use runtime::World;
+use runtime::{Turns, World};
 use storage::Cancel;
 
-use crate::turn::Turns;
 use crate::{ErrorType, Problem};
 
 /// A pool. Cheap to clone; all clones are one.

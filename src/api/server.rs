@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::Error;
+use crate::pace::{Pace, Watched};
 
 /// What a listener asks of those who connect.
 #[derive(Clone, Debug, Default)]
@@ -63,8 +64,10 @@ pub struct ServerSettings {
     pub name: &'static str,
     /// How long requests in flight may go on after the shutdown began.
     pub grace: Duration,
-    /// How long a client may take to send the head of its next request; idle connections are closed by it.
+    /// How long a connection may be idle until the head of its next request is there.
     pub header_timeout: Duration,
+    /// How long a client may take for a head, from its first byte on; for the first one, from the connection on.
+    pub head_timeout: Duration,
     /// Connections open at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
     /// Longest head of a request. Grafana puts whole selectors into URLs.
@@ -80,7 +83,8 @@ impl Default for ServerSettings {
             name: "http",
             grace: Duration::from_secs(120),
             header_timeout: Duration::from_secs(300),
-            max_connections: 4096,
+            head_timeout: Duration::from_secs(10),
+            max_connections: 16_384,
             max_head_bytes: 1 << 20,
             handshake_timeout: Duration::from_secs(10),
             security: Security::None,
@@ -240,9 +244,13 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut closed: watch::Receiver<bool>,
 ) {
     let security = settings.security.clone();
+    let pace = Pace::begin();
+    let seen = pace.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (routes, security, names) = (routes.clone(), security.clone(), names.clone());
+        let open = seen.request(request.version() == http::Version::HTTP_2);
         async move {
+            let _open = open;
             if let Err(answer) = admitted(&security, request.headers()).await {
                 return Ok(answer);
             }
@@ -268,10 +276,16 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_header_list_size(u32::try_from(settings.max_head_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
+    let stream = Watched { io: stream, pace: pace.clone() };
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
+        () = pace.dawdles(settings.head_timeout) => {
+            metrics::counter!("tributary_http_slow_heads_total", "listener" => settings.name).increment(1);
+            tracing::debug!(%peer, "the head of a request took too long");
+            return;
+        }
         () = begun(&mut closed) => {
             serving.as_mut().graceful_shutdown();
             serving.await

@@ -11,7 +11,7 @@ use std::time::Duration;
 use secure::{ServerTls, explain};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
@@ -20,6 +20,8 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes at once; further ones wait in the kernel's queue.
 const HANDSHAKES: usize = 256;
+/// Connections at once; further ones wait in the kernel's queue.
+const CONNECTIONS: usize = 8192;
 
 trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
@@ -28,6 +30,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 pub(crate) struct Connection {
     io: Box<dyn Io>,
     info: TcpConnectInfo,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Connected for Connection {
@@ -74,26 +77,28 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Takes connections for as long as the stream is held.
-pub(crate) fn secured(listener: TcpListener, tls: ServerTls) -> ReceiverStream<io::Result<Connection>> {
+/// Takes connections, within TLS where it is given, for as long as the stream is held.
+pub(crate) fn taken(listener: TcpListener, tls: Option<ServerTls>) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(16);
     tokio::spawn(async move {
         let slots = Arc::new(Semaphore::new(HANDSHAKES));
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut shaking = JoinSet::new();
         loop {
             let next = async {
                 let slot = slots.clone().acquire_owned().await.ok();
-                (slot, listener.accept().await)
+                let place = places.clone().acquire_owned().await.ok();
+                (slot, place, listener.accept().await)
             };
             tokio::select! {
                 () = ready.closed() => return,
                 Some(_) = shaking.join_next(), if !shaking.is_empty() => {}
-                (slot, accepted) = next => match accepted {
+                (slot, place, accepted) = next => match accepted {
                     Ok((stream, _)) => {
                         let (tls, ready) = (tls.clone(), ready.clone());
                         shaking.spawn(async move {
                             let _slot = slot;
-                            if let Some(connection) = shake(stream, &tls).await {
+                            if let Some(connection) = shake(stream, place, tls.as_ref()).await {
                                 // The listener is closing.
                                 let _ = ready.send(Ok(connection)).await;
                             }
@@ -110,18 +115,31 @@ pub(crate) fn secured(listener: TcpListener, tls: ServerTls) -> ReceiverStream<i
     ReceiverStream::new(connections)
 }
 
-async fn shake(stream: TcpStream, tls: &ServerTls) -> Option<Connection> {
+/// A connection that has said something, or has done its handshake: who does neither in time takes no place.
+async fn shake(
+    stream: TcpStream,
+    place: Option<OwnedSemaphorePermit>,
+    tls: Option<&ServerTls>,
+) -> Option<Connection> {
     let info = stream.connect_info();
     let peer = info.remote_addr();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(?peer, %error, "cannot set TCP_NODELAY");
     }
+    let Some(tls) = tls else {
+        let spoken = tokio::time::timeout(HANDSHAKE, stream.readable()).await;
+        return matches!(spoken, Ok(Ok(()))).then(|| Connection {
+            io: Box::new(stream),
+            info,
+            _place: place,
+        });
+    };
     let failed = |error: &str| {
         metrics::counter!("tributary_tls_handshake_failures_total", "listener" => "grpc").increment(1);
         tracing::warn!(listener = "grpc", ?peer, error, "TLS handshake failed");
     };
     match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Some(Connection { io: Box::new(stream), info }),
+        Ok(Ok(stream)) => Some(Connection { io: Box::new(stream), info, _place: place }),
         Ok(Err(error)) => {
             failed(&explain(&error));
             None

@@ -10,7 +10,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use wire::pb::thanos::exemplars_server::ExemplarsServer;
 use wire::pb::thanos::info::info_server::InfoServer;
 use wire::pb::thanos::metadata_server::MetadataServer;
@@ -157,15 +156,7 @@ pub async fn serve(
         server = server.max_connection_age(age);
     }
     let router = server.layer(CountCalls).add_routes(services.routes);
-    let serving = async {
-        match options.tls {
-            None => {
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                router.serve_with_incoming_shutdown(incoming, signal).await
-            }
-            Some(tls) => router.serve_with_incoming_shutdown(incoming::secured(listener, tls), signal).await,
-        }
-    };
+    let serving = router.serve_with_incoming_shutdown(incoming::taken(listener, options.tls), signal);
     let grace_over = async {
         if begun.wait_for(|begun| *begun).await.is_err() {
             return std::future::pending().await;

@@ -7,20 +7,24 @@ mod backoff;
 mod chance;
 mod clock;
 mod disk;
+mod files;
 mod gate;
 mod pool;
 mod shutdown;
 mod tasks;
+mod turn;
 mod watch;
 
 pub use backoff::Backoff;
 pub use chance::{Chance, OsChance};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::{Disk, File, RealDisk};
+pub use files::raise_file_limit;
 pub use gate::{ByteGate, BytePermit, GateError};
 pub use pool::{Abandoned, Pool, PoolError};
 pub use shutdown::Shutdown;
 pub use tasks::{TaskError, TaskGroup};
+pub use turn::{Turn, Turns};
 pub use watch::FileWatch;
 
 use std::sync::Arc;

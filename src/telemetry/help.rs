@@ -175,6 +175,10 @@ pub const HELP: &[(&str, &str)] = &[
         "tributary_query_stragglers_total",
         "Silent endpoints that answers, whole without them, did not wait for.",
     ),
+    (
+        "tributary_http_slow_heads_total",
+        "Connections closed because a request's head took too long, by listener.",
+    ),
     ("tributary_receive_admission_refused_total", "Writes not let in, by reason."),
     (
         "tributary_receive_blocks_missing_total",
@@ -205,6 +209,10 @@ pub const HELP: &[(&str, &str)] = &[
     ),
     ("tributary_receive_peer_queue_bytes", "Bytes that wait for a peer."),
     ("tributary_receive_peer_write_seconds", "Time until a peer answered a write."),
+    (
+        "tributary_receive_rate_limited_requests_total",
+        "Writes answered 429 because their tenant passed its rate, by what it is of.",
+    ),
     (
         "tributary_receive_relabel_dropped_samples_total",
         "Samples whose series a relabelling rule dropped; they are acknowledged and not stored.",

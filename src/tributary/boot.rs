@@ -58,6 +58,10 @@ where
         Err(code) => return code,
     };
     init_logs(log(&loaded.settings));
+    match runtime::raise_file_limit() {
+        Ok(limit) => tracing::debug!(limit, "files that may be open"),
+        Err(error) => tracing::warn!(%error, "cannot raise the number of files that may be open"),
+    }
     match prepare(role, loaded, world, run) {
         Ok(()) => {
             tracing::info!(role, "stopped");

@@ -106,6 +106,33 @@ async fn a_port_in_use_is_said() {
     );
 }
 
+/// Byte by byte a head would keep its place for as long as the sender likes.
+#[tokio::test]
+async fn heads_that_dribble_and_silence_from_the_start_end_and_idle_connections_stay() {
+    let settings = ServerSettings { head_timeout: Duration::from_millis(200), ..ServerSettings::default() };
+    let server = Server::bind("127.0.0.1:0", settings).await.unwrap();
+    let address = server.local_addr();
+    let stop = Arc::new(Notify::new());
+    let stopping = stop.clone();
+    let routes = Router::new().route("/", get(|| async { "here" }));
+    let serving = tokio::spawn(server.serve(routes, async move { stopping.notified().await }));
+    let silent = TcpStream::connect(address).await.unwrap();
+    let mut idle = ask(address).await;
+    let mut dribbling = TcpStream::connect(address).await.unwrap();
+    let mut sent = 0;
+    while dribbling.write_all(b"G").await.is_ok() && sent < 1000 {
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(sent < 1000, "it is closed while it sends");
+    assert_eq!(answer(silent).await, "");
+    // The one that has had its answer may ask again.
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(answer(idle).await.matches("here").count(), 2);
+    stop.notify_one();
+    tokio::time::timeout(Duration::from_secs(10), serving).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn slow_heads_are_not_waited_for() {
     let settings = ServerSettings { header_timeout: Duration::from_millis(50), ..ServerSettings::default() };

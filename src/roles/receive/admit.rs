@@ -15,6 +15,7 @@ use wire::remote_write::Limits;
 
 use crate::otlp;
 use crate::settings::{Admission as Settings, Tenancy};
+use crate::shares::{Share, Shares};
 use crate::status::Denial;
 
 /// How long a write waits for its bytes while others hold them.
@@ -34,6 +35,7 @@ const UNKNOWN_LENGTH: u64 = 1 << 20;
 #[derive(Clone)]
 pub struct Admission {
     gate: ByteGate,
+    shares: Shares,
     max_body: u64,
     limits: Limits,
 }
@@ -45,6 +47,8 @@ pub struct Admitted {
     /// Bytes that the body says it has when decompressed.
     pub plain: u64,
     pub permit: BytePermit,
+    /// The tenant's part of the budget.
+    pub share: Share,
 }
 
 impl Admission {
@@ -57,6 +61,7 @@ impl Admission {
         };
         Admission {
             gate: ByteGate::new(settings.max_inflight.bytes()),
+            shares: Shares::default(),
             max_body: settings.max_body.bytes(),
             limits,
         }
@@ -70,12 +75,14 @@ impl Admission {
         self.gate.held()
     }
 
-    /// Reads a body.
+    /// Reads a body. `pay` is told its bytes before they are read, or after it where their number is not known.
     pub async fn read(
         &self,
+        tenant: &TenantId,
         headers: &HeaderMap,
         mut body: Body,
         version: Version,
+        pay: impl Fn(u64) -> Result<(), Denial>,
     ) -> Result<Admitted, Denial> {
         let declared = declared(headers)?;
         if let Some(declared) = declared
@@ -87,6 +94,15 @@ impl Admission {
             }
             return Err(self.too_large(declared));
         }
+        let mut share = match self.let_in(tenant, declared, &pay) {
+            Ok(share) => share,
+            Err(denial) => {
+                if !headers.contains_key(header::EXPECT) {
+                    drain(&mut body).await;
+                }
+                return Err(denial);
+            }
+        };
         let mut permit = self.hold(declared.unwrap_or(UNKNOWN_LENGTH.min(self.max_body))).await?;
         let read = tokio::time::timeout(READ, self.fill(&mut body, declared, &mut permit)).await;
         let body = match read {
@@ -100,15 +116,40 @@ impl Admission {
             }
             Err(_) => return Err(Denial::Busy(format!("the body took more than {READ:?}; send it again"))),
         };
+        if declared.is_none() {
+            share.grow(body.len() as u64);
+            pay(body.len() as u64)?;
+        }
         let plain = match version {
             Version::Otlp(form) => otlp::plain_bytes(&body, form, &self.limits),
             Version::V1 | Version::V2 => snap::raw::decompress_len(&body).unwrap_or(0) as u64,
         };
         if plain <= self.limits.max_bytes as u64 {
             // Once as it is decompressed, once as a batch.
+            share.grow(2 * plain);
             permit.absorb(self.hold(2 * plain).await?);
         }
-        Ok(Admitted { body, plain, permit })
+        Ok(Admitted { body, plain, permit, share })
+    }
+
+    /// Whether a request that says that it has so many bytes may be read.
+    fn let_in(
+        &self,
+        tenant: &TenantId,
+        declared: Option<u64>,
+        pay: &impl Fn(u64) -> Result<(), Denial>,
+    ) -> Result<Share, Denial> {
+        if let Some(declared) = declared {
+            pay(declared)?;
+        }
+        let (held, limit) = (self.gate.held(), self.gate.limit());
+        self.shares.enter(tenant, declared.unwrap_or(0), held, limit).ok_or_else(|| {
+            metrics::counter!("tributary_receive_admission_refused_total").increment(1);
+            Denial::Busy(format!(
+                "tenant {tenant} has more writes in flight than its part of --receive.max-inflight-bytes, of which \
+                 {held} of {limit} are used up"
+            ))
+        })
     }
 
     /// Holds bytes of the budget for something that has been read elsewhere.
@@ -369,6 +410,10 @@ mod tests {
         assert!(replica_of(&headers(&[("thanos-replica", "-1")]), "THANOS-REPLICA").is_err());
     }
 
+    fn tenant() -> TenantId {
+        TenantId::new("a").unwrap()
+    }
+
     fn admission(max_body: u64, inflight: u64) -> Admission {
         Admission::new(&Settings {
             max_body: ByteSize::from_bytes(max_body),
@@ -381,18 +426,25 @@ mod tests {
     async fn a_body_is_held_and_bounded() {
         let admission = admission(100, 1000);
         let none = HeaderMap::new();
-        let ok = admission.read(&none, Body::from(vec![b'x'; 100]), Version::V1).await.unwrap();
+        let ok = admission
+            .read(&tenant(), &none, Body::from(vec![b'x'; 100]), Version::V1, |_| Ok(()))
+            .await
+            .unwrap();
         assert_eq!((ok.body.len(), admission.held_bytes()), (100, ok.permit.bytes()));
         drop(ok);
         assert_eq!(admission.held_bytes(), 0);
-        let over = admission.read(&none, Body::from(vec![b'x'; 101]), Version::V1).await.unwrap_err();
+        let over = admission
+            .read(&tenant(), &none, Body::from(vec![b'x'; 101]), Version::V1, |_| Ok(()))
+            .await
+            .unwrap_err();
         assert!(matches!(over, Denial::TooLarge(_)));
         let declared = headers(&[("content-length", "5000000000")]);
-        let over = admission.read(&declared, Body::empty(), Version::V1).await.unwrap_err();
+        let over =
+            admission.read(&tenant(), &declared, Body::empty(), Version::V1, |_| Ok(())).await.unwrap_err();
         assert!(matches!(over, Denial::TooLarge(text) if text.contains("5000000000")));
         let held = admission.hold(950).await.unwrap();
         let busy = admission
-            .read(&headers(&[("content-length", "90")]), Body::empty(), Version::V1)
+            .read(&tenant(), &headers(&[("content-length", "90")]), Body::empty(), Version::V1, |_| Ok(()))
             .await
             .unwrap_err();
         assert!(matches!(busy, Denial::Busy(text) if text.contains("950 of 1000")));
@@ -406,8 +458,12 @@ mod tests {
             Body::from_stream(futures::stream::iter(frames))
         };
         let admission = admission(100, 1000);
-        let read =
-            async |kind| admission.read(&HeaderMap::new(), broken(kind), Version::V1).await.unwrap_err();
+        let read = async |kind| {
+            admission
+                .read(&tenant(), &HeaderMap::new(), broken(kind), Version::V1, |_| Ok(()))
+                .await
+                .unwrap_err()
+        };
         for kind in [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::TimedOut] {
             assert!(matches!(read(kind).await, Denial::Busy(_)), "{kind:?}");
         }
@@ -420,7 +476,8 @@ mod tests {
         let admission = admission(100, 1000);
         let first = futures::stream::iter([Ok::<_, std::io::Error>(axum::body::Bytes::from_static(b"x"))]);
         let stalled = Body::from_stream(futures::StreamExt::chain(first, futures::stream::pending()));
-        let denial = admission.read(&HeaderMap::new(), stalled, Version::V1).await.unwrap_err();
+        let denial =
+            admission.read(&tenant(), &HeaderMap::new(), stalled, Version::V1, |_| Ok(())).await.unwrap_err();
         assert!(matches!(denial, Denial::Busy(text) if text.contains("stopped")));
     }
 }

@@ -81,7 +81,7 @@ impl PeerDoor {
 fn refuse(denial: Denial) -> Error {
     match denial {
         Denial::Busy(text) => Error::new(Kind::Unavailable, text),
-        Denial::RateLimited(text) => Error::new(Kind::Exhausted, text),
+        Denial::RateLimited(text, _) => Error::new(Kind::Exhausted, text),
         Denial::Invalid(text) | Denial::TooLarge(text) | Denial::Unsupported(text) => {
             Error::new(Kind::Invalid, text)
         }

@@ -9,7 +9,7 @@ use axum::routing::post;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use identity::{Identities, Met};
 use model::{InvalidLabels, Labels, MetricMetadata, TenantId, Timestamp};
-use runtime::{Pool, World};
+use runtime::{Pool, Turns, World};
 use storage::{Known, Refusal, RowSource, SampleKind, SeriesHandle, Verdict, WriteBatch};
 use tsdb::Health;
 
@@ -22,7 +22,7 @@ use crate::origin::Origin;
 use crate::otlp;
 use crate::pending::Collected;
 use crate::quorum::Outcome;
-use crate::rate::Rates;
+use crate::rate::{Of, Rates};
 use crate::resolve::LabelsOf;
 use crate::settings::{Settings, Tenancy};
 use crate::status::{self, Denial, Example, Reply, Summary};
@@ -38,6 +38,9 @@ pub struct WriteDoor {
     pub writer: Arc<Writer>,
     pub admission: Admission,
     pub rates: Arc<Rates>,
+    pub byte_rates: Rates,
+    /// Tenants take turns on the pool.
+    pub turns: Turns,
     pub limits: Arc<Limits>,
     pub memory: Arc<Memory>,
     pub identities: Arc<Identities>,
@@ -58,7 +61,7 @@ impl WriteDoor {
         writer: Arc<Writer>,
         metadata: Arc<MetadataDoor>,
         admission: Admission,
-        pool: Pool,
+        (pool, turns): (Pool, Turns),
         limits: &Arc<Limits>,
         rules: relabel::Rules,
     ) -> WriteDoor {
@@ -68,7 +71,9 @@ impl WriteDoor {
             metadata,
             admission,
             identities: Arc::new(Identities::new(identity::Settings::default(), &*world.chance)),
-            rates: Arc::new(Rates::default()),
+            rates: Arc::new(Rates::new(Of::Samples)),
+            byte_rates: Rates::new(Of::Bytes),
+            turns,
             limits: Arc::clone(limits),
             memory: Arc::new(Memory::new(settings.admission.memory_limit.bytes())),
             pool,
@@ -180,9 +185,10 @@ impl WriteDoor {
             )));
         }
         self.memory.check()?;
-        let _place = self.limits.enter(self.writer.timeout()).await?;
+        let _place = self.limits.enter(&tenant, self.writer.timeout()).await?;
         let profile = self.limits.of(&tenant);
-        let admitted = self.admission.read(&head.headers, body, version).await?;
+        let pay = |bytes| self.byte_rates.take(&tenant, profile.bytes_per_second, bytes, started);
+        let admitted = self.admission.read(&tenant, &head.headers, body, version, pay).await?;
         self.limits.check_size(&tenant, &profile, admitted.plain.max(admitted.body.len() as u64))?;
         let here = self.writer.stores_here(replica);
         let stage = self.stage(tenant.clone(), profile, version, admitted.body, here, judged_at).await?;
@@ -206,7 +212,7 @@ impl WriteDoor {
                 sum_up(&mut summary, &batch, collected, version);
             }
         }
-        drop(admitted.permit);
+        drop((admitted.permit, admitted.share));
         self.count(&tenant, &summary, stage.samples, stage.series);
         if summary.accepted > 0 {
             // Whoever asks from here on sees the samples: they are in a head and in its log.
@@ -232,6 +238,7 @@ impl WriteDoor {
         let (identities, translation) = (Arc::clone(&self.identities), Arc::clone(&self.otlp));
         let rules = Arc::clone(&self.rules);
         let tenant_limits = Arc::clone(&self.limits);
+        let _turn = self.turns.take(tenant.as_str()).await;
         let staged = self.pool.run(move || {
             let reading = Reading { limits: &limits, rules: &rules };
             let then = |decoded: &mut Decoded, plain: &[u8]| {

@@ -37,6 +37,7 @@ mod resolve;
 mod ring;
 mod route;
 mod settings;
+mod shares;
 mod ship;
 mod status;
 mod store;
@@ -67,7 +68,7 @@ use rpc::facts::{Exemplars, Statistics};
 use rpc::{
     ClientOptions, FactServer, StoreBackend, WriteBackend, WriteCall, WriteClient, WriteClientOptions,
 };
-use runtime::{Pool, Shutdown, TaskGroup, World};
+use runtime::{Pool, Shutdown, TaskGroup, Turns, World};
 use secure::ClientTls;
 use storage::{Budget, MetadataSource, Verdict};
 use tsdb::Tsdb;
@@ -132,7 +133,10 @@ impl Receive {
         }
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let pool = |name| {
+            // One more than there are threads, so that none waits for the next job to be woken.
+            let turns = Turns::new(threads + 1);
             Pool::new(name, threads, 1024)
+                .map(|pool| (pool, turns))
                 .map_err(|e| Error::with_source(Kind::Internal, format!("threads cannot be started: {e}"), e))
         };
         let bucket = bucket(&settings, &world)?;

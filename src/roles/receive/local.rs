@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::{TenantId, Timestamp};
 use rpc::{KnownTaken, KnownWrite};
-use runtime::{Pool, PoolError};
+use runtime::{Pool, PoolError, Turns};
 use storage::{Append, Known, Verdict, WriteBatch};
 use tsdb::Tsdb;
 
@@ -25,11 +25,13 @@ fn starting() -> String {
 pub struct Local {
     engine: OnceLock<Arc<Tsdb>>,
     pool: Pool,
+    /// Tenants take turns on the pool.
+    turns: Turns,
 }
 
 impl Local {
-    pub fn new(pool: Pool) -> Local {
-        Local { engine: OnceLock::new(), pool }
+    pub fn new((pool, turns): (Pool, Turns)) -> Local {
+        Local { engine: OnceLock::new(), pool, turns }
     }
 
     /// None until the log has been replayed.
@@ -87,9 +89,11 @@ impl Local {
         limit: Duration,
     ) -> Result<Vec<Verdict>, String> {
         let local = Arc::clone(self);
+        let turn = self.turns.take(tenant.as_str()).await;
         let appended =
             self.pool.run(move || local.append(&tenant, &batch, judged_at, None, <[Verdict]>::to_vec));
         let (position, verdicts) = appended.await.map_err(|e: PoolError| e.to_string())??;
+        drop(turn);
         self.durable(position, limit).await?;
         Ok(verdicts)
     }
@@ -101,6 +105,7 @@ impl Local {
         limit: Duration,
     ) -> Result<KnownTaken, String> {
         let engine = Arc::clone(self.engine.get().ok_or_else(starting)?);
+        let turn = self.turns.take(write.tenant.as_str()).await;
         let appended = self.pool.run(move || {
             let KnownWrite { tenant, batch, rows, judged_at, .. } = write;
             let mut verdicts = vec![Verdict::Unavailable; batch.verdicts()];
@@ -119,6 +124,7 @@ impl Local {
             outcome.map(|outcome| (outcome.log_position, KnownTaken { batch, verdicts, learned, unknown }))
         });
         let appended = appended.await.map_err(|e: PoolError| e.to_string())?;
+        drop(turn);
         let (position, taken) = appended.map_err(|error| error.message)?;
         self.durable(position, limit).await?;
         Ok(taken)
@@ -136,6 +142,7 @@ impl Local {
     ) -> Result<Vec<Verdict>, String> {
         let engine = Arc::clone(self.engine.get().ok_or_else(starting)?);
         let appender = Arc::clone(&engine);
+        let turn = self.turns.take(tenant.as_str()).await;
         let appended = self.pool.run(move || {
             let mut verdicts = vec![Verdict::Unavailable; batch.verdicts()];
             let mut learned = Vec::new();
@@ -146,6 +153,7 @@ impl Local {
             outcome.map(|outcome| (outcome.log_position, verdicts))
         });
         let appended = appended.await.map_err(|e: PoolError| e.to_string())?;
+        drop(turn);
         let (position, verdicts) = appended.map_err(|error| error.message)?;
         engine.wait_durable(position).await.map_err(|error| error.message)?;
         Ok(verdicts)

@@ -1,4 +1,4 @@
-//! How fast each tenant may write through this node: a bucket of ten seconds' worth of samples.
+//! How fast each tenant may write through this node: a bucket of ten seconds' worth of samples, and one of bytes.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -13,15 +13,34 @@ const BURST_SECONDS: f64 = 10.0;
 /// Tenants remembered; beyond it those with full buckets, who have nothing to lose by it, are forgotten.
 const REMEMBERED: usize = 10_000;
 
+/// What is counted, and which settings say how much of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Of {
+    Samples,
+    /// As they are sent.
+    Bytes,
+}
+
+impl Of {
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Of::Samples => {
+                ("samples", "--receive.tenant-samples-per-second, or samples_per_second_limit of the limits")
+            }
+            Of::Bytes => ("bytes", "bytes_per_second_limit of the limits"),
+        }
+    }
+}
+
 /// One bucket per tenant.
-#[derive(Default)]
 pub struct Rates {
+    of: Of,
     buckets: Mutex<HashMap<TenantId, Bucket>>,
 }
 
 #[derive(Clone, Copy)]
 struct Bucket {
-    samples: f64,
+    held: f64,
     at: Instant,
     rate: f64,
 }
@@ -29,15 +48,19 @@ struct Bucket {
 impl Bucket {
     fn filled(&self, rate: f64, now: Instant) -> f64 {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        (self.samples + passed * rate).min(rate * BURST_SECONDS)
+        (self.held + passed * rate).min(rate * BURST_SECONDS)
     }
 }
 
 impl Rates {
-    /// Takes `samples` out of the bucket of a tenant with `rate` samples per second (0: no limit), or says that it is empty. A request larger than the bucket
-    /// passes when the bucket is full, and is paid off afterwards.
-    pub fn take(&self, tenant: &TenantId, rate: u64, samples: u64, now: Instant) -> Result<(), Denial> {
-        if rate == 0 || samples == 0 {
+    pub fn new(of: Of) -> Rates {
+        Rates { of, buckets: Mutex::default() }
+    }
+
+    /// Takes `amount` out of the bucket of a tenant with `rate` per second (0: no limit), or says that it is empty and for
+    /// how long. A request larger than the bucket passes when the bucket is full, and is paid off afterwards.
+    pub fn take(&self, tenant: &TenantId, rate: u64, amount: u64, now: Instant) -> Result<(), Denial> {
+        if rate == 0 || amount == 0 {
             return Ok(());
         }
         let limit = rate;
@@ -46,16 +69,19 @@ impl Rates {
         if buckets.len() >= REMEMBERED && !buckets.contains_key(tenant) {
             buckets.retain(|_, bucket| bucket.filled(bucket.rate, now) < bucket.rate * BURST_SECONDS);
         }
-        let full = Bucket { samples: rate * BURST_SECONDS, at: now, rate };
+        let full = Bucket { held: rate * BURST_SECONDS, at: now, rate };
         let bucket = buckets.entry(tenant.clone()).or_insert(full);
         let held = bucket.filled(rate, now);
-        if held < (samples as f64).min(rate * BURST_SECONDS) {
-            return Err(Denial::RateLimited(format!(
-                "tenant {tenant} writes more than {limit} samples per second (--receive.tenant-samples-per-second, or \
-                 samples_per_second_limit of the limits); nothing of this request was taken"
-            )));
+        let wanted = (amount as f64).min(rate * BURST_SECONDS);
+        if held < wanted {
+            let (what, where_) = self.of.words();
+            let text = format!(
+                "tenant {tenant} writes more than {limit} {what} per second ({where_}); nothing of this request was taken"
+            );
+            metrics::counter!("tributary_receive_rate_limited_requests_total", "of" => what).increment(1);
+            return Err(Denial::RateLimited(text, ((wanted - held) / rate).ceil() as u32));
         }
-        *bucket = Bucket { samples: held - samples as f64, at: now, rate };
+        *bucket = Bucket { held: held - amount as f64, at: now, rate };
         Ok(())
     }
 }
@@ -70,11 +96,11 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_the_average_holds() {
-        let (rates, now) = (Rates::default(), SystemClock.monotonic());
+        let (rates, now) = (Rates::new(Of::Samples), SystemClock.monotonic());
         let (a, b) = (TenantId::new("a").unwrap(), TenantId::new("b").unwrap());
         assert!(rates.take(&a, 100, 1000, now).is_ok());
         assert!(
-            matches!(rates.take(&a, 100, 1, now), Err(Denial::RateLimited(text)) if text.contains("100"))
+            matches!(rates.take(&a, 100, 450, now), Err(Denial::RateLimited(text, 5)) if text.contains("100"))
         );
         assert!(rates.take(&b, 100, 1, now).is_ok(), "tenants do not share");
         assert!(rates.take(&a, 100, 100, now + Duration::from_secs(1)).is_ok());

@@ -84,7 +84,8 @@ pub enum Denial {
     /// Of a type or encoding that is not taken.
     Unsupported(String),
     /// The tenant passed its own rate; nothing was taken.
-    RateLimited(String),
+    /// After so many seconds its rate allows it again.
+    RateLimited(String, u32),
     /// The node cannot take it now: starting, stopping, out of memory or disk.
     Busy(String),
 }
@@ -148,7 +149,7 @@ pub fn of_denial(denial: &Denial) -> Reply {
         Denial::Invalid(text) => (400, None, text),
         Denial::TooLarge(text) => (413, None, text),
         Denial::Unsupported(text) => (415, None, text),
-        Denial::RateLimited(text) => (429, Some(RETRY_AFTER), text),
+        Denial::RateLimited(text, after) => (429, Some((*after).max(RETRY_AFTER)), text),
         Denial::Busy(text) => (503, Some(RETRY_AFTER), text),
     };
     Reply { status, retry_after, body: format!("{text}\n") }
@@ -210,7 +211,7 @@ mod tests {
         assert_eq!(status(Denial::Invalid(text())), 400);
         assert_eq!(status(Denial::TooLarge(text())), 413);
         assert_eq!(status(Denial::Unsupported(text())), 415);
-        assert_eq!(of_denial(&Denial::RateLimited(text())).retry_after, Some(1));
+        assert_eq!(of_denial(&Denial::RateLimited(text(), 3)).retry_after, Some(3));
         assert_eq!(
             of_denial(&Denial::Busy(text())),
             Reply { status: 503, retry_after: Some(1), body: "x\n".into() }

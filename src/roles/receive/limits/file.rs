@@ -40,6 +40,8 @@ pub struct Profile {
     /// Samples of a request.
     pub request_samples: u64,
     pub samples_per_second: u64,
+    /// Of bodies, as they are sent.
+    pub bytes_per_second: u64,
     /// Active series in all receivers of the ring together, every copy counted, as Thanos counts them; none
     /// where the file does not say.
     pub head_series: Option<u64>,
@@ -86,6 +88,7 @@ struct Tenant {
     series_per_metric_limit: Option<u64>,
     new_series_per_second_limit: Option<u64>,
     samples_per_second_limit: Option<u64>,
+    bytes_per_second_limit: Option<u64>,
     label_names_per_series_limit: Option<u32>,
     label_name_length_limit: Option<u32>,
     label_value_length_limit: Option<u32>,
@@ -165,6 +168,7 @@ fn settle(tenant: &Tenant, under: &Profile, widest: i64) -> Result<Profile, Faul
         request_series: series_limit.unwrap_or(under.request_series),
         request_samples: samples_limit.unwrap_or(under.request_samples),
         samples_per_second: tenant.samples_per_second_limit.unwrap_or(under.samples_per_second),
+        bytes_per_second: tenant.bytes_per_second_limit.unwrap_or(under.bytes_per_second),
         head_series: tenant.head_series_limit.or(under.head_series),
         engine: TenantLimits {
             series: engine.series,

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use model::{Kind, TenantId};
 use parking_lot::Mutex;
-use runtime::World;
+use runtime::{Turn, Turns, World};
 use settings::PathOrContent;
 use storage::TenantLimits;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::file::{Document, Profile};
 use crate::Error;
@@ -36,7 +35,7 @@ pub struct Limits {
 
 struct Current {
     document: Document,
-    gate: Option<Arc<Semaphore>>,
+    gate: Option<Turns>,
 }
 
 impl Limits {
@@ -124,7 +123,7 @@ impl Limits {
         let gate = match document.max_concurrency {
             0 => None,
             same if same == before.document.max_concurrency => before.gate.clone(),
-            most => Some(Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(usize::MAX).min(1 << 20)))),
+            most => Some(Turns::new(usize::try_from(most).unwrap_or(usize::MAX).min(1 << 20))),
         };
         self.current.store(Arc::new(Current { document, gate }));
     }
@@ -146,13 +145,11 @@ impl Limits {
         TenantLimits { series, ..profile.engine }
     }
 
-    /// A place among the writes in flight; waits for it as long as the request may.
-    pub async fn enter(&self, wait: std::time::Duration) -> Result<Option<OwnedSemaphorePermit>, Denial> {
+    /// A place among the writes in flight; waits for it as long as the request may, and tenants take turns.
+    pub async fn enter(&self, tenant: &TenantId, wait: std::time::Duration) -> Result<Option<Turn>, Denial> {
         let Some(gate) = self.current.load().gate.clone() else { return Ok(None) };
-        match tokio::time::timeout(wait, gate.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Some(permit)),
-            // Nobody closes the gate.
-            Ok(Err(_)) => Ok(None),
+        match tokio::time::timeout(wait, gate.take(tenant.as_str())).await {
+            Ok(turn) => Ok(Some(turn)),
             Err(_) => Err(Denial::Busy(format!(
                 "write.global.max_concurrency of the limits is used up: no other write ended within {wait:?}"
             ))),
@@ -260,10 +257,11 @@ mod tests {
         settings.admission.limits_config = Some("write: {global: {max_concurrency: 1}}".to_owned());
         let limits = Limits::open(&settings, &World::real()).unwrap();
         let wait = std::time::Duration::from_millis(20);
-        let held = limits.enter(wait).await.unwrap();
+        let tenant = TenantId::new("a").unwrap();
+        let held = limits.enter(&tenant, wait).await.unwrap();
         assert!(held.is_some());
-        assert!(matches!(limits.enter(wait).await, Err(Denial::Busy(_))));
+        assert!(matches!(limits.enter(&tenant, wait).await, Err(Denial::Busy(_))));
         drop(held);
-        assert!(limits.enter(wait).await.unwrap().is_some());
+        assert!(limits.enter(&tenant, wait).await.unwrap().is_some());
     }
 }
