@@ -4,7 +4,9 @@
 //! when they change; new connections see the new ones, those that are open stay. A file that became wrong leaves the old
 //! one in force, with a line in the log and a metric. The crate knows no protocol above TLS but HTTP's `Authorization`.
 
+mod checks;
 mod client;
+mod credentials;
 mod error;
 mod files;
 mod passwords;
@@ -13,7 +15,9 @@ mod versions;
 mod watched;
 mod web;
 
+pub use checks::Busy;
 pub use client::{ClientFiles, ClientTls};
+pub use credentials::{Bound, Credentials};
 pub use error::{Error, explain};
 pub use passwords::Passwords;
 pub use server::{ClientAuth, PeerNames, ServerFiles, ServerTls};

@@ -9,11 +9,10 @@ use runtime::World;
 use rustls::ServerConfig;
 use serde::Deserialize;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 
+use crate::checks::{Busy, Checks};
 use crate::files::read;
-use crate::passwords::Glance;
 use crate::server::accept;
 use crate::{ClientAuth, Error, MinVersion, Passwords, ServerFiles, Watched};
 
@@ -50,17 +49,14 @@ struct HttpServer {
 /// What a file says, settled and with its certificates read.
 pub struct WebConfig {
     tls: Option<Arc<ServerConfig>>,
-    passwords: Passwords,
+    passwords: Arc<Passwords>,
 }
 
 /// The security of an HTTP listener, as the file says now.
 #[derive(Clone)]
 pub struct WebSecurity {
     config: Arc<Watched<WebConfig>>,
-    /// Passwords that are checked at once: bcrypt fills a core for tens of milliseconds.
-    checking: Arc<Semaphore>,
-    /// Checks that run or wait.
-    waiting: Arc<Semaphore>,
+    checks: Checks,
 }
 
 /// Whether a request may come in.
@@ -71,11 +67,6 @@ pub enum Entry {
     /// Too many passwords wait to be checked; another attempt may pass.
     Busy,
 }
-
-/// Passwords checked at once on one listener.
-const CHECKS: usize = 2;
-/// Requests that may wait for that.
-const WAITING: usize = 64;
 
 impl std::fmt::Debug for WebSecurity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -96,14 +87,10 @@ impl WebSecurity {
         let build = move |world: &World| {
             let file = parse(world, &owned)?;
             let tls = file.files(&owned)?.map(|files| files.build(world)).transpose()?;
-            Ok(WebConfig { tls, passwords: Passwords::new(file.basic_auth_users, &key)? })
+            Ok(WebConfig { tls, passwords: Arc::new(Passwords::new(file.basic_auth_users, &key)?) })
         };
         let config = Watched::start(format!("security of listener {name}"), world, files, build)?;
-        Ok(WebSecurity {
-            config,
-            checking: Arc::new(Semaphore::new(CHECKS)),
-            waiting: Arc::new(Semaphore::new(WAITING)),
-        })
+        Ok(WebSecurity { config, checks: Checks::default() })
     }
 
     pub fn has_tls(&self) -> bool {
@@ -125,29 +112,17 @@ impl WebSecurity {
         }
     }
 
-    /// Whether a request may come in. A password that was seen before is judged at once; others wait for their turn, so
-    /// that guesses take no more than their share of the cores.
+    /// Whether a request may come in.
     pub async fn admits(&self, headers: &HeaderMap) -> Entry {
-        let entry = |admitted| if admitted { Entry::Admitted } else { Entry::Refused };
-        let current = self.config.current();
-        if current.passwords.is_empty() {
+        let passwords = Arc::clone(&self.config.current().passwords);
+        if passwords.is_empty() {
             return Entry::Admitted;
         }
-        match current.passwords.glance(headers) {
-            Glance::Right(_) => return Entry::Admitted,
-            Glance::Wrong => return Entry::Refused,
-            Glance::Unknown => {}
+        match self.checks.name(&passwords, headers).await {
+            Ok(Some(_)) => Entry::Admitted,
+            Ok(None) => Entry::Refused,
+            Err(Busy) => Entry::Busy,
         }
-        let Ok(place) = self.waiting.clone().try_acquire_owned() else { return Entry::Busy };
-        // The semaphore is never closed.
-        let Ok(turn) = self.checking.clone().acquire_owned().await else { return Entry::Busy };
-        let headers = headers.clone();
-        let check = move || {
-            // Held until it is done, also where the client has left.
-            let _held = (place, turn);
-            current.passwords.check(&headers).is_some()
-        };
-        entry(tokio::task::spawn_blocking(check).await.unwrap_or(false))
     }
 
     /// Looks at the files now.

@@ -143,6 +143,10 @@ pub const HELP: &[(&str, &str)] = &[
     ("tributary_hints_refused_samples_total", "Samples that a peer missed and refused afterwards."),
     ("tributary_hints_waiting_bytes", "Bytes on disk that wait for a peer."),
     ("tributary_hints_waiting_samples", "Samples that wait for a peer."),
+    (
+        "tributary_http_slow_heads_total",
+        "Connections closed because a request's head took too long, by listener.",
+    ),
     ("tributary_identity_bytes", "Bytes of memory in which known series are remembered."),
     ("tributary_identity_forgotten_total", "Series forgotten because they did not come for long."),
     (
@@ -174,10 +178,6 @@ pub const HELP: &[(&str, &str)] = &[
     (
         "tributary_query_stragglers_total",
         "Silent endpoints that answers, whole without them, did not wait for.",
-    ),
-    (
-        "tributary_http_slow_heads_total",
-        "Connections closed because a request's head took too long, by listener.",
     ),
     ("tributary_receive_admission_refused_total", "Writes not let in, by reason."),
     (
@@ -218,6 +218,10 @@ pub const HELP: &[(&str, &str)] = &[
         "Samples whose series a relabelling rule dropped; they are acknowledged and not stored.",
     ),
     ("tributary_receive_samples_total", "Samples received, by what became of them."),
+    (
+        "tributary_receive_unauthorized_requests_total",
+        "Writes without a credential that is known, where one is needed.",
+    ),
     (
         "tributary_receive_write_to_visible_seconds",
         "Time from a write's arrival until its samples are stored and any read sees them.",

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, header};
 use http_body_util::BodyExt;
 use model::TenantId;
 use runtime::{ByteGate, BytePermit, GateError};
-use secure::PeerNames;
+use secure::{Bound, Busy, Credentials, PeerNames};
 use wire::remote_write::Limits;
 
 use crate::otlp;
@@ -333,6 +333,37 @@ pub fn tenant_of(head: &Parts, tenancy: &Tenancy) -> Result<TenantId, Denial> {
         return TenantId::new(&tenancy.default_id).map_err(|e| Denial::Invalid(e.to_string()));
     }
     TenantId::new(text).map_err(|error| Denial::Invalid(format!("header {name}: {error}")))
+}
+
+/// Whose write it is where senders have credentials: of the tenant that they are bound to.
+pub async fn tenant_by(
+    credentials: &Credentials,
+    head: &Parts,
+    tenancy: &Tenancy,
+) -> Result<TenantId, Denial> {
+    let bound = credentials
+        .bound(&head.headers)
+        .await
+        .map_err(|Busy| Denial::Busy("too many passwords wait to be checked; send it again".to_owned()))?;
+    let tenant = match bound {
+        None => {
+            let text = "a bearer token or a password of --receive.credentials-file is needed";
+            return Err(Denial::Unauthorized(text.to_owned()));
+        }
+        Some(Bound::Any) => return tenant_of(head, tenancy),
+        // Checked when the file was read.
+        Some(Bound::Tenant(tenant)) => TenantId::new(&tenant).map_err(|e| Denial::Invalid(e.to_string()))?,
+    };
+    let named =
+        [tenancy.header.as_str(), "THANOS-TENANT"].into_iter().find_map(|name| head.headers.get(name));
+    match named {
+        Some(named) if !named.is_empty() && named.as_bytes() != tenant.as_str().as_bytes() => {
+            Err(Denial::Forbidden(format!(
+                "your credential is for tenant {tenant}, and the request names another; leave the header out"
+            )))
+        }
+        _ => Ok(tenant),
+    }
 }
 
 /// Which copy a router says this write is; 0 if it says nothing.

@@ -82,8 +82,10 @@ fn refuse(denial: Denial) -> Error {
     match denial {
         Denial::Busy(text) => Error::new(Kind::Unavailable, text),
         Denial::RateLimited(text, _) => Error::new(Kind::Exhausted, text),
-        Denial::Invalid(text) | Denial::TooLarge(text) | Denial::Unsupported(text) => {
-            Error::new(Kind::Invalid, text)
-        }
+        Denial::Invalid(text)
+        | Denial::Unauthorized(text)
+        | Denial::Forbidden(text)
+        | Denial::TooLarge(text)
+        | Denial::Unsupported(text) => Error::new(Kind::Invalid, text),
     }
 }

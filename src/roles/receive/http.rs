@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use identity::{Identities, Met};
 use model::{InvalidLabels, Labels, MetricMetadata, TenantId, Timestamp};
 use runtime::{Pool, Turns, World};
+use secure::Credentials;
 use storage::{Known, Refusal, RowSource, SampleKind, SeriesHandle, Verdict, WriteBatch};
 use tsdb::Health;
 
@@ -48,6 +49,8 @@ pub struct WriteDoor {
     pub pool: Pool,
     pub world: World,
     pub tenancy: Tenancy,
+    /// Who may write, where not everybody may.
+    pub credentials: Option<Credentials>,
     pub replica_header: String,
     pub replication_factor: u32,
     pub otlp: Arc<wire::otlp::Settings>,
@@ -64,6 +67,7 @@ impl WriteDoor {
         (pool, turns): (Pool, Turns),
         limits: &Arc<Limits>,
         rules: relabel::Rules,
+        credentials: Option<Credentials>,
     ) -> WriteDoor {
         WriteDoor {
             rules: Arc::new(rules),
@@ -79,6 +83,7 @@ impl WriteDoor {
             pool,
             world: world.clone(),
             tenancy: settings.tenancy.clone(),
+            credentials,
             replica_header: settings.replication.replica_header.clone(),
             replication_factor: settings.replication.replication_factor,
             otlp: Arc::new(settings.otlp.translation()),
@@ -148,6 +153,9 @@ fn answer(reply: Reply) -> Response {
         true => status.into_response(),
         false => (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], reply.body).into_response(),
     };
+    if reply.status == 401 {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if let Some(seconds) = reply.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -176,7 +184,16 @@ impl WriteDoor {
         let judged_at = self.world.clock.now_ms();
         let started = self.world.clock.monotonic();
         let (head, body) = request.into_parts();
-        let tenant = admit::tenant_of(&head, &self.tenancy)?;
+        let tenant = match &self.credentials {
+            None => admit::tenant_of(&head, &self.tenancy)?,
+            Some(credentials) => {
+                let named = admit::tenant_by(credentials, &head, &self.tenancy).await;
+                if matches!(named, Err(Denial::Unauthorized(_))) {
+                    metrics::counter!("tributary_receive_unauthorized_requests_total").increment(1);
+                }
+                named?
+            }
+        };
         let replica = admit::replica_of(&head.headers, &self.replica_header)?;
         if replica > self.replication_factor {
             return Err(Denial::Invalid(format!(

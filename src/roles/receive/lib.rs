@@ -69,7 +69,7 @@ use rpc::{
     ClientOptions, FactServer, StoreBackend, WriteBackend, WriteCall, WriteClient, WriteClientOptions,
 };
 use runtime::{Pool, Shutdown, TaskGroup, Turns, World};
-use secure::ClientTls;
+use secure::{ClientTls, Credentials};
 use storage::{Budget, MetadataSource, Verdict};
 use tsdb::Tsdb;
 
@@ -161,6 +161,7 @@ impl Receive {
             pool("decode")?,
             &limits,
             rules,
+            credentials(&settings, &world)?,
         );
         let peer_door = PeerDoor {
             writer: Arc::clone(&writer),
@@ -524,6 +525,14 @@ fn bucket(settings: &Settings, world: &World) -> Result<Option<Bucket>, Error> {
         Error::with_source(error.kind, format!("objstore settings in {}: {error}", document.origin()), error)
     })?;
     Ok(Some(bucket))
+}
+
+/// Who may write, where a file says so.
+fn credentials(settings: &Settings, world: &World) -> Result<Option<Credentials>, Error> {
+    let Some(path) = &settings.tenancy.credentials else { return Ok(None) };
+    let check = |tenant: &str| TenantId::new(tenant).map(drop).map_err(|error| error.to_string());
+    let started = Credentials::start(world, path, check);
+    started.map(Some).map_err(|e| Error::with_source(e.kind, format!("--receive.credentials-file: {e}"), e))
 }
 
 /// The relabelling rules, if any are given.

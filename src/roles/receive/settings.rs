@@ -68,6 +68,10 @@ settings! {
         /// organizationalUnit or commonName. Needs --remote-write.server-tls-client-ca; a certificate without the field is
         /// refused.
         ["receive.tenant-certificate-field"] certificate_field: String = String::new();
+        /// File with credentials of senders, each bound to a tenant: bearer tokens (by file or SHA-256) and passwords
+        /// (bcrypt). With it every write needs one, and its tenant is that of the credential; tenant "*" may name any in
+        /// the header. The file and those it names are read again when they change.
+        ["receive.credentials-file"] credentials: Option<PathBuf> = None;
         /// Tenant of writes that name none.
         ["receive.default-tenant-id"] default_id: String = "default-tenant".to_owned();
         /// External label that carries the tenant in blocks and over the StoreAPI.
@@ -87,6 +91,12 @@ impl Tenancy {
                 "--receive.tenant-certificate-field {:?}: there are organization, organizationalUnit and commonName",
                 self.certificate_field
             ));
+        }
+        if self.credentials.is_some() && !self.certificate_field.is_empty() {
+            return Err(
+                "--receive.credentials-file and --receive.tenant-certificate-field both name the tenant; give one"
+                    .to_owned(),
+            );
         }
         match self.label.is_empty() {
             true => Err("--receive.tenant-label-name must not be empty".to_owned()),

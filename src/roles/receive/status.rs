@@ -83,6 +83,10 @@ pub enum Denial {
     TooLarge(String),
     /// Of a type or encoding that is not taken.
     Unsupported(String),
+    /// Nobody known sent it.
+    Unauthorized(String),
+    /// Sent for a tenant that its sender may not write for.
+    Forbidden(String),
     /// The tenant passed its own rate; nothing was taken.
     /// After so many seconds its rate allows it again.
     RateLimited(String, u32),
@@ -147,6 +151,8 @@ fn refusals(summary: &Summary, refused: u64) -> String {
 pub fn of_denial(denial: &Denial) -> Reply {
     let (status, retry_after, text) = match denial {
         Denial::Invalid(text) => (400, None, text),
+        Denial::Unauthorized(text) => (401, None, text),
+        Denial::Forbidden(text) => (403, None, text),
         Denial::TooLarge(text) => (413, None, text),
         Denial::Unsupported(text) => (415, None, text),
         Denial::RateLimited(text, after) => (429, Some((*after).max(RETRY_AFTER)), text),
@@ -209,6 +215,8 @@ mod tests {
         let text = || "x".to_owned();
         let status = |denial| of_denial(&denial).status;
         assert_eq!(status(Denial::Invalid(text())), 400);
+        assert_eq!(status(Denial::Unauthorized(text())), 401);
+        assert_eq!(status(Denial::Forbidden(text())), 403);
         assert_eq!(status(Denial::TooLarge(text())), 413);
         assert_eq!(status(Denial::Unsupported(text())), 415);
         assert_eq!(of_denial(&Denial::RateLimited(text(), 3)).retry_after, Some(3));

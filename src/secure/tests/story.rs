@@ -8,8 +8,8 @@ use http::HeaderMap;
 use rcgen::DnType;
 use runtime::World;
 use secure::{
-    ClientAuth, ClientFiles, ClientTls, Entry, MinVersion, PeerNames, ServerFiles, ServerTls, WebSecurity,
-    explain,
+    Bound, ClientAuth, ClientFiles, ClientTls, Credentials, Entry, MinVersion, PeerNames, ServerFiles,
+    ServerTls, WebSecurity, explain,
 };
 use testkit::Authority;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -206,6 +206,62 @@ fn basic(pair: &str) -> HeaderMap {
     use base64::Engine;
     let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
     HeaderMap::from_iter([(http::header::AUTHORIZATION, format!("Basic {encoded}").parse().unwrap())])
+}
+
+#[tokio::test]
+async fn credentials_are_bound_to_tenants() {
+    let rig = Rig::new();
+    let path = rig.path("credentials.yml");
+    let write = |name: &str, text: &str| std::fs::write(rig.path(name), text).unwrap();
+    write("a.token", "token-of-team-a-0123456789\n");
+    // SHA-256 of "hello"; whoever hashes decides how long a token is.
+    let hello = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let hash = bcrypt::hash("right", 4).unwrap();
+    let text = format!(
+        "credentials:\n- {{tenant: team-a, bearer_token_file: a.token}}\n- {{tenant: '*', bearer_token_sha256: {hello}}}\n\
+         - {{tenant: team-c, username: c, password_hash: '{hash}'}}\n"
+    );
+    write("credentials.yml", &text);
+    let check = |tenant: &str| if tenant == ".." { Err("is a path".to_owned()) } else { Ok(()) };
+    let credentials = Credentials::start(&rig.world, &path, check).unwrap();
+    let bearer = |token: &str| {
+        HeaderMap::from_iter([(http::header::AUTHORIZATION, format!("bearer {token}").parse().unwrap())])
+    };
+    let of = async |headers: HeaderMap| credentials.bound(&headers).await.unwrap();
+    let team = |name: &str| Some(Bound::Tenant(name.to_owned()));
+    assert_eq!(of(bearer("token-of-team-a-0123456789")).await, team("team-a"));
+    assert_eq!(of(bearer("hello")).await, Some(Bound::Any));
+    assert_eq!(of(basic("c:right")).await, team("team-c"));
+    for wrong in [bearer("token-of-team-a-012345678"), bearer(""), basic("c:wrong"), HeaderMap::new()] {
+        assert_eq!(of(wrong).await, None);
+    }
+    // A token that is exchanged is seen, and a file that is wrong changes nothing.
+    write("a.token", "another-token-of-team-a");
+    assert!(credentials.refresh());
+    assert_eq!(of(bearer("token-of-team-a-0123456789")).await, None);
+    assert_eq!(of(bearer("another-token-of-team-a")).await, team("team-a"));
+    for (text, why) in [
+        ("credentials: []", "nobody could write"),
+        ("credentials: [{tenant: a}]", "needs either"),
+        ("credentials: [{tenant: a, bearer_token: x}]", "bearer_token"),
+        ("credentials: [{tenant: .., username: a, password_hash: b}]", "is a path"),
+        ("credentials: [{tenant: a, bearer_token_sha256: abc}]", "64 hexadecimal digits"),
+        ("credentials: [{tenant: a, bearer_token_file: short}]", "shorter than 16"),
+        ("credentials: [{tenant: a, username: a, password_hash: b}]", "no bcrypt hash"),
+        (
+            "credentials: [{tenant: a, bearer_token_file: a.token}, {tenant: b, bearer_token_file: a.token}]",
+            "before",
+        ),
+    ] {
+        write("short", "tooshort");
+        write("credentials.yml", text);
+        assert!(!credentials.refresh(), "{text}");
+        let error =
+            Credentials::start(&rig.world, &path, check).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains(why), "{text}: {error}");
+        assert!(!error.contains("another-token"), "{error}");
+    }
+    assert_eq!(of(bearer("another-token-of-team-a")).await, team("team-a"));
 }
 
 #[tokio::test]

@@ -289,6 +289,42 @@ async fn rates_and_budgets_say_when_to_come_again() {
     node.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_names_the_tenant() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        runtime::World::real().disk.write_atomic(&path, text.as_bytes()).unwrap();
+        path
+    };
+    put("a", "the-token-of-team-a");
+    put("any", "the-token-of-a-gateway");
+    let text =
+        "credentials:\n- {tenant: team-a, bearer_token_file: a}\n- {tenant: '*', bearer_token_file: any}\n";
+    let mut settings = single(dir.path());
+    settings.tenancy.credentials = Some(put("credentials.yml", text));
+    let node = Node::start(settings).await;
+    let t = now();
+    let send = async |headers: &[(&str, &str)]| {
+        node.post_with("/api/v1/write", headers, body(&[series("up", &[(t, 1.0)])])).await
+    };
+    let (own, any) = ("Bearer the-token-of-team-a", "Bearer the-token-of-a-gateway");
+    let answer = send(&[]).await;
+    assert_eq!((answer.status, answer.head.contains("www-authenticate: bearer")), (401, true), "{answer:?}");
+    assert_eq!(send(&[("Authorization", "Bearer the-token-of-team-b")]).await.status, 401);
+    let answer = send(&[("Authorization", own), ("THANOS-TENANT", "team-b")]).await;
+    assert_eq!(answer.status, 403, "{answer:?}");
+    assert_eq!(send(&[("Authorization", own)]).await.status, 204);
+    assert_eq!(send(&[("Authorization", own), ("THANOS-TENANT", "team-a")]).await.status, 204);
+    assert_eq!(send(&[("Authorization", any), ("THANOS-TENANT", "team-c")]).await.status, 204);
+    assert_eq!(send(&[("Authorization", any)]).await.status, 204);
+    for tenant in ["team-a", "team-c", "default-tenant"] {
+        assert_eq!(node.samples(tenant, "up"), [(t, 1.0)], "{tenant}");
+    }
+    assert_eq!(node.samples("team-b", "up"), []);
+    node.stop().await.unwrap();
+}
+
 /// The doors are open while the log is replayed, and ask to come again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_starts_asks_to_come_again() {
