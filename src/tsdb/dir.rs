@@ -6,6 +6,7 @@
 //! wal/                   the log
 //! blocks/<tenant>/<ULID> blocks
 //! quarantine/            what could not be written into a block
+//! taken-over/            what a Thanos Receive had beside its blocks
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use model::Kind;
 use runtime::{File, World};
 use serde_json::{Value, json};
 
-use crate::Error;
+use crate::{Error, takeover};
 
 const VERSION: u64 = 1;
 const FILE: &str = "tributary-tsdb.json";
@@ -49,6 +50,9 @@ pub(crate) fn claim(world: &World, dir: &Path, shards: usize) -> Result<Claim, E
     }
     let lock = lock(world, dir)?;
     if !ours {
+        if let Some(found) = takeover::find(world, dir, is_harmless) {
+            takeover::take(world, dir, &found)?;
+        }
         let content = json!({ "version": VERSION, "shards": shards }).to_string();
         disk.write_atomic(&path, content.as_bytes()).map_err(|e| Error::io("write", &path, e))?;
         return Ok(Claim { shards, _lock: lock });
@@ -95,9 +99,12 @@ fn read_layout(world: &World, dir: &Path) -> Result<usize, Error> {
     Ok(shards as usize)
 }
 
-/// Refuses what another program's samples live in.
+/// Refuses what another program's samples live in, but for blocks of a Thanos Receive that is done with them.
 fn refuse_foreign(world: &World, dir: &Path) -> Result<(), Error> {
     let disk = &*world.disk;
+    if let Some(found) = takeover::find(world, dir, is_harmless) {
+        return takeover::check(&found, dir);
+    }
     let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
     let is_segment = |name: &String| name.len() == 8 && name.bytes().all(|b| b.is_ascii_digit());
     let is_wal = |wal: &Path| -> bool {

@@ -24,6 +24,7 @@ mod rows;
 mod salvage;
 mod settings;
 mod shape;
+mod takeover;
 mod tenants;
 mod view;
 

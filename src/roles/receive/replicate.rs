@@ -313,6 +313,10 @@ impl Way {
         };
         self.breaker.lock().begin(began);
         let mut running = Running { way: self, role, began, answered: false };
+        // An older peer takes floats alone, and is not away for that.
+        let has_floats = call.rows.iter().any(|row| {
+            call.batch.series().get(*row as usize).is_some_and(|series| !series.samples().is_empty())
+        });
         let sent = tokio::time::timeout_at(deadline, self.remote.write(call));
         tokio::pin!(sent);
         let answer = loop {
@@ -327,9 +331,7 @@ impl Way {
         };
         // Who answers that nothing can be taken is as good as away.
         running.answered = match &answer {
-            Ok(verdicts) => {
-                verdicts.is_empty() || verdicts.iter().any(|verdict| *verdict != Verdict::Unavailable)
-            }
+            Ok(verdicts) => !has_floats || verdicts.iter().any(|verdict| *verdict != Verdict::Unavailable),
             Err(error) => error.kind != model::Kind::Unavailable,
         };
         answer

@@ -174,13 +174,14 @@ impl Shape {
         self.floats + self.others
     }
 
-    /// Verdicts of floats alone, with those of the others put in between.
+    /// Verdicts of floats alone, with those of the others put in between: a peer that did not read them has not refused
+    /// them. Once it is a newer one it takes them, so that sending them again can help.
     fn spread(&self, floats: &[Verdict]) -> Vec<Verdict> {
         let mut floats = floats.iter().copied();
         let mut out = Vec::with_capacity(self.verdicts());
         for &(some, others) in &self.runs {
             out.extend(floats.by_ref().take(some));
-            out.extend(std::iter::repeat_n(Verdict::Refused(Refusal::Unsupported), others));
+            out.extend(std::iter::repeat_n(Verdict::Unavailable, others));
         }
         out
     }

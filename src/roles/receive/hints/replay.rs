@@ -26,6 +26,8 @@ use crate::write::Writer;
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a peer is left alone that did not take a hint.
 const PAUSE: Duration = Duration::from_millis(500);
+/// ... and one that took a part of it.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
 /// After so many refusals of the whole call a hint is given up: nothing passing refuses so often.
 const ATTEMPTS: u32 = 20;
 
@@ -209,7 +211,11 @@ impl Delivery {
                 judged_at: *judged_at,
             };
             match peer.deliver_hint(call).await {
-                Ok(verdicts) if verdicts.contains(&Verdict::Unavailable) => return Attempt::Later(PAUSE),
+                Ok(verdicts) if verdicts.contains(&Verdict::Unavailable) => {
+                    // Where it takes a part, it does not lack time but an upgrade.
+                    let some = verdicts.iter().any(|verdict| verdict.is_success());
+                    return Attempt::Later(if some { LONG_PAUSE } else { PAUSE });
+                }
                 Ok(verdicts) => refused += verdicts.iter().filter(|v| !v.is_success()).count() as u64,
                 Err(Untaken::Later(pause)) => return Attempt::Later(pause.max(Duration::from_millis(20))),
                 Err(Untaken::Failed(error)) if error.kind == Kind::Unavailable => {
