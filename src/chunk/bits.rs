@@ -136,8 +136,13 @@ impl<'a> BitReader<'a> {
         word << (self.position % 8)
     }
 
+    /// As many bytes as there are from `at` on, and zeroes.
     #[cold]
     fn peek_at_end(&self, at: usize) -> u64 {
+        if let Some(last) = self.bytes.last_chunk::<8>() {
+            let missing = at + 8 - self.bytes.len();
+            return u64::from_be_bytes(*last).checked_shl(8 * missing as u32).unwrap_or(0);
+        }
         let mut eight = [0; 8];
         let rest = self.bytes.get(at..).unwrap_or_default();
         let len = rest.len().min(8);

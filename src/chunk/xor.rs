@@ -4,7 +4,7 @@
 //! `Appender::push` appends once per sample; `Iter::next` loads eight bytes once or twice. Neither allocates, but for
 //! the growth of the output. Measured by `benches/xor.rs`.
 
-use model::{Sample, Timestamp};
+use model::{Sample, TimeRange, Timestamp};
 
 use crate::Error;
 use crate::bits::{BitReader, BitRun, Out, Place, put_uvarint, put_varint};
@@ -208,6 +208,50 @@ pub fn encode(samples: impl IntoIterator<Item = Sample>) -> Result<Vec<u8>, Erro
 pub fn count(bytes: &[u8]) -> Result<u16, Error> {
     let head = bytes.first_chunk::<2>().ok_or(Error::Truncated)?;
     Ok(u16::from_be_bytes(*head))
+}
+
+/// Appends a chunk of one sample.
+pub fn put_one(out: &mut Vec<u8>, sample: Sample) {
+    out.extend_from_slice(&[0, 1]);
+    put_varint(out, sample.timestamp);
+    out.extend_from_slice(&sample.value.to_bits().to_be_bytes());
+}
+
+/// Appends times and values of the samples in `range`, as far as times ascend beyond it: what comes after the first
+/// later sample is not looked at.
+pub fn decode_range(
+    bytes: &[u8],
+    range: TimeRange,
+    timestamps: &mut Vec<Timestamp>,
+    values: &mut Vec<f64>,
+) -> Result<(), Error> {
+    let mut iter = Iter::new(bytes)?;
+    let (from, from_value) = (timestamps.len(), values.len());
+    let most = usize::from(iter.left);
+    timestamps.resize(from + most, 0);
+    values.resize(from_value + most, 0.0);
+    let (times_out, values_out) = (&mut timestamps[from..], &mut values[from_value..]);
+    let mut kept = 0;
+    let mut outcome = Ok(());
+    for _ in 0..most {
+        match iter.step() {
+            Ok(sample) if sample.timestamp <= range.end => {
+                // What lies before the range is written over by the next one.
+                if let (Some(time), Some(value)) = (times_out.get_mut(kept), values_out.get_mut(kept)) {
+                    (*time, *value) = (sample.timestamp, sample.value);
+                }
+                kept += usize::from(sample.timestamp >= range.start);
+            }
+            Ok(_) => break,
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+    }
+    timestamps.truncate(from + kept);
+    values.truncate(from_value + kept);
+    outcome
 }
 
 /// Walks the samples of a chunk. Ends after its count or at the first error.

@@ -116,7 +116,16 @@ impl Labels {
 
     /// The value of `name`, if present.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().take_while(|(n, _)| *n <= name).find(|(n, _)| *n == name).map(|(_, v)| v)
+        let mut at = 0;
+        while let Some((label, start)) = text_at(&self.bytes, at) {
+            let (value, next) = text_at(&self.bytes, start)?;
+            match label.cmp(name.as_bytes()) {
+                Ordering::Less => at = next,
+                Ordering::Equal => return std::str::from_utf8(value).ok(),
+                Ordering::Greater => break,
+            }
+        }
+        None
     }
 
     /// The value of `name`, or the empty string (PromQL does not tell the two apart).
@@ -131,11 +140,27 @@ impl Labels {
     /// Only the labels for which `keep` answers true.
     pub fn filter(&self, mut keep: impl FnMut(&str) -> bool) -> Labels {
         let mut out = Vec::with_capacity(self.bytes.len());
-        for (name, value) in self.iter().filter(|(name, _)| keep(name)) {
-            put_str(&mut out, name);
-            put_str(&mut out, value);
+        // Labels that are kept are copied in runs, and values not looked at.
+        let (mut from, mut at) = (0, 0);
+        while let Some((name, start)) = text_at(&self.bytes, at)
+            && let Some((_, next)) = text_at(&self.bytes, start)
+        {
+            if !std::str::from_utf8(name).is_ok_and(&mut keep) {
+                out.extend_from_slice(&self.bytes[from..at]);
+                from = next;
+            }
+            at = next;
         }
+        if from == 0 {
+            return self.clone();
+        }
+        out.extend_from_slice(&self.bytes[from..at]);
         Labels { bytes: out.into() }
+    }
+
+    /// Where the labels lie in memory: equal for clones, and as long as one is held for nothing else.
+    pub fn address(&self) -> usize {
+        self.bytes.as_ptr().addr()
     }
 
     /// These labels with `other`'s laid over them: on equal names `other` wins.

@@ -90,15 +90,15 @@ pub(crate) fn decode_floats<'a>(
                 format!("chunk encoding {:?} cannot be evaluated by this version", chunk.encoding),
             ));
         }
-        let iter = chunk::xor::Iter::new(&chunk.bytes).map_err(corrupt)?;
-        for sample in iter {
-            let sample = sample.map_err(corrupt)?;
-            if !range.contains(sample.timestamp) {
-                continue;
-            }
-            tangled |= out.len() > first && out.timestamps[out.len() - 1] >= sample.timestamp;
-            out.push(sample.timestamp, sample.value);
+        let from = out.len();
+        chunk::xor::decode_range(&chunk.bytes, range, &mut out.timestamps, &mut out.values)
+            .map_err(corrupt)?;
+        if !out.starts.is_empty() {
+            out.starts.resize(out.len(), 0);
         }
+        // From the sample before on, if there is one of this series.
+        let new = &out.timestamps[from.saturating_sub(1).max(first)..];
+        tangled |= !new.is_sorted_by(|a, b| a < b);
     }
     if tangled {
         untangle(out, first);

@@ -166,6 +166,18 @@ impl Reservation {
         self.bytes += more;
         Ok(())
     }
+
+    /// Holds `bytes` from now on, more or less than before.
+    pub fn resize(&mut self, bytes: u64) -> Result<(), Error> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.grow(more),
+            None => {
+                self.budget.give(self.bytes - bytes);
+                self.bytes = bytes;
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Drop for Reservation {
@@ -188,6 +200,11 @@ mod tests {
         assert!(other.reserve(60).unwrap_err().message.contains("--query.max-memory-total"));
         assert_eq!(other.used(), 0);
         held.grow(30).unwrap();
+        assert_eq!((process.used(), query.peak()), (80, 80));
+        held.resize(10).unwrap();
+        assert_eq!((process.used(), query.used(), held.bytes()), (10, 10, 10));
+        assert!(held.resize(81).is_err());
+        held.resize(80).unwrap();
         assert_eq!((process.used(), query.peak()), (80, 80));
         drop(held);
         assert_eq!((process.used(), query.used()), (0, 0));

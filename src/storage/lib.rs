@@ -30,6 +30,7 @@ pub use limits::{LimitsOf, TenantLimits};
 pub use merge::{Merge, collect, from_entries};
 pub use metadata::{Meanings, MetadataRequest, MetadataSource};
 pub use select::{
-    Hints, LabelRequest, Listed, Notes, PartialResponse, Select, SelectRequest, SeriesEntry, SeriesSet,
+    Hints, LabelNeed, LabelRequest, Listed, Need, Notes, PartialResponse, Select, SelectRequest, SeriesEntry,
+    SeriesSet,
 };
 pub use write::{Append, AppendOutcome, Known, Refusal, Verdict};

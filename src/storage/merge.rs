@@ -33,6 +33,23 @@ impl Merge {
     }
 }
 
+impl Merge {
+    /// The next series, where only one source still has any.
+    fn last(&mut self, at: usize) -> Result<Option<SeriesEntry>, Error> {
+        let Some(mut entry) = self.heads[at].take() else { return Ok(None) };
+        while let Some(mut next) = self.sources[at].next()? {
+            if next.labels != entry.labels {
+                self.heap.push(Reverse((next.labels.clone(), at)));
+                self.heads[at] = Some(next);
+                break;
+            }
+            entry.chunks.append(&mut next.chunks);
+        }
+        sort_and_drop_copies(&mut entry.chunks);
+        Ok(Some(entry))
+    }
+}
+
 impl SeriesSet for Merge {
     fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
         if !self.started {
@@ -42,6 +59,9 @@ impl SeriesSet for Merge {
             }
         }
         let Some(Reverse((labels, at))) = self.heap.pop() else { return Ok(None) };
+        if self.heap.is_empty() {
+            return self.last(at);
+        }
         let mut chunks = self.heads[at].take().map(|entry| entry.chunks).unwrap_or_default();
         let mut pulled = vec![at];
         while let Some(Reverse((other, _))) = self.heap.peek()
@@ -80,6 +100,9 @@ impl SeriesSet for Merge {
 
 fn sort_and_drop_copies(chunks: &mut Vec<ChunkData>) {
     let key = |c: &ChunkData| (c.range.start, c.range.end, c.encoding as u8);
+    if chunks.is_sorted_by(|a, b| key(a) < key(b)) {
+        return;
+    }
     chunks.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.bytes.cmp(&b.bytes)));
     chunks.dedup();
 }

@@ -13,6 +13,18 @@ pub trait Select: Send + Sync {
     /// Chunks may reach beyond the range and may overlap one another; [`crate::decode_series`] settles both.
     fn select(&self, request: &SelectRequest, context: &Context) -> Result<Box<dyn SeriesSet>, Error>;
 
+    /// As [`Select::select`], for an asker who needs less: what is not needed may be left away, and all of it may
+    /// come as well. Each series comes once, but where labels were left away several may look the same.
+    fn scan(
+        &self,
+        request: &SelectRequest,
+        need: &Need,
+        context: &Context,
+    ) -> Result<Box<dyn SeriesSet>, Error> {
+        let _ = need;
+        self.select(request, context)
+    }
+
     /// Names of the labels of all matching series, sorted.
     fn label_names(&self, request: &LabelRequest, context: &Context) -> Result<Listed, Error>;
 
@@ -37,6 +49,31 @@ impl SelectRequest {
     /// All series that pass `matchers`, with their samples in `range`.
     pub fn new(range: TimeRange, matchers: Vec<Matcher>) -> SelectRequest {
         SelectRequest { range, matchers, hints: Hints::default(), limit: 0, skip_chunks: false }
+    }
+}
+
+/// What of an answer is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    pub labels: LabelNeed,
+    /// Series sorted by all their labels; any order else.
+    pub sorted: bool,
+    /// All samples; else only each series' newest one in the range, stale marker or not.
+    pub all_samples: bool,
+}
+
+/// Labels that are needed, by name, sorted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LabelNeed {
+    All,
+    Only(Vec<String>),
+    Except(Vec<String>),
+}
+
+impl Need {
+    /// Everything that [`Select::select`] gives.
+    pub fn everything() -> Need {
+        Need { labels: LabelNeed::All, sorted: true, all_samples: true }
     }
 }
 

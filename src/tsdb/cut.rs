@@ -30,6 +30,8 @@ const LATE_SETTLES: i64 = 5 * 60_000;
 const LATE_AT_MOST: i64 = 60 * 60_000;
 /// How long the mark of a cut may take to become durable.
 const MARK_WAIT: Duration = Duration::from_secs(60);
+/// How long those who read the head are waited for before what was cut is dropped from it.
+const READERS_WAIT: Duration = Duration::from_secs(30);
 /// They are looked for after a cut, and this often otherwise.
 const FORGET_EVERY: i64 = 10 * 60_000;
 
@@ -155,6 +157,10 @@ impl Engine {
             blocks.sort_by_key(|b| (b.local.meta.min_time, b.local.id));
         }
         tenant.cut_through.fetch_max(window.end.saturating_add(1), Relaxed);
+        let late = tenant.pins.release(READERS_WAIT);
+        if late > 0 {
+            tracing::warn!(tenant = %tenant.id, readers = late, "slow reads of the head are broken off by a cut");
+        }
         self.head.drop_frozen(&frozen, now);
         let took = self.world.clock.monotonic().duration_since(start);
         let Some(open) = open else { return Ok(None) };

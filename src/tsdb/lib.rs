@@ -19,6 +19,7 @@ mod exemplars;
 mod firsts;
 mod head;
 mod payload;
+mod pins;
 mod retain;
 mod rows;
 mod salvage;

@@ -11,6 +11,7 @@ use storage::LimitsOf;
 use crate::admission::Admission;
 use crate::blocks::OpenBlock;
 use crate::exemplars::Ring;
+use crate::pins::Pins;
 
 /// One tenant. Who holds it keeps it from being pruned.
 pub(crate) struct Tenant {
@@ -30,6 +31,8 @@ pub(crate) struct Tenant {
     /// Blocks open for reading, oldest first. Readers look here after the head, the cut writes here before it
     /// drops from the head: so there is never a gap.
     pub blocks: RwLock<Vec<Arc<OpenBlock>>>,
+    /// Those who read the head bite by bite.
+    pub pins: Pins,
     /// Its exemplars. Locked after a shard, for a moment.
     pub exemplars: Mutex<Ring>,
 }
@@ -81,6 +84,7 @@ impl Tenants {
             admission: Mutex::default(),
             cut_through: AtomicI64::new(i64::MIN),
             blocks: RwLock::default(),
+            pins: Pins::default(),
             exemplars: Mutex::default(),
         });
         if let Some(limits) = limits {

@@ -1,20 +1,21 @@
 //! One tenant's samples, head and local blocks as one.
 //!
-//! The head is read before the list of blocks, and a cut lists its block before it drops from the head: so a
-//! sample is seen in the one, the other or both, and both merge exactly. What the head showed is handed out once
-//! the log is durable up to it.
+//! The head is pinned before the list of blocks is looked at, and a cut lists its block before it lets those go who
+//! pinned before and drops from the head: so a sample is seen in the one, the other or both, and both merge exactly.
+//! What the head showed is handed out once the log is durable up to it.
 
 use std::sync::Arc;
 
 use model::{Kind, Matcher, TenantId, TimeRange};
 use storage::{
-    Context, Exemplars, LabelRequest, Listed, Merge, Notes, Reservation, Select, SelectRequest, SeriesEntry,
-    SeriesExemplars, SeriesSet,
+    Context, Exemplars, LabelNeed, LabelRequest, Listed, Merge, Need, Notes, Select, SelectRequest,
+    SeriesEntry, SeriesExemplars, SeriesSet,
 };
 
 use crate::Engine;
 use crate::blocks::OpenBlock;
 use crate::firsts::Firsts;
+use crate::head::ShardSet;
 use crate::tenants::Tenant;
 
 /// All samples of one tenant, head and local blocks as one.
@@ -72,36 +73,44 @@ impl Select for TenantView {
         request: &SelectRequest,
         context: &Context,
     ) -> Result<Box<dyn SeriesSet>, storage::Error> {
-        let head = &self.engine.head;
-        let mut held = context.budget.reserve(0)?;
-        let mut sources: Vec<Box<dyn SeriesSet>> = Vec::new();
-        let mut position = 0;
-        for shard in &head.shards {
-            self.check(context)?;
-            let gathered = head.gather(
-                shard,
-                self.tenant.index,
-                &request.matchers,
-                request.range,
-                !request.skip_chunks,
-                context,
-                &mut held,
-            )?;
-            position = position.max(gathered.position);
-            if !gathered.entries.is_empty() {
-                sources.push(storage::from_entries(gathered.entries));
+        self.scan(request, &Need::everything(), context)
+    }
+
+    fn scan(
+        &self,
+        request: &SelectRequest,
+        need: &Need,
+        context: &Context,
+    ) -> Result<Box<dyn SeriesSet>, storage::Error> {
+        let pin = Arc::new(self.tenant.pins.pin());
+        let blocks = self.blocks(request.range);
+        // A series that lies in several places is put together by its labels.
+        let sorted;
+        let need = match blocks.is_empty() {
+            true => need,
+            false => {
+                sorted = Need { labels: LabelNeed::All, sorted: true, ..need.clone() };
+                &sorted
             }
+        };
+        let mut sources: Vec<Box<dyn SeriesSet>> = Vec::new();
+        for shard in 0..self.engine.head.shards.len() {
+            self.check(context)?;
+            let set = ShardSet::open(&self.engine, &self.tenant, shard, &pin, request, need, context)?;
+            sources.extend(set.map(|set| Box::new(set) as Box<dyn SeriesSet>));
         }
-        for block in self.blocks(request.range) {
+        for block in blocks {
             sources.push(block.select(request, context)?);
         }
-        self.engine.wait_read(position)?;
         let set: Box<dyn SeriesSet> = match sources.len() {
             1 => sources.remove(0),
+            _ if !need.sorted => Box::new(Chain { sources: sources.into_iter() }),
             _ => Box::new(Merge::new(sources)),
         };
-        let left = if request.limit == 0 { usize::MAX } else { request.limit };
-        Ok(Box::new(Limited { set, left, _held: held, cut: false }))
+        if request.limit == 0 {
+            return Ok(set);
+        }
+        Ok(Box::new(Limited { set, left: request.limit, cut: false }))
     }
 
     fn label_names(&self, request: &LabelRequest, context: &Context) -> Result<Listed, storage::Error> {
@@ -139,11 +148,27 @@ impl Exemplars for TenantView {
     }
 }
 
-/// At most so many series; holds the budget of what the head gave.
+/// One set after the other: no series is in two of them.
+struct Chain {
+    sources: std::vec::IntoIter<Box<dyn SeriesSet>>,
+}
+
+impl SeriesSet for Chain {
+    fn next(&mut self) -> Result<Option<SeriesEntry>, storage::Error> {
+        while let Some(set) = self.sources.as_mut_slice().first_mut() {
+            if let Some(entry) = set.next()? {
+                return Ok(Some(entry));
+            }
+            self.sources.next();
+        }
+        Ok(None)
+    }
+}
+
+/// At most so many series.
 struct Limited {
     set: Box<dyn SeriesSet>,
     left: usize,
-    _held: Reservation,
     cut: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Float chunks: bytes worked out by hand from the format, round trips of anything, and bytes from anywhere.
 
 use chunk::{Error, xor};
-use model::{Sample, stale_nan};
+use model::{Sample, TimeRange, stale_nan};
 use proptest::prelude::*;
 
 fn sample(timestamp: i64, value: f64) -> Sample {
@@ -203,5 +203,44 @@ proptest! {
         let at = at.index(encoded.len());
         encoded[at] ^= 1 << bit;
         let _ = decode(&encoded);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_range_is_what_a_walk_finds_in_it(
+        steps in prop::collection::vec((1i64..100_000, any::<f64>()), 0..200),
+        start in -10i64..10_000_000,
+        length in -10i64..10_000_000,
+    ) {
+        let mut t = 0;
+        let samples: Vec<Sample> = steps.iter().map(|(d, v)| { t += d; sample(t, *v) }).collect();
+        let encoded = xor::encode(samples.iter().copied()).unwrap();
+        let range = TimeRange::new(start, start + length);
+        let (mut times, mut values) = (vec![7], vec![7.0]);
+        xor::decode_range(&encoded, range, &mut times, &mut values).unwrap();
+        let wanted: Vec<_> = samples.iter().filter(|s| range.contains(s.timestamp)).collect();
+        prop_assert_eq!(times.len(), wanted.len() + 1);
+        prop_assert_eq!(values.len(), times.len());
+        for (at, s) in wanted.iter().enumerate() {
+            prop_assert_eq!(times[at + 1], s.timestamp);
+            prop_assert_eq!(values[at + 1].to_bits(), s.value.to_bits());
+        }
+    }
+
+    #[test]
+    fn a_range_of_any_bytes_is_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        let read = xor::decode_range(&bytes, TimeRange::ALL, &mut times, &mut values);
+        prop_assert_eq!(times.len(), values.len());
+        let walked = decode(&bytes);
+        prop_assert_eq!(read.is_ok(), walked.is_ok());
+    }
+
+    #[test]
+    fn a_chunk_of_one_sample_is_the_same_either_way(t in any::<i64>(), v in any::<f64>()) {
+        let mut out = Vec::new();
+        xor::put_one(&mut out, sample(t, v));
+        prop_assert_eq!(out, xor::encode([sample(t, v)]).unwrap());
     }
 }

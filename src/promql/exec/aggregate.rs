@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use model::FloatHistogram;
 use model::histogram::ResetHint;
 
-use super::group::{Grouping, Groups};
+use super::group::{Grouping, Groups, Memo};
 use super::number::{Kahan, Mean, quantile};
 use super::run::{Held, Ready, Rows};
 use super::{ABSENT, Cell, Grid, Op, Operator, Row, Run, present};
@@ -50,10 +50,11 @@ impl<'a> AggregateAll<'a> {
         let mut drop_names = Vec::new();
         let mut cells = Cells::new(self.op);
         let mut natives: HashMap<usize, NativeCell> = HashMap::new();
+        let mut memo = Memo::new();
         let mut row = Row::default();
         while input.next(&mut row)? {
-            let (group, new) = groups.id(self.grouping.key(&row.labels));
-            if new {
+            let group = memo.get(&row.labels, |labels| groups.id(self.grouping.key(labels)).0);
+            if group == drop_names.len() {
                 held.grow(self.run, len, len * cells.width() + row.labels.as_bytes().len())?;
                 cells.grow(len);
                 drop_names.push(false);
@@ -82,7 +83,11 @@ impl<'a> AggregateAll<'a> {
             }
         }
         let mut rows = Rows::empty(self.run)?;
-        for (group, labels) in groups.labels.iter().enumerate() {
+        // The input came in any order.
+        let mut order: Vec<usize> = (0..groups.labels.len()).collect();
+        order.sort_unstable_by(|a, b| groups.labels[*a].cmp(&groups.labels[*b]));
+        for group in order {
+            let labels = &groups.labels[group];
             let values = (0..len)
                 .map(|step| cells.value(group * len + step, self.op, self.param.get(step).copied()))
                 .collect();

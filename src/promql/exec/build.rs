@@ -1,6 +1,6 @@
 //! Node to operator. Selectors are asked for their series here, before anything is computed.
 
-use model::{Labels, METRIC_NAME, MatchOp};
+use model::Labels;
 
 use super::aggregate::AggregateAll;
 use super::distinct::{Distinct, DropName};
@@ -22,7 +22,7 @@ use super::trace::traced;
 use super::{Grid, Op, Run};
 use crate::Error;
 use crate::parse::AggregateOp;
-use crate::plan::{Node, Select, Source, title};
+use crate::plan::{Node, title};
 
 /// The operator that computes `node` at the steps of `grid`.
 pub(crate) fn build<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<'a>, Error> {
@@ -179,32 +179,9 @@ fn aggregate<'a>(node: &Node, grid: Grid, run: &'a Run<'a>) -> Result<Op<'a>, Er
 fn named<'a>(run: &'a Run<'a>, node: &Node, op: Op<'a>) -> Op<'a> {
     if run.settings.delayed_name_removal {
         op
-    } else if one_name(node) {
+    } else if node.one_name() {
         Box::new(DropName::new(op))
     } else {
         Box::new(Distinct::new(run, op, true))
-    }
-}
-
-/// Whether all series of `node` are known to have the same metric name, or none.
-fn one_name(node: &Node) -> bool {
-    let select_has =
-        |s: &Select| s.matchers.iter().any(|m| *m.name == *METRIC_NAME && m.op == MatchOp::Equal);
-    match node {
-        Node::Select(select) | Node::SelectTimes(select) | Node::SelectStarts(select) => select_has(select),
-        Node::Range { source: Source::Selector(select), .. } => select_has(select),
-        Node::Range { source: Source::Subquery(subquery), .. } => one_name(&subquery.input),
-        Node::Map { input, .. } | Node::Negate(input) | Node::Sort { input, .. } => one_name(input),
-        Node::Invariant(inner) => one_name(inner),
-        Node::VectorScalar { vector, .. } => one_name(vector),
-        Node::VectorOf(_) | Node::HistogramQuantile { .. } | Node::HistogramFraction { .. } => true,
-        Node::Join { op, returns_bool, .. } => *returns_bool || op.is_arithmetic(),
-        Node::Aggregate { op, grouping, without, input, .. } => match op {
-            AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK | AggregateOp::LimitRatio => {
-                one_name(input)
-            }
-            _ => *without || !grouping.iter().any(|g| super::is_metadata(g)),
-        },
-        _ => false,
     }
 }

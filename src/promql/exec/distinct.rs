@@ -6,6 +6,7 @@
 use hashbrown::{HashMap, HashSet};
 use model::Labels;
 
+use super::group::Memo;
 use super::run::{Ready, Rows};
 use super::{Op, Operator, Row, Run, is_metadata, without_name};
 use crate::Error;
@@ -18,11 +19,13 @@ pub(crate) struct DropName<'a> {
     input: Op<'a>,
     /// Label sets so far of rows that lost more than the name.
     seen: HashSet<Labels>,
+    /// Labels without the name, and how many labels went with it.
+    memo: Memo<(Labels, usize)>,
 }
 
 impl<'a> DropName<'a> {
     pub(crate) fn new(input: Op<'a>) -> DropName<'a> {
-        DropName { input, seen: HashSet::new() }
+        DropName { input, seen: HashSet::new(), memo: Memo::new() }
     }
 }
 
@@ -32,10 +35,16 @@ impl Operator for DropName<'_> {
             return Ok(false);
         }
         if row.drop_name {
-            let dropped = row.labels.iter().filter(|(name, _)| is_metadata(name)).count();
-            if dropped > 0 {
-                row.labels = without_name(&row.labels);
-            }
+            let (labels, dropped) = self.memo.get(&row.labels, |labels| {
+                let mut dropped = 0;
+                let kept = labels.filter(|name| {
+                    let drops = is_metadata(name);
+                    dropped += usize::from(drops);
+                    !drops
+                });
+                (kept, dropped)
+            });
+            row.labels = labels;
             if dropped > 1 && !self.seen.insert(row.labels.clone()) {
                 return Err(Error::execution(SAME_LABELS));
             }

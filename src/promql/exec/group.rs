@@ -31,6 +31,29 @@ impl Grouping {
     }
 }
 
+/// What was made of labels that come again and again as clones of one another, as those of a selector come of which
+/// only some labels are needed.
+pub(crate) struct Memo<T> {
+    places: Vec<Option<(Labels, T)>>,
+}
+
+impl<T: Clone> Memo<T> {
+    pub(crate) fn new() -> Memo<T> {
+        Memo { places: vec![None; 256] }
+    }
+
+    pub(crate) fn get(&mut self, labels: &Labels, make: impl FnOnce(&Labels) -> T) -> T {
+        let address = labels.address();
+        // Allocations lie sixteen bytes apart at least.
+        let place = (address >> 4 ^ address >> 12) % self.places.len();
+        let place = &mut self.places[place];
+        match place {
+            Some((known, made)) if known.address() == address => made.clone(),
+            _ => place.insert((labels.clone(), make(labels))).1.clone(),
+        }
+    }
+}
+
 /// Dense ids of groups, in the order of their first appearance.
 #[derive(Default)]
 pub(crate) struct Groups {

@@ -7,6 +7,7 @@ use model::Timestamp;
 use super::aggregate::warn_quantile;
 use super::mixed::Mixed;
 use super::points::{Notices, Points};
+use super::run::Held;
 use super::select::window_end;
 use super::subquery::Samples;
 use super::trace::Meter;
@@ -35,6 +36,8 @@ pub(crate) struct RangeOp<'a> {
     at: Option<Timestamp>,
     offset: i64,
     track: Track,
+    /// As much as the longest series so far took.
+    held: Held<'a>,
     meter: Meter,
 }
 
@@ -70,6 +73,7 @@ impl<'a> RangeOp<'a> {
             at,
             offset,
             track: Track::default(),
+            held: run.hold(0, 0)?,
             meter: run.trace.meter(),
         })
     }
@@ -200,13 +204,12 @@ impl Operator for RangeOp<'_> {
             if !self.run.settings.use_start_timestamps {
                 self.track.drop_starts();
             }
-            let held = self.run.hold(self.track.len(), self.track.bytes())?;
+            self.held.cover(self.run, self.track.len(), self.track.bytes())?;
             row.restart();
             let found = match self.track.natives.values.is_empty() {
                 true => self.floats(row),
                 false => self.mixed(labels.metric_name(), row),
             };
-            drop(held);
             self.run.trace.count_steps(self.meter, (0..self.grid.len).map(|step| self.seen_at(step)));
             if self.kernel.take_overlap() {
                 Notices::new(self.run, &self.place, labels.metric_name()).overlap();

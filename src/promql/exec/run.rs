@@ -141,6 +141,18 @@ impl Held<'_> {
     }
 }
 
+impl Held<'_> {
+    /// Holds at least so much.
+    pub(crate) fn cover(&mut self, run: &Run<'_>, samples: usize, bytes: usize) -> Result<(), Error> {
+        let more = bytes.saturating_sub(self.reservation.bytes() as usize);
+        let samples = samples.saturating_sub(self.samples);
+        if more == 0 && samples == 0 {
+            return Ok(());
+        }
+        self.grow(run, samples, more)
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.run_held.fetch_sub(self.samples, Relaxed);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use model::{Labels, TimeRange, Timestamp};
-use storage::{SelectRequest, SeriesEntry, SeriesSet};
+use storage::{Need, SelectRequest, SeriesEntry, SeriesSet};
 
 use super::points::{Notices, Points, note_mix};
 use super::trace::Meter;
@@ -20,7 +20,12 @@ pub(crate) struct Series<'a> {
     /// Only count and sum of histograms are wanted.
     stats: bool,
     ended: bool,
+    /// Series so far.
+    count: usize,
 }
+
+/// Series between two looks at the clock.
+const UNWATCHED: usize = 16;
 
 impl<'a> Series<'a> {
     /// Asks for what the windows of `grid` need: each reaches from `back` ms before its end (not included) to
@@ -29,6 +34,7 @@ impl<'a> Series<'a> {
         run: &'a Run<'a>,
         grid: &Grid,
         select: &plan::Select,
+        need: &Need,
         back: i64,
         ahead: i64,
     ) -> Result<Series<'a>, Error> {
@@ -37,8 +43,8 @@ impl<'a> Series<'a> {
         let range = TimeRange::new(first.saturating_sub(back).saturating_add(1), last.saturating_add(ahead));
         let mut request = SelectRequest::new(range, select.matchers.clone());
         request.hints = select.hints.clone();
-        let set = run.select.select(&request, run.context)?;
-        Ok(Series { run, set, range, stats: select.stats, ended: false })
+        let set = run.select.scan(&request, need, run.context)?;
+        Ok(Series { run, set, range, stats: select.stats, ended: false, count: 0 })
     }
 
     /// The next series; its samples replace what is in `track`.
@@ -46,7 +52,10 @@ impl<'a> Series<'a> {
         if self.ended {
             return Ok(None);
         }
-        self.run.check()?;
+        if self.count.is_multiple_of(UNWATCHED) || self.run.context.cancel.is_raised() {
+            self.run.check()?;
+        }
+        self.count += 1;
         match self.set.next()? {
             Some(entry) => {
                 track.decode(&entry.chunks, self.range, self.stats)?;
@@ -102,7 +111,10 @@ impl<'a> SelectOp<'a> {
     ) -> Result<SelectOp<'a>, Error> {
         let smoothed = select.extend == Extend::Smoothed;
         let ahead = if smoothed { run.lookback } else { 0 };
-        let series = Series::open(run, &grid, select, run.lookback, ahead)?;
+        // One step looks at one sample.
+        let all_samples = grid.len > 1 || smoothed || what == Yield::Starts;
+        let need = Need { all_samples, ..select.need.clone() };
+        let series = Series::open(run, &grid, select, &need, run.lookback, ahead)?;
         let (at, offset, range) = (select.at, select.offset, select.range.clone());
         let meter = run.trace.meter();
         Ok(SelectOp { series, grid, at, offset, what, smoothed, range, track: Track::default(), meter })

@@ -27,7 +27,7 @@ impl<'a> Samples<'a> {
                     Extend::Smoothed => (run.lookback, run.lookback),
                 };
                 let back = select.window.saturating_add(back);
-                Ok(Samples::Selector(Series::open(run, grid, select, back, ahead)?))
+                Ok(Samples::Selector(Series::open(run, grid, select, &select.need, back, ahead)?))
             }
             Source::Subquery(subquery) => {
                 let first = window_end(subquery.at, subquery.offset, grid.start);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use model::{METRIC_NAME, MatchOp, Matcher, Timestamp};
-use storage::Hints;
+use storage::{Hints, Need};
 
 use super::function::*;
 use super::node::*;
@@ -216,7 +216,8 @@ impl PlanContext {
         let hints = Hints { max_resolution: self.max_resolution, ..Hints::default() };
         let range = base.range.clone();
         let (window, extend, stats) = (0, Extend::No, false);
-        let select = Select { matchers: names, offset, at, window, extend, stats, hints, range };
+        let need = Need::everything();
+        let select = Select { matchers: names, offset, at, window, extend, stats, hints, need, range };
         Ok(Node::Info { input, select, wanted })
     }
 
@@ -294,6 +295,7 @@ impl PlanContext {
             extend,
             stats: false,
             hints,
+            need: Need::everything(),
             range: expr.range.clone(),
         })
     }

@@ -38,4 +38,6 @@ fn rewrite(node: &mut Node, context: &PlanContext) {
     passes::invariant::run(node);
     passes::hints::run(node, context.step);
     passes::stats::run(node);
+    // The series of a range query are sorted at its end.
+    passes::needs::run(node, context.step == 0);
 }

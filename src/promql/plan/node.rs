@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use model::{Matcher, Timestamp};
-use storage::Hints;
+use model::{METRIC_NAME, MatchOp, Matcher, Timestamp};
+use storage::{Hints, Need};
 
 use super::function::{InfoLabels, LabelFn, MapFn, RangeFn, SortFn};
 use crate::parse::{AggregateOp, BinaryOp, Matching};
@@ -144,6 +144,7 @@ pub struct Select {
     /// Of histograms only count, sum and resets are wanted.
     pub stats: bool,
     pub hints: Hints,
+    pub need: Need,
     pub range: Range<usize>,
 }
 
@@ -253,6 +254,31 @@ impl Node {
 }
 
 impl Node {
+    /// Whether all series are known to have the same metric name, or none.
+    pub(crate) fn one_name(&self) -> bool {
+        let select_has =
+            |s: &Select| s.matchers.iter().any(|m| *m.name == *METRIC_NAME && m.op == MatchOp::Equal);
+        match self {
+            Node::Select(select) | Node::SelectTimes(select) | Node::SelectStarts(select) => {
+                select_has(select)
+            }
+            Node::Range { source: Source::Selector(select), .. } => select_has(select),
+            Node::Range { source: Source::Subquery(subquery), .. } => subquery.input.one_name(),
+            Node::Map { input, .. } | Node::Negate(input) | Node::Sort { input, .. } => input.one_name(),
+            Node::Invariant(inner) => inner.one_name(),
+            Node::VectorScalar { vector, .. } => vector.one_name(),
+            Node::VectorOf(_) | Node::HistogramQuantile { .. } | Node::HistogramFraction { .. } => true,
+            Node::Join { op, returns_bool, .. } => *returns_bool || op.is_arithmetic(),
+            Node::Aggregate { op, grouping, without, input, .. } => match op {
+                AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK | AggregateOp::LimitRatio => {
+                    input.one_name()
+                }
+                _ => *without || !grouping.iter().any(|g| crate::exec::is_metadata(g)),
+            },
+            _ => false,
+        }
+    }
+
     /// The offset and the fixed time of the first selector or subquery in here.
     pub(crate) fn times(&mut self) -> Option<(i64, Option<Timestamp>)> {
         match self {

@@ -9,7 +9,8 @@ use chunk::histogram::{At, encode_floats, with_starts};
 use model::{FloatHistogram, Kind, Labels, Matcher, Sample, TimeRange, Timestamp};
 use parking_lot::RwLock;
 use storage::{
-    ChunkData, Context, Error, LabelRequest, Listed, Notes, Select, SelectRequest, SeriesEntry, SeriesSet,
+    ChunkData, Columns, Context, Error, LabelNeed, LabelRequest, Listed, Need, Notes, Select, SelectRequest,
+    SeriesEntry, SeriesSet, decode_series,
 };
 
 /// Samples per chunk, as Prometheus cuts them.
@@ -134,9 +135,50 @@ impl MemoryStore {
     }
 }
 
+/// Leaves the newest sample in `range`, where all are floats without start times.
+fn newest_alone(chunks: &mut Vec<ChunkData>, range: TimeRange) -> Result<(), Error> {
+    if chunks.iter().any(|c| c.encoding != Encoding::Xor) {
+        return Ok(());
+    }
+    let mut columns = Columns::default();
+    decode_series(chunks, range, &mut columns)?;
+    chunks.clear();
+    if let (Some(&timestamp), Some(&value)) = (columns.timestamps.last(), columns.values.last()) {
+        let mut bytes = Vec::new();
+        chunk::xor::put_one(&mut bytes, Sample { timestamp, value });
+        let range = TimeRange::new(timestamp, timestamp);
+        chunks.push(ChunkData { range, encoding: Encoding::Xor, bytes: bytes.into() });
+    }
+    Ok(())
+}
+
 impl Select for MemoryStore {
     fn select(&self, request: &SelectRequest, _: &Context) -> Result<Box<dyn SeriesSet>, Error> {
         Ok(storage::from_entries(self.matching(&request.matchers, request.range)))
+    }
+
+    /// Leaves away all that is not needed, so that who needs more than was said is found out.
+    fn scan(&self, request: &SelectRequest, need: &Need, _: &Context) -> Result<Box<dyn SeriesSet>, Error> {
+        let mut entries = self.matching(&request.matchers, request.range);
+        for entry in &mut entries {
+            entry.labels = match &need.labels {
+                LabelNeed::All => entry.labels.clone(),
+                LabelNeed::Only(names) => entry.labels.filter(|name| names.iter().any(|n| n == name)),
+                LabelNeed::Except(names) => entry.labels.filter(|name| !names.iter().any(|n| n == name)),
+            };
+            if !need.all_samples {
+                newest_alone(&mut entry.chunks, request.range)?;
+            }
+        }
+        entries.retain(|entry| !entry.chunks.is_empty());
+        if !need.sorted {
+            // Any order: every third one first.
+            let (mut first, rest): (Vec<_>, Vec<_>) =
+                entries.into_iter().enumerate().partition(|(at, _)| at % 3 == 0);
+            first.extend(rest);
+            entries = first.into_iter().map(|(_, entry)| entry).collect();
+        }
+        Ok(storage::from_entries(entries))
     }
 
     fn label_names(&self, request: &LabelRequest, _: &Context) -> Result<Listed, Error> {

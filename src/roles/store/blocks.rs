@@ -194,6 +194,11 @@ impl Blocks {
         }
     }
 
+    /// Whether any block may have samples in `range`, as far as is known now.
+    pub fn reach(&self, range: TimeRange) -> bool {
+        !self.groups(range, &[]).is_empty()
+    }
+
     /// One view for each set of external labels that has blocks in `range` and may pass `matchers`.
     pub fn views(&self, range: TimeRange, matchers: &[Matcher]) -> Vec<StoreView> {
         self.groups(range, matchers)

@@ -12,8 +12,8 @@ use model::{Kind, Labels, Matcher, TenantId, TimeRange};
 use receive::Receive;
 use rpc::{Advertised, StoreBackend, StoreView};
 use storage::{
-    Context, Error, Exemplars as _, LabelRequest, Listed, Meanings, Merge, MetadataRequest, Notes, Select,
-    SelectRequest, SeriesEntry, SeriesSet,
+    Context, Error, Exemplars as _, LabelRequest, Listed, Meanings, Merge, MetadataRequest, Need, Notes,
+    Select, SelectRequest, SeriesEntry, SeriesSet,
 };
 use store::Blocks;
 use wire::pb::thanos as pb;
@@ -192,7 +192,25 @@ impl Both {
 
 impl Select for Both {
     fn select(&self, request: &SelectRequest, context: &Context) -> Result<Box<dyn SeriesSet>, Error> {
+        self.scan(request, &Need::everything(), context)
+    }
+
+    fn scan(
+        &self,
+        request: &SelectRequest,
+        need: &Need,
+        context: &Context,
+    ) -> Result<Box<dyn SeriesSet>, Error> {
         self.require_known(request.range)?;
+        if let Some(local) = &self.local
+            && !self.blocks.reach(request.range)
+        {
+            let set = local.scan(request, need, context)?;
+            // A block may have left the local disk only just now.
+            if !self.blocks.reach(request.range) {
+                return Ok(set);
+            }
+        }
         let mut sets = Vec::new();
         for part in self.local.iter().chain([&self.remote]) {
             sets.push(part.select(request, context)?);

@@ -24,6 +24,7 @@ pub(crate) use append::{Notes, Rows};
 pub(crate) use chunk::cut::window_start;
 pub(crate) use judge::{Bounds, IDLE};
 pub(crate) use of_tenant::Window;
+pub(crate) use read::ShardSet;
 pub(crate) use replay::replay;
 #[cfg(test)]
 pub(crate) use series::encode;

@@ -29,6 +29,8 @@ pub(crate) struct Postings {
     /// The pairs of each name, in no order.
     values: Vec<Vec<u32>>,
     free_names: Vec<u32>,
+    /// Pairs that were ever removed: as long as this stays, a number means the same pair.
+    pub removals: u64,
 }
 
 /// A label pair.
@@ -159,6 +161,7 @@ impl Postings {
         }
         texts.free(piece);
         self.free.push(index);
+        self.removals += 1;
     }
 
     /// Adds the canonical label bytes of a series to `out`.
@@ -166,6 +169,26 @@ impl Postings {
     pub(crate) fn write_labels(&self, list: &[u8], texts: &Slab, out: &mut Vec<u8>) {
         for pair in pairs_of(list) {
             out.extend_from_slice(self.pairs.get(pair as usize).map(|p| p.text(texts)).unwrap_or_default());
+        }
+    }
+
+    /// The numbers of names that there are.
+    pub(crate) fn numbers<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<u32> {
+        names.filter_map(|name| self.names.get(name.as_str()).copied()).collect()
+    }
+
+    /// Adds those pairs of a series whose names are among `names`, or are not, to `out`.
+    #[inline]
+    pub(crate) fn pairs_among(&self, list: &[u8], names: &[u32], among: bool, out: &mut Vec<u32>) {
+        let has =
+            |pair: &u32| self.pairs.get(*pair as usize).is_some_and(|p| names.contains(&p.name) == among);
+        out.extend(pairs_of(list).filter(has));
+    }
+
+    /// Adds the canonical label bytes of pairs to `out`.
+    pub(crate) fn write_pairs(&self, pairs: &[u32], texts: &Slab, out: &mut Vec<u8>) {
+        for pair in pairs {
+            out.extend_from_slice(self.pairs.get(*pair as usize).map(|p| p.text(texts)).unwrap_or_default());
         }
     }
 
@@ -285,7 +308,7 @@ impl Postings {
         lists.sort_by_key(|l| l.iter().map(|s| s.len()).sum::<usize>());
         let mut candidates: Option<Vec<u32>> = None;
         for list in lists {
-            intersect(&mut candidates, &list);
+            self.narrow(&mut candidates, &list);
         }
         let passes = |slot: u32, m: &Matcher| {
             let name = self.names.get(&*m.name).copied();
@@ -298,7 +321,7 @@ impl Postings {
                 Some(slots) if slots.len() <= self.pairs_with(&m.name).len() => {
                     slots.retain(|slot| passes(*slot, m));
                 }
-                _ => intersect(&mut candidates, &self.matching(m, true, texts)),
+                _ => self.narrow(&mut candidates, &self.matching(m, true, texts)),
             }
         }
         let mut slots = candidates.unwrap_or_else(|| self.all.to_vec());
@@ -314,6 +337,17 @@ impl Postings {
             }
         }
         slots
+    }
+
+    /// As [`intersect`]. A series is in one list of a name at most, so that lists as long as all series are all of them.
+    fn narrow(&self, candidates: &mut Option<Vec<u32>>, lists: &[&Slots]) {
+        if lists.iter().map(|list| list.len()).sum::<usize>() == self.all.len() {
+            if candidates.is_none() {
+                *candidates = Some(self.all.to_vec());
+            }
+            return;
+        }
+        intersect(candidates, lists);
     }
 
     /// Lists of the values that pass a matcher, or of those that do not.

@@ -233,7 +233,8 @@ fn what_is_not_durable_is_not_shown() {
     // The sample is in the head, its record is not on the disk: a read says so instead of showing it.
     let view = rig.tsdb.tenant(&tenant("t")).unwrap();
     let all = storage::SelectRequest::new(model::TimeRange::ALL, vec![]);
-    let error = storage::Select::select(&*view, &all, &storage::Context::background()).err().unwrap();
+    let set = storage::Select::select(&*view, &all, &storage::Context::background());
+    let error = set.and_then(storage::collect).unwrap_err();
     assert_eq!(error.kind, model::Kind::Unavailable);
     assert!(error.message.contains("the log has failed"), "{error}");
     drop(view);

@@ -3,4 +3,5 @@
 pub(super) mod fold;
 pub(super) mod hints;
 pub(super) mod invariant;
+pub(super) mod needs;
 pub(super) mod stats;

@@ -34,9 +34,18 @@ impl Series<'_> {
 
     /// The open chunk, put together in `room`.
     pub(super) fn open_bytes<'b>(&self, room: &'b mut [u8; OPEN_MOST]) -> &'b [u8] {
-        let (pieces, tail) = (usize::from(self.hot.pieces), usize::from(self.hot.tail));
-        let mut end = pieces.saturating_sub(1) * PIECE_BYTES + tail;
-        let chunk = room.get_mut(..end).unwrap_or_default();
+        let chunk = room.get_mut(..self.open_len()).unwrap_or_default();
+        self.copy_open(chunk);
+        chunk
+    }
+
+    pub(super) fn open_len(&self) -> usize {
+        usize::from(self.hot.pieces).saturating_sub(1) * PIECE_BYTES + usize::from(self.hot.tail)
+    }
+
+    /// Puts the open chunk together in `chunk`, which has its length.
+    pub(super) fn copy_open(&self, chunk: &mut [u8]) {
+        let (pieces, mut end) = (usize::from(self.hot.pieces), self.open_len());
         let mut name = self.hot.open;
         for at in (0..pieces).rev() {
             let (link, bytes) = self.open.get(name).split_first_chunk::<LINK>().unwrap_or((&[0; 4], &[]));
@@ -49,7 +58,6 @@ impl Series<'_> {
         if let Some(count) = chunk.first_chunk_mut::<2>() {
             *count = u16::from(self.hot.appender.count()).to_be_bytes();
         }
-        chunk
     }
 }
 

@@ -89,10 +89,26 @@ impl<'a> Series<'a> {
             || self.cold.rare.as_ref().is_some_and(|rare| rare.natives.overlaps(range))
     }
 
+    /// The newest sample, where that can be told without a look into chunks and lies in `range`.
+    #[inline]
+    pub(crate) fn newest_in(&self, range: TimeRange) -> Option<Sample> {
+        if self.cold.rare.is_some() || self.hot.appender.count() == 0 || !range.contains(self.hot.newest) {
+            return None;
+        }
+        Some(Sample { timestamp: self.hot.newest, value: self.hot.appender.last_value() })
+    }
+
     /// All chunks that overlap `range`, as they are now, by time. Their bytes are added to `bytes`, where they
     /// begin at the offsets given.
     pub(crate) fn chunks(&self, range: TimeRange, bytes: &mut Vec<u8>, out: &mut Vec<Copied>) {
         let first = out.len();
+        let open = self.open_range().filter(|open| open.overlaps(&range));
+        if let Some(range) = open {
+            let start = bytes.len();
+            bytes.resize(start + self.open_len(), 0);
+            self.copy_open(bytes.get_mut(start..).unwrap_or_default());
+            out.push(Copied { range, encoding: Encoding::Xor, start, end: bytes.len() });
+        }
         let mut put = |range, encoding, chunk: &[u8]| {
             let start = bytes.len();
             bytes.extend_from_slice(chunk);
@@ -100,9 +116,6 @@ impl<'a> Series<'a> {
         };
         for c in self.readable().filter(|c| c.range.overlaps(&range)) {
             put(c.range, c.encoding, c.bytes);
-        }
-        if let Some(open) = self.open_range().filter(|open| open.overlaps(&range)) {
-            put(open, Encoding::Xor, self.open_bytes(&mut [0; OPEN_MOST]));
         }
         let buffer = self.out_of_order();
         let start = buffer.partition_point(|s| s.timestamp < range.start);
