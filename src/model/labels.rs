@@ -169,9 +169,9 @@ impl Labels {
             return self.clone();
         }
         let mut out = Vec::with_capacity(self.bytes.len() + other.bytes.len());
-        let (mut a, mut b) = (self.iter().peekable(), other.iter().peekable());
+        let (mut a, mut b) = (raw_labels(&self.bytes).peekable(), raw_labels(&other.bytes).peekable());
         loop {
-            let pair = match (a.peek(), b.peek()) {
+            let next = match (a.peek(), b.peek()) {
                 (Some(x), Some(y)) => match x.0.cmp(y.0) {
                     Ordering::Less => a.next(),
                     Ordering::Greater => b.next(),
@@ -183,9 +183,8 @@ impl Labels {
                 (Some(_), None) => a.next(),
                 (None, _) => b.next(),
             };
-            let Some((name, value)) = pair else { break };
-            put_str(&mut out, name);
-            put_str(&mut out, value);
+            let Some((_, bytes)) = next else { break };
+            out.extend_from_slice(bytes);
         }
         Labels { bytes: out.into() }
     }
@@ -302,6 +301,18 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
         at += 1;
     }
     at
+}
+
+/// The name of each label, and all its bytes.
+fn raw_labels(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (name, start) = text_at(bytes, at)?;
+        let (_, next) = text_at(bytes, start)?;
+        let whole = bytes.get(at..next)?;
+        at = next;
+        Some((name, whole))
+    })
 }
 
 /// The text whose length stands at `at`, and where the next one starts; none at the end.

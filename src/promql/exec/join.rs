@@ -10,7 +10,7 @@ use super::group::Groups;
 use super::map::{Refused, binary};
 use super::number::{arithmetic, compare};
 use super::run::{Ready, Rows};
-use super::{Cell, CellRef, Grid, Op, Operator, Row, Run, is_metadata};
+use super::{ABSENT, Cell, CellRef, Grid, Op, Operator, Row, Run, is_metadata, present};
 use crate::Error;
 use crate::parse::{BinaryOp, Card, Matching};
 
@@ -97,7 +97,20 @@ impl<'a> JoinOp<'a> {
             matched.fill(false);
             let mut results: HashMap<Labels, usize> = HashMap::new();
             let mut rows: Vec<Row> = Vec::new();
+            let alone = (of_one.len() == 1 && (of_many.len() == 1 || self.matching.card != Card::OneToOne))
+                .then(|| &one[of_one[0]]);
             for &left in of_many {
+                if let Some(other) = alone
+                    && self.is_plain(&many[left], other)
+                {
+                    let labels = self.result_labels(&many[left].labels, &other.labels)?;
+                    if let hashbrown::hash_map::Entry::Vacant(place) = results.entry(labels.clone()) {
+                        place.insert(rows.len());
+                        let values = self.plain(swapped, &many[left].values, &other.values);
+                        rows.push(Row::floats(labels, self.returns_bool, values));
+                        continue;
+                    }
+                }
                 // Consecutive steps mostly meet the same row: its result labels are computed once.
                 let mut current: Option<(Option<usize>, usize)> = None;
                 for step in 0..len {
@@ -158,6 +171,33 @@ impl<'a> JoinOp<'a> {
         }
         unite(&mut out, !self.run.settings.delayed_name_removal)?;
         Ok(out)
+    }
+
+    /// Whether two rows are matched step by step without anything else to be looked at.
+    fn is_plain(&self, many: &Row, one: &Row) -> bool {
+        let matching = &self.matching;
+        many.natives.is_empty()
+            && one.natives.is_empty()
+            && matching.fill_left.is_none()
+            && matching.fill_right.is_none()
+            && !self.op.is_trim()
+    }
+
+    /// The results of two such rows.
+    fn plain(&self, swapped: bool, many: &[f64], one: &[f64]) -> Vec<f64> {
+        let (op, returns_bool) = (self.op, self.returns_bool);
+        let both = many.iter().zip(one);
+        let each = |many: f64, one: f64| {
+            let (a, b) = if swapped { (one, many) } else { (many, one) };
+            match compare(op, a, b) {
+                _ if !present(many) || !present(one) => ABSENT,
+                None => arithmetic(op, a, b),
+                Some(hit) if returns_bool => f64::from(u8::from(hit)),
+                Some(true) => a,
+                Some(false) => ABSENT,
+            }
+        };
+        both.map(|(many, one)| each(*many, *one)).collect()
     }
 
     /// Results for steps at which the "one" side stands alone.
@@ -222,11 +262,8 @@ impl<'a> JoinOp<'a> {
         if matching.include.is_empty() {
             return Ok(kept);
         }
-        let mut builder = kept.to_builder();
-        for name in &matching.include {
-            builder.set(name, one.value(name));
-        }
-        builder.finish().map_err(|e| Error::execution(format!("labels of a match: {e}")))
+        let included = |name: &str| matching.include.iter().any(|l| l == name);
+        Ok(kept.filter(|name| !included(name)).overlay(&one.filter(included)))
     }
 
     fn duplicate(&self, key: &Labels, a: &Row, b: &Row) -> Error {

@@ -26,6 +26,7 @@ mod run;
 mod scalar;
 mod select;
 mod set;
+mod share;
 mod sort;
 mod subquery;
 mod trace;

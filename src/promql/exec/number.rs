@@ -27,6 +27,26 @@ impl Kahan {
         self.sum = total;
     }
 
+    /// As [`Kahan::add`], without a branch: the rounding error is the same to the bit as long as the sum is finite.
+    /// Where it is not, neither is what comes of it.
+    #[inline]
+    pub(crate) fn add_finite(&mut self, value: f64) {
+        let total = self.sum + value;
+        let added = total - self.sum;
+        self.c += (self.sum - (total - added)) + (value - added);
+        self.sum = total;
+    }
+
+    pub(crate) fn is_finite(self) -> bool {
+        self.sum.is_finite() && self.c.is_finite()
+    }
+
+    /// The mean of so many values of which this is the sum.
+    pub(crate) fn mean_of(self, count: usize) -> f64 {
+        let count = count as f64;
+        self.sum / count + self.c / count
+    }
+
     /// Adds another sum with what it has compensated.
     pub(crate) fn absorb(&mut self, other: Kahan) {
         self.add(other.sum);

@@ -36,6 +36,8 @@ pub(crate) struct RangeOp<'a> {
     at: Option<Timestamp>,
     offset: i64,
     track: Track,
+    /// First and last sample, not included, of each step's window.
+    windows: Vec<(usize, usize)>,
     /// As much as the longest series so far took.
     held: Held<'a>,
     meter: Meter,
@@ -73,6 +75,7 @@ impl<'a> RangeOp<'a> {
             at,
             offset,
             track: Track::default(),
+            windows: Vec::new(),
             held: run.hold(0, 0)?,
             meter: run.trace.meter(),
         })
@@ -121,24 +124,33 @@ impl RangeOp<'_> {
             (&columns.timestamps[..], &columns.values[..], &columns.starts[..]);
         self.kernel.begin(timestamps, values, starts);
         let (mut low, mut high, mut seen, mut found) = (0, 0, 0u64, false);
+        self.windows.clear();
         for step in 0..self.grid.len {
-            let Borders { time, start, end, first, last } = self.window(step);
+            let Borders { first, last, .. } = self.window(step);
             while high < timestamps.len() && timestamps[high] <= last {
                 high += 1;
             }
             while low < high && timestamps[low] <= first {
                 low += 1;
             }
-            let mut value = ABSENT;
-            if low < high {
-                seen += (high - low) as u64;
-                let window = Window { timestamps, values, starts, low, high, start, end, time, step };
-                if let Some(result) = self.kernel.eval(&window) {
-                    value = result;
-                    found = true;
+            seen += (high - low) as u64;
+            self.windows.push((low, high));
+        }
+        if self.kernel.eval_all(values, &self.windows, &mut row.values) {
+            found = seen > 0;
+        } else {
+            for (step, &(low, high)) in self.windows.iter().enumerate() {
+                let mut value = ABSENT;
+                if low < high {
+                    let Borders { time, start, end, .. } = self.window(step);
+                    let window = Window { timestamps, values, starts, low, high, start, end, time, step };
+                    if let Some(result) = self.kernel.eval(&window) {
+                        value = result;
+                        found = true;
+                    }
                 }
+                row.values.push(value);
             }
-            row.values.push(value);
         }
         self.run.count(self.meter, seen);
         self.track.floats = columns;

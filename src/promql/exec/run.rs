@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use runtime::World;
 use storage::{Budget, Context, Notes, Reservation, Select};
 
+use super::share::Shares;
 use super::trace::{Meter, Trace};
 use super::{Op, Row};
 use crate::parse::line_column;
@@ -27,6 +28,7 @@ pub(crate) struct Run<'a> {
     pub(crate) deadline: Instant,
     pub(crate) budget: Budget,
     pub(crate) trace: Trace,
+    pub(crate) shares: Shares,
     held: AtomicUsize,
     pub(crate) peak: AtomicUsize,
     notes: Mutex<Notes>,
@@ -54,6 +56,7 @@ impl<'a> Run<'a> {
             deadline,
             budget: context.budget.child("--query.max-memory", settings.max_memory_per_query),
             trace: Trace::new(Details::default(), 0),
+            shares: Shares::default(),
             held: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             notes: Mutex::default(),

@@ -15,7 +15,7 @@ use crate::{Error, plan};
 /// Series of a selector with their samples decoded, stale markers included.
 pub(crate) struct Series<'a> {
     run: &'a Run<'a>,
-    set: Box<dyn SeriesSet>,
+    set: Box<dyn SeriesSet + 'a>,
     range: TimeRange,
     /// Only count and sum of histograms are wanted.
     stats: bool,
@@ -43,7 +43,10 @@ impl<'a> Series<'a> {
         let range = TimeRange::new(first.saturating_sub(back).saturating_add(1), last.saturating_add(ahead));
         let mut request = SelectRequest::new(range, select.matchers.clone());
         request.hints = select.hints.clone();
-        let set = run.select.scan(&request, need, run.context)?;
+        let set = match select.shared {
+            Some(shared) => run.shares.open(run, shared, &request, need)?,
+            None => run.select.scan(&request, need, run.context)?,
+        };
         Ok(Series { run, set, range, stats: select.stats, ended: false, count: 0 })
     }
 

@@ -151,6 +151,29 @@ impl Kernel {
         }
     }
 
+    /// All results of a series at once, absent where a window is empty, for functions that gain from it; false for
+    /// others.
+    pub(crate) fn eval_all(&self, values: &[f64], windows: &[(usize, usize)], out: &mut Vec<f64>) -> bool {
+        let mean = self.function == RangeFn::Avg;
+        if !(mean || self.function == RangeFn::Sum) || self.extend != Extend::No {
+            return false;
+        }
+        for some in windows.chunks(LANES) {
+            let sums = kahan_of_each(values, some, mean);
+            for ((low, high), sum) in some.iter().zip(sums) {
+                let values = &values[*low..*high];
+                out.push(match values.split_first() {
+                    None => super::ABSENT,
+                    // Sums that overflow on their way go another one.
+                    Some((first, rest)) if !sum.is_finite() => one_total(*first, rest, mean),
+                    Some(_) if mean => sum.mean_of(values.len()),
+                    Some(_) => sum.total(),
+                });
+            }
+        }
+        true
+    }
+
     /// The result for a window that is not empty; windows come in order.
     pub(crate) fn eval(&mut self, w: &Window<'_>) -> Option<f64> {
         use RangeFn::*;
@@ -173,16 +196,8 @@ impl Kernel {
             }
             Resets | Changes => f64::from(self.counts[w.high - 1] - self.counts[w.low]),
             DoubleExponentialSmoothing => return self.smoothing(w),
-            Sum => {
-                let mut sum = Kahan::default();
-                values.iter().for_each(|v| sum.add(*v));
-                sum.total()
-            }
-            Avg => {
-                let mut mean = Mean::new(values[0]);
-                values[1..].iter().for_each(|v| mean.add(*v));
-                mean.value()
-            }
+            Sum => one_total(values[0], &values[1..], false),
+            Avg => one_total(values[0], &values[1..], true),
             Min => self.extreme(w, |new, old| new < old),
             Max => self.extreme(w, |new, old| new > old),
             Count => w.len() as f64,
@@ -335,6 +350,48 @@ impl Kernel {
         }
         Some(level)
     }
+}
+
+/// Windows that are summed side by side: each sum waits for itself, not for the others.
+const LANES: usize = 8;
+
+/// Compensated sums of windows, without what is to be done when they overflow.
+fn kahan_of_each(values: &[f64], windows: &[(usize, usize)], mean: bool) -> [Kahan; LANES] {
+    let mut sums = [Kahan::default(); LANES];
+    let mut lanes: [&[f64]; LANES] = [&[]; LANES];
+    for ((lane, sum), (low, high)) in lanes.iter_mut().zip(&mut sums).zip(windows) {
+        *lane = &values[*low..*high];
+        // A mean begins with its first value, a sum with 0.
+        if let (true, Some((first, rest))) = (mean, lane.split_first()) {
+            (*sum, *lane) = (Kahan::new(*first), rest);
+        }
+    }
+    let common = lanes[..windows.len()].iter().map(|lane| lane.len()).min().unwrap_or(0);
+    if windows.len() == LANES {
+        for at in 0..common {
+            for (sum, lane) in sums.iter_mut().zip(&lanes) {
+                sum.add_finite(lane[at]);
+            }
+        }
+        lanes.iter_mut().for_each(|lane| *lane = &lane[common..]);
+    }
+    for (sum, lane) in sums.iter_mut().zip(lanes) {
+        lane.iter().for_each(|v| sum.add_finite(*v));
+    }
+    sums
+}
+
+/// The sum or the mean of a window's values.
+fn one_total(first: f64, rest: &[f64], mean: bool) -> f64 {
+    if mean {
+        let mut mean = Mean::new(first);
+        rest.iter().for_each(|v| mean.add(*v));
+        return mean.value();
+    }
+    let mut sum = Kahan::default();
+    sum.add(first);
+    rest.iter().for_each(|v| sum.add(*v));
+    sum.total()
 }
 
 /// How a difference between the samples of a window is extrapolated to the window's borders. Times in seconds.
@@ -530,6 +587,43 @@ mod tests {
         assert_eq!(eval(RangeFn::Increase, &samples, &[40_000], 40_000), [Some(25.0 * (40.0 / 30.0))]);
         assert_eq!(eval(RangeFn::Irate, &samples, &[30_000, 40_000], 40_000), [Some(0.5), Some(1.0)]);
         assert_eq!(eval(RangeFn::Resets, &samples, &[20_000, 40_000], 40_000), [Some(0.0), Some(1.0)]);
+    }
+
+    #[test]
+    fn sums_side_by_side_have_the_bits_of_sums_one_by_one() {
+        let mut seed = 1u64;
+        let mut random = move || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed >> 20
+        };
+        let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e308, -1e308, 0.0, -0.0, 5e-324];
+        for round in 0..200 {
+            let mut value = || match random() % 40 {
+                at @ 0..8 if round % 2 == 0 => odd[at as usize],
+                exponent => (random() as f64 - 8e12) * 10f64.powi(exponent as i32 - 20),
+            };
+            let values: Vec<f64> = (0..60).map(|_| value()).collect();
+            let windows: Vec<(usize, usize)> = (0..33)
+                .map(|_| {
+                    let (a, b) = (random() as usize % 61, random() as usize % 61);
+                    (a.min(b), a.max(b))
+                })
+                .collect();
+            for function in [RangeFn::Sum, RangeFn::Avg] {
+                let kernel = Kernel::new(function, vec![], 1, Extend::No).unwrap();
+                let mut got = Vec::new();
+                assert!(kernel.eval_all(&values, &windows, &mut got));
+                for ((low, high), got) in windows.iter().zip(got) {
+                    let mean = function == RangeFn::Avg;
+                    let wanted = match values[*low..*high].split_first() {
+                        None => super::super::ABSENT,
+                        Some((first, rest)) => one_total(*first, rest, mean),
+                    };
+                    let same = got.to_bits() == wanted.to_bits() || got.is_nan() && wanted.is_nan();
+                    assert!(same, "{got} {wanted} of {:?}", &values[*low..*high]);
+                }
+            }
+        }
     }
 
     #[test]

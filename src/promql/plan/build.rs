@@ -217,7 +217,8 @@ impl PlanContext {
         let range = base.range.clone();
         let (window, extend, stats) = (0, Extend::No, false);
         let need = Need::everything();
-        let select = Select { matchers: names, offset, at, window, extend, stats, hints, need, range };
+        let select =
+            Select { matchers: names, offset, at, window, extend, stats, hints, need, shared: None, range };
         Ok(Node::Info { input, select, wanted })
     }
 
@@ -296,6 +297,7 @@ impl PlanContext {
             stats: false,
             hints,
             need: Need::everything(),
+            shared: None,
             range: expr.range.clone(),
         })
     }

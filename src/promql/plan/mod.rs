@@ -13,6 +13,7 @@ mod title;
 pub use build::{PlanContext, build, build_source};
 pub use function::{InfoLabels, LabelFn, MapFn, RangeFn, SortFn};
 pub use node::{Extend, Node, Select, Source, Subquery};
+pub use passes::merge::Shared;
 pub use title::{Explained, title};
 
 use crate::{Error, Expr};
@@ -38,6 +39,8 @@ fn rewrite(node: &mut Node, context: &PlanContext) {
     passes::invariant::run(node);
     passes::hints::run(node, context.step);
     passes::stats::run(node);
+    passes::propagate::run(node);
     // The series of a range query are sorted at its end.
     passes::needs::run(node, context.step == 0);
+    passes::merge::run(node);
 }

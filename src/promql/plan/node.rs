@@ -5,6 +5,7 @@ use std::ops::Range;
 use model::{METRIC_NAME, MatchOp, Matcher, Timestamp};
 use storage::{Hints, Need};
 
+use super::Shared;
 use super::function::{InfoLabels, LabelFn, MapFn, RangeFn, SortFn};
 use crate::parse::{AggregateOp, BinaryOp, Matching};
 
@@ -145,6 +146,8 @@ pub struct Select {
     pub stats: bool,
     pub hints: Hints,
     pub need: Need,
+    /// Others ask for the same.
+    pub shared: Option<Shared>,
     pub range: Range<usize>,
 }
 
