@@ -10,7 +10,7 @@ use model::Timestamp;
 use runtime::World;
 use storage::{Context, Select};
 
-use crate::exec::{Grid, Root, Run, Trace};
+use crate::exec::{Grid, Root, Run, Threads, Trace};
 use crate::parse::{self, Limits, ParseError, Type};
 use crate::plan::{Explained, PlanContext};
 use crate::room::with_room;
@@ -58,11 +58,13 @@ pub struct RangeRequest {
 pub struct Engine {
     settings: Arc<EngineSettings>,
     world: World,
+    threads: Arc<Threads>,
 }
 
 impl Engine {
     pub fn new(settings: EngineSettings, world: World) -> Engine {
-        Engine { settings: Arc::new(settings), world }
+        let threads = Arc::new(Threads::new(settings.threads));
+        Engine { settings: Arc::new(settings), world, threads }
     }
 
     pub fn settings(&self) -> &EngineSettings {
@@ -149,10 +151,15 @@ impl Engine {
         let clock = &self.world.clock;
         let began = clock.monotonic();
         let _running = Running::new();
+        let _busy = self.threads.begin();
         let expr = self.parsed(text, &how)?;
         let instant = how.step == 0;
         let lookback = how.lookback.filter(|ms| *ms > 0).unwrap_or(self.settings.lookback_ms);
-        let mut run = Run::new(select, context, &self.settings, &self.world, text, lookback, instant);
+        let (settings, threads) = (&self.settings, &self.threads);
+        // What is read for the query counts as well.
+        let budget = context.budget.child("--query.max-memory", settings.max_memory_per_query);
+        let context = &Context { budget, ..context.clone() };
+        let mut run = Run::new(select, context, settings, &self.world, text, lookback, instant, threads);
         let grid = Grid::new(how.start, how.end, how.step);
         let root = self.planned(&expr, &how)?;
         if how.details != Details::default() && grid.len <= self.settings.max_samples {
@@ -166,7 +173,7 @@ impl Engine {
             samples: run.trace.samples(),
             per_step: run.trace.per_step(grid),
             peak_samples: run.peak.load(Relaxed),
-            peak_bytes: run.budget.peak(),
+            peak_bytes: context.budget.peak(),
             prepare: prepared - began,
             evaluate: evaluated - prepared,
             sort: clock.monotonic() - evaluated,

@@ -19,6 +19,8 @@ pub struct EngineSettings {
     pub default_subquery_step_ms: i64,
     /// Deepest nesting of an expression.
     pub max_depth: usize,
+    /// Threads that queries keep busy by helping one another, at most; each query has one in any case.
+    pub threads: usize,
     /// Longest query text in bytes.
     pub max_query_bytes: usize,
     /// Experimental parts of the language that queries may use.
@@ -40,6 +42,7 @@ impl Default for EngineSettings {
             max_memory_per_query: 1 << 30,
             default_subquery_step_ms: 60 * 1000,
             max_depth: 128,
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
             max_query_bytes: 256 << 10,
             features: Features::ALL,
             delayed_name_removal: false,

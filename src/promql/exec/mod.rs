@@ -17,6 +17,7 @@ mod join;
 mod label;
 mod map;
 mod mixed;
+mod morsels;
 mod number;
 mod points;
 mod range;
@@ -34,6 +35,7 @@ mod track;
 mod window;
 
 pub(crate) use build::build;
+pub(crate) use morsels::Threads;
 pub(crate) use number::{Kahan, almost_equal, format_float, format_general, scalar_op};
 pub(crate) use root::Root;
 pub(crate) use run::Run;

@@ -2,14 +2,16 @@
 
 use std::ops::Range;
 
-use model::Timestamp;
+use model::{Labels, Timestamp};
+use storage::SeriesEntry;
 
 use super::aggregate::warn_quantile;
 use super::mixed::Mixed;
+use super::morsels::{Morsels, Reckon};
 use super::points::{Notices, Points};
 use super::run::Held;
-use super::select::window_end;
-use super::subquery::Samples;
+use super::select::{Decode, window_end};
+use super::subquery::{Samples, Subquery};
 use super::trace::Meter;
 use super::track::Track;
 use super::window::{Kernel, Window};
@@ -17,11 +19,17 @@ use super::{ABSENT, Cell, Grid, Operator, Row, Run, present};
 use crate::Error;
 use crate::plan::{Extend, RangeFn, Source};
 
+/// A function of windows over a selector's series, or over a subquery's rows.
+pub(crate) enum RangeOp<'a> {
+    Selector(Morsels<'a, Slider<'a>>),
+    Subquery(Subquery<'a>, Slider<'a>),
+}
+
 /// Slides the window of each step over one series after the other.
-pub(crate) struct RangeOp<'a> {
+pub(crate) struct Slider<'a> {
     run: &'a Run<'a>,
+    decode: Option<Decode>,
     grid: Grid,
-    samples: Samples<'a>,
     kernel: Kernel,
     function: RangeFn,
     /// Where the range vector stands.
@@ -61,10 +69,11 @@ impl<'a> RangeOp<'a> {
             Extend::Anchored => (run.lookback, 0),
             Extend::Smoothed => (run.lookback, run.lookback),
         };
-        Ok(RangeOp {
+        let samples = Samples::open(run, &grid, source)?;
+        let slider = Slider {
             run,
+            decode: None,
             grid,
-            samples: Samples::open(run, &grid, source)?,
             kernel: Kernel::new(function, params, window, source.extend())?,
             function,
             place: place.clone(),
@@ -78,11 +87,18 @@ impl<'a> RangeOp<'a> {
             windows: Vec::new(),
             held: run.hold(0, 0)?,
             meter: run.trace.meter(),
+        };
+        Ok(match samples {
+            Samples::Selector(series) => {
+                let slider = Slider { decode: Some(series.decode), ..slider };
+                RangeOp::Selector(Morsels::new(run, series, slider)?)
+            }
+            Samples::Subquery(subquery) => RangeOp::Subquery(subquery, slider),
         })
     }
 }
 
-impl RangeOp<'_> {
+impl Slider<'_> {
     /// Names of counters end in certain ways; others make `rate` and `increase` suspicious.
     fn note_counter(&self, name: &str) {
         let endings = ["_total", "_sum", "_count", "_bucket"];
@@ -98,7 +114,7 @@ impl RangeOp<'_> {
     }
 }
 
-impl RangeOp<'_> {
+impl Slider<'_> {
     /// The borders of a step's window, and those of the samples that belong to it.
     fn window(&self, step: usize) -> Borders {
         let time = self.grid.time(step);
@@ -209,35 +225,73 @@ struct Borders {
 
 impl Operator for RangeOp<'_> {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        while let Some((labels, drop_name)) = self.samples.next(&mut self.track)? {
-            if self.track.is_empty() {
-                continue;
-            }
-            if !self.run.settings.use_start_timestamps {
-                self.track.drop_starts();
-            }
-            self.held.cover(self.run, self.track.len(), self.track.bytes())?;
-            row.restart();
-            let found = match self.track.natives.values.is_empty() {
-                true => self.floats(row),
-                false => self.mixed(labels.metric_name(), row),
-            };
-            self.run.trace.count_steps(self.meter, (0..self.grid.len).map(|step| self.seen_at(step)));
-            if self.kernel.take_overlap() {
-                Notices::new(self.run, &self.place, labels.metric_name()).overlap();
-            }
-            if found {
-                if row.natives.is_empty() || row.values.iter().any(|v| present(*v)) {
-                    self.note_counter(labels.metric_name());
+        match self {
+            RangeOp::Selector(morsels) => morsels.next(row),
+            RangeOp::Subquery(subquery, slider) => {
+                while let Some((labels, drop_name)) = subquery.next(&mut slider.track)? {
+                    if slider.slide(labels, drop_name, row)? {
+                        return Ok(true);
+                    }
                 }
-                for q in std::mem::take(&mut self.quantiles) {
-                    warn_quantile(self.run, q, &self.param_place);
-                }
-                row.labels = labels;
-                row.drop_name = drop_name || !self.function.keeps_name();
-                return Ok(true);
+                Ok(false)
             }
         }
-        Ok(false)
+    }
+}
+
+impl Reckon for Slider<'_> {
+    fn another(&self) -> Result<Self, Error> {
+        Ok(Slider {
+            kernel: self.kernel.clone(),
+            place: self.place.clone(),
+            param_place: self.param_place.clone(),
+            quantiles: self.quantiles.clone(),
+            track: Track::default(),
+            windows: Vec::new(),
+            held: self.run.hold(0, 0)?,
+            ..*self
+        })
+    }
+
+    fn reckon(&mut self, entry: SeriesEntry, row: &mut Row) -> Result<bool, Error> {
+        if let Some(decode) = self.decode {
+            decode.run(&entry, &mut self.track)?;
+        }
+        self.track.drop_stale();
+        self.slide(entry.labels, false, row)
+    }
+}
+
+impl Slider<'_> {
+    /// What comes of the series in the track, if anything does.
+    fn slide(&mut self, labels: Labels, drop_name: bool, row: &mut Row) -> Result<bool, Error> {
+        if self.track.is_empty() {
+            return Ok(false);
+        }
+        if !self.run.settings.use_start_timestamps {
+            self.track.drop_starts();
+        }
+        self.held.cover(self.run, self.track.len(), self.track.bytes())?;
+        row.restart();
+        let found = match self.track.natives.values.is_empty() {
+            true => self.floats(row),
+            false => self.mixed(labels.metric_name(), row),
+        };
+        self.run.trace.count_steps(self.meter, (0..self.grid.len).map(|step| self.seen_at(step)));
+        if self.kernel.take_overlap() {
+            Notices::new(self.run, &self.place, labels.metric_name()).overlap();
+        }
+        if !found {
+            return Ok(false);
+        }
+        if row.natives.is_empty() || row.values.iter().any(|v| present(*v)) {
+            self.note_counter(labels.metric_name());
+        }
+        for q in std::mem::take(&mut self.quantiles) {
+            warn_quantile(self.run, q, &self.param_place);
+        }
+        row.labels = labels;
+        row.drop_name = drop_name || !self.function.keeps_name();
+        Ok(true)
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use runtime::World;
 use storage::{Budget, Context, Notes, Reservation, Select};
 
+use super::morsels::Threads;
 use super::share::Shares;
 use super::trace::{Meter, Trace};
 use super::{Op, Row};
@@ -29,6 +30,7 @@ pub(crate) struct Run<'a> {
     pub(crate) budget: Budget,
     pub(crate) trace: Trace,
     pub(crate) shares: Shares,
+    pub(crate) threads: &'a Threads,
     held: AtomicUsize,
     pub(crate) peak: AtomicUsize,
     notes: Mutex<Notes>,
@@ -43,6 +45,7 @@ impl<'a> Run<'a> {
         text: &'a str,
         lookback: i64,
         instant: bool,
+        threads: &'a Threads,
     ) -> Run<'a> {
         let deadline = world.clock.monotonic() + settings.timeout;
         Run {
@@ -54,9 +57,10 @@ impl<'a> Run<'a> {
             lookback,
             instant,
             deadline,
-            budget: context.budget.child("--query.max-memory", settings.max_memory_per_query),
+            budget: context.budget.clone(),
             trace: Trace::new(Details::default(), 0),
             shares: Shares::default(),
+            threads,
             held: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             notes: Mutex::default(),

@@ -5,6 +5,7 @@ use std::ops::Range;
 use model::{Labels, TimeRange, Timestamp};
 use storage::{Need, SelectRequest, SeriesEntry, SeriesSet};
 
+use super::morsels::{Morsels, Reckon};
 use super::points::{Notices, Points, note_mix};
 use super::trace::Meter;
 use super::track::{Place, Track};
@@ -16,9 +17,7 @@ use crate::{Error, plan};
 pub(crate) struct Series<'a> {
     run: &'a Run<'a>,
     set: Box<dyn SeriesSet + 'a>,
-    range: TimeRange,
-    /// Only count and sum of histograms are wanted.
-    stats: bool,
+    pub(crate) decode: Decode,
     ended: bool,
     /// Series so far.
     count: usize,
@@ -47,11 +46,12 @@ impl<'a> Series<'a> {
             Some(shared) => run.shares.open(run, shared, &request, need)?,
             None => run.select.scan(&request, need, run.context)?,
         };
-        Ok(Series { run, set, range, stats: select.stats, ended: false, count: 0 })
+        let decode = Decode { range, stats: select.stats };
+        Ok(Series { run, set, decode, ended: false, count: 0 })
     }
 
-    /// The next series; its samples replace what is in `track`.
-    pub(crate) fn next(&mut self, track: &mut Track) -> Result<Option<SeriesEntry>, Error> {
+    /// The next series.
+    pub(crate) fn next(&mut self) -> Result<Option<SeriesEntry>, Error> {
         if self.ended {
             return Ok(None);
         }
@@ -60,16 +60,28 @@ impl<'a> Series<'a> {
         }
         self.count += 1;
         match self.set.next()? {
-            Some(entry) => {
-                track.decode(&entry.chunks, self.range, self.stats)?;
-                Ok(Some(entry))
-            }
+            Some(entry) => Ok(Some(entry)),
             None => {
                 self.ended = true;
                 self.run.absorb(self.set.notes());
                 Ok(None)
             }
         }
+    }
+}
+
+/// How the samples of a selector's series are decoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decode {
+    range: TimeRange,
+    /// Only count and sum of histograms are wanted.
+    stats: bool,
+}
+
+impl Decode {
+    /// A series' samples replace what is in `track`.
+    pub(crate) fn run(self, entry: &SeriesEntry, track: &mut Track) -> Result<(), Error> {
+        track.decode(&entry.chunks, self.range, self.stats)
     }
 }
 
@@ -91,8 +103,12 @@ pub(crate) enum Yield {
 }
 
 /// `metric{...}`, `timestamp(metric{...})` or `start_timestamp(metric{...})`.
-pub(crate) struct SelectOp<'a> {
-    series: Series<'a>,
+pub(crate) struct SelectOp<'a>(Morsels<'a, Picker<'a>>);
+
+/// Picks the newest sample of a series at each step.
+struct Picker<'a> {
+    run: &'a Run<'a>,
+    decode: Decode,
     grid: Grid,
     at: Option<Timestamp>,
     offset: i64,
@@ -120,13 +136,17 @@ impl<'a> SelectOp<'a> {
         let series = Series::open(run, &grid, select, &need, run.lookback, ahead)?;
         let (at, offset, range) = (select.at, select.offset, select.range.clone());
         let meter = run.trace.meter();
-        Ok(SelectOp { series, grid, at, offset, what, smoothed, range, track: Track::default(), meter })
+        let (decode, track) = (series.decode, Track::default());
+        let picker = Picker { run, decode, grid, at, offset, what, smoothed, range, track, meter };
+        Ok(SelectOp(Morsels::new(run, series, picker)?))
     }
+}
 
+impl Picker<'_> {
     /// One series of floats; how many values it has.
     fn floats(&self, row: &mut Row) -> u64 {
         let (timestamps, values) = (&self.track.floats.timestamps[..], &self.track.floats.values[..]);
-        let lookback = self.series.run.lookback;
+        let lookback = self.run.lookback;
         let (mut next, mut found) = (0, 0);
         for step in 0..self.grid.len {
             let end = window_end(self.at, self.offset, self.grid.time(step));
@@ -169,7 +189,7 @@ impl<'a> SelectOp<'a> {
         if self.smoothed {
             self.track.drop_stale();
         }
-        let lookback = self.series.run.lookback;
+        let lookback = self.run.lookback;
         let (mut floats, mut natives, mut found) = (0, 0, 0);
         for step in 0..self.grid.len {
             let end = window_end(self.at, self.offset, self.grid.time(step));
@@ -200,7 +220,7 @@ impl<'a> SelectOp<'a> {
 
     /// The value between the neighbours of a time.
     fn smooth(&self, labels: &Labels, time: Timestamp) -> Option<Cell> {
-        let lookback = self.series.run.lookback;
+        let lookback = self.run.lookback;
         let (first, last) = (time.saturating_sub(lookback), time.saturating_add(lookback));
         let within = |times: &[Timestamp]| {
             (times.partition_point(|t| *t <= first), times.partition_point(|t| *t <= last))
@@ -208,7 +228,7 @@ impl<'a> SelectOp<'a> {
         let (floats, natives) = (&self.track.floats, &self.track.natives);
         let (low, high) = within(&floats.timestamps);
         let (native_low, native_high) = within(&natives.timestamps);
-        let run = self.series.run;
+        let run = self.run;
         if low < high && native_low < native_high {
             note_mix(run, &self.range, labels.metric_name());
             return None;
@@ -234,27 +254,36 @@ impl<'a> SelectOp<'a> {
 
 impl Operator for SelectOp<'_> {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        while let Some(entry) = self.series.next(&mut self.track)? {
-            row.restart();
-            let found = match self.track.natives.values.is_empty() {
-                true => self.floats(row),
-                false => self.mixed(&entry.labels, row),
-            };
-            if self.what == Yield::InfoTimes && found > 0 && !self.track.natives.values.is_empty() {
-                return Err(Error::execution(format!(
-                    "info series {} has histograms; info samples must be floats",
-                    entry.labels
-                )));
-            }
-            if found > 0 {
-                self.series.run.count(self.meter, found);
-                let each = (0..self.grid.len).map(|step| u64::from(row.has(step)));
-                self.series.run.trace.count_steps(self.meter, each);
-                row.labels = entry.labels;
-                row.drop_name = self.what != Yield::Values;
-                return Ok(true);
-            }
+        self.0.next(row)
+    }
+}
+
+impl Reckon for Picker<'_> {
+    fn another(&self) -> Result<Self, Error> {
+        Ok(Picker { track: Track::default(), range: self.range.clone(), ..*self })
+    }
+
+    fn reckon(&mut self, entry: SeriesEntry, row: &mut Row) -> Result<bool, Error> {
+        self.decode.run(&entry, &mut self.track)?;
+        row.restart();
+        let found = match self.track.natives.values.is_empty() {
+            true => self.floats(row),
+            false => self.mixed(&entry.labels, row),
+        };
+        if self.what == Yield::InfoTimes && found > 0 && !self.track.natives.values.is_empty() {
+            return Err(Error::execution(format!(
+                "info series {} has histograms; info samples must be floats",
+                entry.labels
+            )));
         }
-        Ok(false)
+        if found == 0 {
+            return Ok(false);
+        }
+        self.run.count(self.meter, found);
+        let each = (0..self.grid.len).map(|step| u64::from(row.has(step)));
+        self.run.trace.count_steps(self.meter, each);
+        row.labels = entry.labels;
+        row.drop_name = self.what != Yield::Values;
+        Ok(true)
     }
 }

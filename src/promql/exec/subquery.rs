@@ -14,7 +14,14 @@ use crate::{Error, plan};
 /// Yields series of samples without stale markers.
 pub(crate) enum Samples<'a> {
     Selector(Series<'a>),
-    Subquery { op: Op<'a>, grid: Grid, row: Row },
+    Subquery(Subquery<'a>),
+}
+
+/// Rows that are turned into samples.
+pub(crate) struct Subquery<'a> {
+    op: Op<'a>,
+    grid: Grid,
+    row: Row,
 }
 
 impl<'a> Samples<'a> {
@@ -41,7 +48,7 @@ impl<'a> Samples<'a> {
                     )));
                 }
                 let op = run.trace.nested(|| build(&subquery.input, inner, run))?;
-                Ok(Samples::Subquery { op, grid: inner, row: Row::default() })
+                Ok(Samples::Subquery(Subquery { op, grid: inner, row: Row::default() }))
             }
         }
     }
@@ -50,23 +57,30 @@ impl<'a> Samples<'a> {
     pub(crate) fn next(&mut self, track: &mut Track) -> Result<Option<(Labels, bool)>, Error> {
         match self {
             Samples::Selector(series) => {
-                let Some(entry) = series.next(track)? else { return Ok(None) };
+                let Some(entry) = series.next()? else { return Ok(None) };
+                series.decode.run(&entry, track)?;
                 track.drop_stale();
                 Ok(Some((entry.labels, false)))
             }
-            Samples::Subquery { op, grid, row } => {
-                if !op.next(row)? {
-                    return Ok(None);
-                }
-                track.clear();
-                for at in 0..row.values.len() {
-                    if let Some(cell) = row.get(at) {
-                        track.push(grid.time(at), unhinted(cell.to_cell()));
-                    }
-                }
-                Ok(Some((std::mem::take(&mut row.labels), row.drop_name)))
+            Samples::Subquery(subquery) => subquery.next(track),
+        }
+    }
+}
+
+impl Subquery<'_> {
+    /// Puts the next row's values into `track`.
+    pub(crate) fn next(&mut self, track: &mut Track) -> Result<Option<(Labels, bool)>, Error> {
+        let Subquery { op, grid, row } = self;
+        if !op.next(row)? {
+            return Ok(None);
+        }
+        track.clear();
+        for at in 0..row.values.len() {
+            if let Some(cell) = row.get(at) {
+                track.push(grid.time(at), unhinted(cell.to_cell()));
             }
         }
+        Ok(Some((std::mem::take(&mut row.labels), row.drop_name)))
     }
 }
 

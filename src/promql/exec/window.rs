@@ -39,6 +39,7 @@ impl Window<'_> {
 }
 
 /// A function with what it keeps while windows move over one series.
+#[derive(Clone)]
 pub(crate) struct Kernel {
     function: RangeFn,
     extend: Extend,
