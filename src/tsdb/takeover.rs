@@ -52,7 +52,7 @@ pub(crate) fn find(world: &World, dir: &Path, is_ours: impl Fn(&str) -> bool) ->
             .filter_map(|name| BlockId::parse(name))
             .collect();
         let log = |name: &&str| disk.list(&path.join(name)).is_ok_and(|files| !files.is_empty());
-        let has_log = LOGS.iter().any(|name| log(name));
+        let has_log = LOGS.iter().any(log);
         if blocks.is_empty() && !has_log && !inside.iter().any(|name| name == UPLOADS) {
             return None;
         }
