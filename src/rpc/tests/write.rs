@@ -504,3 +504,118 @@ async fn what_thanos_answers_holds_for_the_batch() {
         server.abort();
     }
 }
+
+/// One series of `tenant`, by hand: `up{n="1"} 2 @1000`, as Thanos's messages have it.
+const SERIES: &[u8] = &[
+    0x0a, 0x0e, // labels, 14 bytes
+    0x0a, 0x08, b'_', b'_', b'n', b'a', b'm', b'e', b'_', b'_', 0x12, 0x02, b'u', b'p', //
+    0x0a, 0x06, 0x0a, 0x01, b'n', 0x12, 0x01, b'1', // n="1"
+    0x12, 0x0c, // a sample, 12 bytes
+    0x09, 0, 0, 0, 0, 0, 0, 0, 0x40, // 2.0
+    0x10, 0xe8, 0x07, // at 1000
+];
+
+/// Both shapes of a request, byte by byte: Thanos up to 0.42 (fields 1, 2 and 3), and from 0.43 on (fields 3 and 4).
+fn shapes() -> [Vec<u8>; 2] {
+    let len = SERIES.len() as u8;
+    let mut single = vec![0x0a, len];
+    single.extend_from_slice(SERIES);
+    single.extend_from_slice(&[0x12, 0x04, b't', b'e', b'a', b'm', 0x18, 0x02]);
+    let mut by_tenant = vec![0x18, 0x02, 0x22, len + 8, 0x0a, len];
+    by_tenant.extend_from_slice(SERIES);
+    by_tenant.extend_from_slice(&[0x12, 0x04, b't', b'e', b'a', b'm']);
+    [single, by_tenant]
+}
+
+/// The fields of a message by number, ours of 1000 and above left out, in the order of their numbers.
+fn fields(message: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    let mut rest = message;
+    let varint = |rest: &mut &[u8]| {
+        let (mut value, mut shift) = (0u64, 0);
+        while let Some((byte, next)) = rest.split_first() {
+            *rest = next;
+            value |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        value
+    };
+    let mut out = Vec::new();
+    while !rest.is_empty() {
+        let key = varint(&mut rest);
+        let value = match key & 7 {
+            0 => varint(&mut rest).to_le_bytes().to_vec(),
+            2 => {
+                let len = varint(&mut rest) as usize;
+                let (value, next) = rest.split_at(len);
+                rest = next;
+                value.to_vec()
+            }
+            other => panic!("wire type {other}"),
+        };
+        if key >> 3 < 1000 {
+            out.push((key >> 3, value));
+        }
+    }
+    out.sort();
+    out
+}
+
+#[tokio::test]
+async fn both_shapes_of_a_request_are_read_and_sent_byte_for_byte() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let keeper = Arc::new(Keeper::default());
+    let running = serve(&keeper).await;
+    for shape in shapes() {
+        let status = by_hand(&running, None, 0, &shape).await;
+        assert_eq!(status.code(), tonic::Code::Ok, "{status:?}");
+        let got = keeper.requests.lock().pop().unwrap();
+        assert_eq!((got.replica, got.judged_at, got.groups.len()), (2, None, 1));
+        let group = &got.groups[0];
+        assert_eq!(group.tenant.as_str(), "team");
+        let one = &group.batch.series()[0];
+        assert_eq!(group.batch.labels(one).unwrap(), labels(&[("__name__", "up"), ("n", "1")]));
+        assert_eq!(group.batch.samples(), [model::Sample { timestamp: 1000, value: 2.0 }]);
+    }
+    running.stop().await;
+
+    // What we send holds the same fields, in each shape: read off the wire by a peer that only listens.
+    for (shape, want) in [rpc::WriteShape::Single, rpc::WriteShape::ByTenant].into_iter().zip(shapes()) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let options = WriteClientOptions { shape, peer: None, ..WriteClientOptions::default() };
+        let client = WriteClient::new(&address, options, World::real(), &Handle::current()).unwrap();
+        let mut batch = WriteBatch::default();
+        let of = labels(&[("__name__", "up"), ("n", "1")]);
+        batch.push(of.as_bytes(), 0, [model::Sample { timestamp: 1000, value: 2.0 }]);
+        let call = WriteCall {
+            tenant: TenantId::new("team").unwrap(),
+            batch: Arc::new(batch),
+            rows: vec![0],
+            replica: 2,
+            judged_at: 5,
+        };
+        let sending = tokio::spawn(async move { client.write(call).await });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // Empty SETTINGS of HTTP/2; then frames until the body is there.
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).await.unwrap();
+        let mut message = Vec::new();
+        while message.len() < 5 || message.len() < 5 + message[4] as usize {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let mut body = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            stream.read_exact(&mut body).await.unwrap();
+            if head[3] == 0 {
+                message.extend(body);
+            }
+        }
+        sending.abort();
+        assert_eq!(message[0], 0, "not compressed");
+        let (sent, want) = (fields(&message[5..]), fields(&want));
+        assert_eq!(sent, want, "{shape:?}");
+    }
+}
