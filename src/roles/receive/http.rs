@@ -16,6 +16,7 @@ use tsdb::Health;
 
 use crate::admit::{self, Admission, Version};
 use crate::decode::{self, Aside, Carry, Decoded, Reading, Recognise, Ways};
+use crate::divide;
 use crate::limits::{Limits, Profile};
 use crate::memory::Memory;
 use crate::metadata::MetadataDoor;
@@ -208,13 +209,65 @@ impl WriteDoor {
         let admitted = self.admission.read(&tenant, &head.headers, body, version, pay).await?;
         self.limits.check_size(&tenant, &profile, admitted.plain.max(admitted.body.len() as u64))?;
         let here = self.writer.stores_here(replica);
-        let stage = self.stage(tenant.clone(), profile, version, admitted.body, here, judged_at).await?;
+        let mut parts = match (version, self.tenancy.split_label.as_str()) {
+            (Version::Otlp(_), _) | (_, "") => Vec::new(),
+            _ if replica > 0 => Vec::new(),
+            (_, label) => self.divide(&tenant, version, &admitted.body, label).await?,
+        };
+        let summary = match parts.len() {
+            0 => self.store(&tenant, profile, version, admitted.body, here, judged_at).await?,
+            1 => {
+                let (tenant, body) = parts.remove(0);
+                self.store(&tenant, self.limits.of(&tenant), version, body, here, judged_at).await?
+            }
+            _ => {
+                let all = parts.into_iter().map(|(tenant, body)| async move {
+                    self.store(&tenant, self.limits.of(&tenant), version, body, here, judged_at).await
+                });
+                divide::together(futures::future::join_all(all).await)?
+            }
+        };
+        drop((admitted.permit, admitted.share));
+        if summary.accepted > 0 {
+            // Whoever asks from here on sees the samples: they are in a head and in its log.
+            let took = self.world.clock.monotonic().saturating_duration_since(started);
+            metrics::histogram!("tributary_receive_write_to_visible_seconds").record(took.as_secs_f64());
+        }
+        Ok(summary)
+    }
+
+    /// A request as one for each tenant that its series name.
+    async fn divide(
+        &self,
+        tenant: &TenantId,
+        version: Version,
+        body: &[u8],
+        label: &str,
+    ) -> Result<Vec<(TenantId, Vec<u8>)>, Denial> {
+        let (limits, default, label) = (*self.admission.limits(), tenant.clone(), label.to_owned());
+        let body = body.to_vec();
+        let _turn = self.turns.take(tenant.as_str()).await;
+        let divided = self.pool.run(move || divide::divide(&body, version, &limits, &label, &default));
+        divided.await.map_err(|error| Denial::Busy(error.to_string()))?
+    }
+
+    /// Stores what is one tenant's, here or where the ring says.
+    async fn store(
+        &self,
+        tenant: &TenantId,
+        profile: Profile,
+        version: Version,
+        body: Vec<u8>,
+        here: bool,
+        judged_at: Timestamp,
+    ) -> Result<Summary, Denial> {
+        let stage = self.stage(tenant.clone(), profile, version, body, here, judged_at).await?;
         let mut summary = stage.summary;
         match &stage.next {
             // What says nothing else is answered when it is kept here.
-            Next::Nothing => self.metadata.pass_on(&tenant, stage.news, here).await,
+            Next::Nothing => self.metadata.pass_on(tenant, stage.news, here).await,
             Next::Durable(_) | Next::Replicate(..) => {
-                self.metadata.pass_on_behind(&tenant, stage.news, here);
+                self.metadata.pass_on_behind(tenant, stage.news, here);
             }
         }
         match stage.next {
@@ -225,17 +278,11 @@ impl WriteDoor {
                 }
             }
             Next::Replicate(plan, batch) => {
-                let collected = self.writer.send(plan, &tenant, Arc::clone(&batch), judged_at).await;
+                let collected = self.writer.send(plan, tenant, Arc::clone(&batch), judged_at).await;
                 sum_up(&mut summary, &batch, collected, version);
             }
         }
-        drop((admitted.permit, admitted.share));
-        self.count(&tenant, &summary, stage.samples, stage.series);
-        if summary.accepted > 0 {
-            // Whoever asks from here on sees the samples: they are in a head and in its log.
-            let took = self.world.clock.monotonic().saturating_duration_since(started);
-            metrics::histogram!("tributary_receive_write_to_visible_seconds").record(took.as_secs_f64());
-        }
+        self.count(tenant, &summary, stage.samples, stage.series);
         Ok(summary)
     }
 

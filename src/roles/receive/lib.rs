@@ -11,6 +11,7 @@ mod admin;
 mod admit;
 mod breaker;
 mod decode;
+mod divide;
 mod error;
 mod exemplars;
 mod figures;

@@ -72,6 +72,9 @@ settings! {
         /// (bcrypt). With it every write needs one, and its tenant is that of the credential; tenant "*" may name any in
         /// the header. The file and those it names are read again when they change.
         ["receive.credentials-file"] credentials: Option<PathBuf> = None;
+        /// Label that names the tenant of its series in remote writes, for senders that write for many; it is left out of
+        /// what is stored. Series without it, and OTLP, go by the header. Empty is off.
+        ["receive.split-tenant-label-name"] split_label: String = String::new();
         /// Tenant of writes that name none.
         ["receive.default-tenant-id"] default_id: String = "default-tenant".to_owned();
         /// External label that carries the tenant in blocks and over the StoreAPI.
@@ -95,6 +98,14 @@ impl Tenancy {
         if self.credentials.is_some() && !self.certificate_field.is_empty() {
             return Err(
                 "--receive.credentials-file and --receive.tenant-certificate-field both name the tenant; give one"
+                    .to_owned(),
+            );
+        }
+        if !self.split_label.is_empty() && (self.credentials.is_some() || !self.certificate_field.is_empty())
+        {
+            return Err(
+                "--receive.split-tenant-label-name would let senders past the tenant that their credential or \
+                 certificate names; give one of them"
                     .to_owned(),
             );
         }

@@ -5,6 +5,7 @@
 
 mod columns;
 mod decode;
+mod divide;
 mod encode;
 mod encode_v2;
 mod extras;
@@ -15,6 +16,7 @@ mod v2;
 
 pub use columns::{DecodedV1, LabelFault, LabelPair, Series, SeriesFault};
 pub use decode::decode_v1;
+pub use divide::{divide_v1, divide_v2};
 pub use encode::{compress, encode_v1, put_histogram};
 pub use encode_v2::RequestV2;
 pub use extras::{Exemplar, HistogramSample, Metadata};

@@ -290,6 +290,46 @@ async fn rates_and_budgets_say_when_to_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_label_names_the_tenant_of_its_series() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = single(dir.path());
+    settings.tenancy.split_label = "team".to_owned();
+    let node = Node::start(settings).await;
+    let t = now();
+    let of = |name: &str, team: &str| {
+        let mut one = series(name, &[(t, 1.0)]);
+        if !team.is_empty() {
+            one.0.push(("team".to_owned(), team.to_owned()));
+        }
+        one
+    };
+    let mixed = [of("a", "x"), of("a", "y"), of("b", "x"), of("c", "")];
+    assert_eq!(node.post(&mixed).await.status, 204);
+    assert_eq!(node.post(&[of("d", "x")]).await.status, 204);
+    for (tenant, name, found) in [
+        ("x", "a", 1),
+        ("y", "a", 1),
+        ("x", "b", 1),
+        ("y", "b", 0),
+        ("default-tenant", "c", 1),
+        ("x", "d", 1),
+    ] {
+        assert_eq!(node.samples(tenant, name).len(), found, "{tenant} {name}");
+    }
+    // The label itself is not stored.
+    let engine = node.receive.tsdb().unwrap();
+    let view = engine.tenant(&model::TenantId::new("x").unwrap()).unwrap();
+    let request = storage::LabelRequest { range: model::TimeRange::ALL, matchers: Vec::new(), limit: 0 };
+    let names = storage::Select::label_names(&*view, &request, &storage::Context::background()).unwrap();
+    assert_eq!(names.values, ["__name__"]);
+    // What is no tenant refuses the request, before any of it is stored.
+    let answer = node.post(&[of("e", "x"), of("e", "../y")]).await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert_eq!(node.samples("x", "e"), []);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_credential_names_the_tenant() {
     let dir = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| {
