@@ -120,11 +120,7 @@ impl<'a, R: Reckon> Morsels<'a, R> {
     }
 
     /// Reckons the first half here and the other one there, if that is worth it.
-    fn reckon(
-        &mut self,
-        mut morsel: Vec<SeriesEntry>,
-        helper: super::morsels::Busy<'_>,
-    ) -> Result<(), Error> {
+    fn reckon(&mut self, mut morsel: Vec<SeriesEntry>, helper: Busy<'_>) -> Result<(), Error> {
         let bytes: usize = morsel.iter().flat_map(|e| &e.chunks).map(|c| c.bytes.len()).sum();
         let helper = Some(helper).filter(|_| bytes >= WORTH);
         if helper.is_some() && self.other.is_none() {

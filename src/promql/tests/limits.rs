@@ -155,3 +155,89 @@ fn notes_of_the_source_arrive() {
     assert_eq!(result.notes.warnings, ["one store is away"]);
     assert!(matches!(result.value, Value::Vector(v) if v.is_empty()));
 }
+
+/// So many series, made as they are asked for.
+struct Many(u32);
+
+impl Select for Many {
+    fn select(&self, request: &SelectRequest, _: &Context) -> Result<Box<dyn SeriesSet>, storage::Error> {
+        struct Set(std::ops::Range<u32>, ChunkData);
+        impl SeriesSet for Set {
+            fn next(&mut self) -> Result<Option<SeriesEntry>, storage::Error> {
+                let Some(at) = self.0.next() else { return Ok(None) };
+                let labels =
+                    Labels::from_pairs([("__name__", "m_total"), ("i", &format!("{at:06}"))]).unwrap();
+                Ok(Some(SeriesEntry { labels, chunks: vec![self.1.clone()] }))
+            }
+        }
+        let samples = (0..4).map(|i| Sample { timestamp: i * 15_000, value: i as f64 });
+        let chunk = ChunkData {
+            range: TimeRange::new(0, 45_000),
+            encoding: chunk::Encoding::Xor,
+            bytes: chunk::xor::encode(samples).unwrap().into(),
+        };
+        assert!(request.range.overlaps(&chunk.range));
+        Ok(Box::new(Set(0..self.0, chunk)))
+    }
+
+    fn label_names(&self, _: &LabelRequest, _: &Context) -> Result<Listed, storage::Error> {
+        Ok(Listed::default())
+    }
+
+    fn label_values(&self, _: &str, _: &LabelRequest, _: &Context) -> Result<Listed, storage::Error> {
+        Ok(Listed::default())
+    }
+}
+
+#[test]
+fn two_hundred_thousand_series_within_few_bytes_are_an_answer_or_a_refusal() {
+    const SERIES: u32 = 200_000;
+    let process = Budget::new("--query.max-memory-total", 64 << 20);
+    let limit = 8 << 20;
+    let settings = EngineSettings { max_memory_per_query: limit, ..EngineSettings::default() };
+    let engine = Engine::new(settings, World::real());
+    let ask = |query: &str| {
+        let request = InstantRequest { query: query.into(), time: 45_000, ..InstantRequest::default() };
+        let context = Context { budget: process.clone(), ..Context::background() };
+        engine.instant(&request, Arc::new(Many(SERIES)), &context)
+    };
+    for (query, value) in [("count(m_total)", SERIES as f64), ("sum(increase(m_total[1m]))", f64::NAN)] {
+        let result = ask(query).unwrap();
+        let Value::Vector(rows) = &result.value else { panic!("a vector is expected") };
+        assert!(value.is_nan() || rows[0].point.v == value, "{query}");
+        assert!(result.stats.peak_bytes < limit, "{query}: {}", result.stats.peak_bytes);
+    }
+    for query in ["m_total", "m_total / m_total", "topk(3, m_total)", "sort(m_total)", "m_total[1m]"] {
+        let error = ask(query).unwrap_err();
+        assert_eq!((error.kind, error.class), (Kind::Exhausted, Class::Execution), "{query}");
+        assert!(
+            error.message.contains("--query.max-memory allows")
+                && error.message.contains("limit 8388608 bytes"),
+            "{error}"
+        );
+        // It takes nothing with it.
+        assert_eq!(process.used(), 0, "{query}");
+    }
+    assert!(ask("count(m_total)").is_ok());
+}
+
+#[test]
+fn helpers_change_neither_results_nor_their_order() {
+    let ask = |threads: usize, query: &str| {
+        let settings = EngineSettings { threads, ..EngineSettings::default() };
+        let request =
+            RangeRequest { query: query.into(), start: 0, end: 45_000, step: 15_000, ..Default::default() };
+        let context = Context { budget: Budget::new("test", 1 << 30), ..Context::background() };
+        let result =
+            Engine::new(settings, World::real()).range(&request, Arc::new(Many(12_000)), &context).unwrap();
+        assert_eq!(context.budget.used(), 0);
+        let Value::Matrix(rows) = result.value else { panic!("a matrix is expected") };
+        let shown = |s: &promql::Series| {
+            (s.labels.clone(), s.points.iter().map(|p| (p.t, p.v.to_bits())).collect::<Vec<_>>())
+        };
+        (rows.iter().map(shown).collect::<Vec<_>>(), result.stats.samples, result.notes)
+    };
+    for query in ["m_total", "rate(m_total[1m])", "sum(m_total)", "quantile_over_time(2, m_total[1m])"] {
+        assert_eq!(ask(1, query), ask(4, query), "{query}");
+    }
+}
