@@ -21,8 +21,8 @@ use crate::plan::{Extend, RangeFn, Source};
 
 /// A function of windows over a selector's series, or over a subquery's rows.
 pub(crate) enum RangeOp<'a> {
-    Selector(Morsels<'a, Slider<'a>>),
-    Subquery(Subquery<'a>, Slider<'a>),
+    Selector(Box<Morsels<'a, Slider<'a>>>),
+    Subquery(Subquery<'a>, Box<Slider<'a>>),
 }
 
 /// Slides the window of each step over one series after the other.
@@ -91,9 +91,9 @@ impl<'a> RangeOp<'a> {
         Ok(match samples {
             Samples::Selector(series) => {
                 let slider = Slider { decode: Some(series.decode), ..slider };
-                RangeOp::Selector(Morsels::new(run, series, slider)?)
+                RangeOp::Selector(Box::new(Morsels::new(run, series, slider)?))
             }
-            Samples::Subquery(subquery) => RangeOp::Subquery(subquery, slider),
+            Samples::Subquery(subquery) => RangeOp::Subquery(subquery, Box::new(slider)),
         })
     }
 }

@@ -174,6 +174,8 @@ pub struct Subquery {
 
 /// Where the samples of a range function come from.
 #[derive(Clone, Debug)]
+// A plan has a handful of them.
+#[allow(clippy::large_enum_variant)]
 pub enum Source {
     Selector(Select),
     Subquery(Box<Subquery>),
