@@ -218,6 +218,21 @@ impl Session<'_> {
         self.secret.key(region).mixed(self.tenant.mix)
     }
 
+    /// A keyed hash of a text, of which keys are made where labels are lists of texts: see [`Session::key_of_list`].
+    #[inline]
+    pub fn text(&self, text: &[u8]) -> [u8; 16] {
+        let Key(low, high) = self.secret.key(text);
+        (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
+    }
+
+    /// The key of a list of texts, which `hashes` holds as [`Session::text`] gives them, behind one another. No stretch
+    /// of bytes has the same.
+    #[inline]
+    pub fn key_of_list(&self, hashes: &[u8]) -> Key {
+        let Key(low, high) = self.key(hashes);
+        Key(low ^ LIST, high)
+    }
+
     /// What should follow a series.
     #[inline]
     pub fn expected(&self, after: Id) -> Option<Expected<'_>> {
@@ -249,6 +264,9 @@ impl Session<'_> {
         self.table.link(before, next);
     }
 }
+
+/// Tells keys of lists from keys of bytes.
+const LIST: u64 = 0x6c69_7374_6f66_7478;
 
 fn minute(now: i64) -> u32 {
     now.div_euclid(60_000) as u32

@@ -21,8 +21,8 @@ use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Series};
 use crate::admit::Version;
 use crate::metadata::{Saying, said};
 use crate::origin::{self, Origin};
-use crate::resolve;
 use crate::status::{Denial, Example};
+use crate::{resolve, resolve_v2};
 
 /// What a body holds.
 #[derive(Debug, Default)]
@@ -31,8 +31,10 @@ pub struct Decoded {
     pub aside: Aside,
     /// Who the batch's rows are; empty where nobody was to be recognised.
     pub met: Vec<Met>,
-    /// Where the rows' labels lie in the plain body.
+    /// Where the rows' labels lie in the plain body; of 2.0, which series of it each row is, as an empty range there.
     pub regions: Vec<Range<u32>>,
+    /// Whether the body is one of 2.0.
+    pub by_symbols: bool,
     /// How they were recognised.
     pub ways: Ways,
     /// What is said of metrics.
@@ -59,6 +61,7 @@ impl Decoded {
         self.met.clear();
         self.regions.clear();
         self.ways = Ways::default();
+        self.by_symbols = false;
         self.said.clear();
         self.origin = None;
     }
@@ -196,11 +199,7 @@ pub fn decode_v1<R>(
     said(&room.columns, plain, &mut decoded.said);
     let answer = then(decoded, plain);
     if let Some(origin) = decoded.origin.take() {
-        origin.keep(
-            std::mem::take(space),
-            std::mem::take(&mut decoded.regions),
-            std::mem::take(&mut decoded.met),
-        );
+        origin.keep(std::mem::take(space), decoded);
     }
     let large = scratch.body.capacity() + scratch.room.columns.capacity_bytes() > KEEP_BYTES;
     if !large {
@@ -228,27 +227,46 @@ fn parse(
 #[derive(Default)]
 struct ScratchV2 {
     body: Vec<u8>,
-    columns: DecodedV2,
-    labels: Vec<u8>,
+    room: RoomV2,
     decoded: Decoded,
+}
+
+/// Buffers to parse 2.0 in.
+#[derive(Default)]
+pub struct RoomV2 {
+    pub columns: DecodedV2,
+    pub labels: Vec<u8>,
+    /// Hashes of the symbols, and of those of the series at hand behind one another.
+    pub texts: Vec<[u8; 16]>,
+    pub list: Vec<u8>,
 }
 
 thread_local! {
     static SCRATCH_V2: RefCell<ScratchV2> = RefCell::default();
 }
 
-/// As [`decode_v1`] for a snappy-compressed `io.prometheus.write.v2.Request`, of which every series is parsed.
+/// As [`decode_v1`] for a snappy-compressed `io.prometheus.write.v2.Request`.
 pub fn decode_v2<R>(
     tenant: &TenantId,
     body: &[u8],
     reading: Reading<'_>,
+    recognise: Option<Recognise<'_>>,
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
     let mut scratch = SCRATCH_V2.take();
-    let ScratchV2 { body: space, columns, labels, decoded } = &mut scratch;
+    let ScratchV2 { body: space, room, decoded } = &mut scratch;
     decoded.clear();
+    if space.is_empty()
+        && let Some(spare) = origin::spare()
+    {
+        *space = spare;
+    }
     let plain = remote_write::decompress(body, reading.limits, space).map_err(deny)?;
-    let answer = parse_v2(tenant, plain, reading, columns, labels, decoded, then)?;
+    resolve_v2::resolve(tenant, plain, reading, recognise, room, decoded).map_err(deny)?;
+    let answer = then(decoded, plain);
+    if let Some(origin) = decoded.origin.take() {
+        origin.keep(std::mem::take(space), decoded);
+    }
     scratch.keep();
     Ok(answer)
 }
@@ -258,37 +276,25 @@ pub fn plain_v2<R>(
     tenant: &TenantId,
     plain: &[u8],
     reading: Reading<'_>,
+    recognise: Option<Recognise<'_>>,
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
     let mut scratch = SCRATCH_V2.take();
-    let ScratchV2 { columns, labels, decoded, .. } = &mut scratch;
+    let ScratchV2 { room, decoded, .. } = &mut scratch;
     decoded.clear();
-    let answer = parse_v2(tenant, plain, reading, columns, labels, decoded, then)?;
+    resolve_v2::resolve(tenant, plain, reading, recognise, room, decoded).map_err(deny)?;
+    let answer = then(decoded, plain);
+    if let Some(origin) = decoded.origin.take() {
+        origin.keep(plain.to_vec(), decoded);
+    }
     scratch.keep();
     Ok(answer)
-}
-
-fn parse_v2<R>(
-    tenant: &TenantId,
-    plain: &[u8],
-    reading: Reading<'_>,
-    columns: &mut DecodedV2,
-    labels: &mut Vec<u8>,
-    decoded: &mut Decoded,
-    then: impl FnOnce(&mut Decoded, &[u8]) -> R,
-) -> Result<R, Denial> {
-    remote_write::decode_v2(plain, reading.limits, columns).map_err(deny)?;
-    for series in columns.columns.series() {
-        take(tenant, reading, &columns.columns, series, plain, labels, decoded, Version::V2);
-    }
-    said(&columns.columns, plain, &mut decoded.said);
-    Ok(then(decoded, plain))
 }
 
 impl ScratchV2 {
     /// Gives the buffers to the thread's next request.
     fn keep(self) {
-        if self.body.capacity() + self.columns.capacity_bytes() <= KEEP_BYTES {
+        if self.body.capacity() + self.room.columns.capacity_bytes() <= KEEP_BYTES {
             SCRATCH_V2.set(self);
         }
     }
@@ -348,7 +354,7 @@ pub fn take(
 }
 
 /// Takes the histograms and exemplars of a series, as far as they are any.
-fn take_more(
+pub fn take_more(
     columns: &DecodedV1,
     series: &Series,
     plain: &[u8],
@@ -430,7 +436,7 @@ fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 const SHOWN_BYTES: usize = 400;
 
 /// Labels for a human, whatever is wrong with them.
-fn shown<'a>(labels: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> String {
+pub fn shown<'a>(labels: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> String {
     let mut out = String::from("{");
     for (at, (name, value)) in labels.enumerate() {
         if out.len() > SHOWN_BYTES {
@@ -572,8 +578,8 @@ mod tests {
             let body = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
             let _ = decode_v1(&tenant(), &body, Reading::within(&Limits::default()), None, |_, _| ());
             let _ = decode_v1(&tenant(), &plain, Reading::within(&Limits::default()), None, |_, _| ());
-            let _ = decode_v2(&tenant(), &body, Reading::within(&Limits::default()), |_, _| ());
-            let _ = decode_v2(&tenant(), &plain, Reading::within(&Limits::default()), |_, _| ());
+            let _ = decode_v2(&tenant(), &body, Reading::within(&Limits::default()), None, |_, _| ());
+            let _ = decode_v2(&tenant(), &plain, Reading::within(&Limits::default()), None, |_, _| ());
         }
     }
 }

@@ -306,7 +306,7 @@ impl WriteDoor {
         let staged = self.pool.run(move || {
             let reading = Reading { limits: &limits, rules: &rules };
             let then = |decoded: &mut Decoded, plain: &[u8]| {
-                let Decoded { batch, aside, met, regions, ways, said, origin: keeper } = decoded;
+                let Decoded { batch, aside, met, regions, by_symbols, ways, said, origin: keeper } = decoded;
                 count_ways(*ways);
                 // Exemplars come with samples, and are not counted against limits.
                 let (samples, series) = (batch.first_exemplar(), batch.series().len());
@@ -318,7 +318,7 @@ impl WriteDoor {
                 let next = if batch.is_empty() {
                     Next::Nothing
                 } else if here {
-                    let labels_of = LabelsOf::new(plain, regions, reading);
+                    let labels_of = LabelsOf::new(plain, regions, *by_symbols, reading);
                     let mut learned = Vec::new();
                     let labels = |row: u32, out: &mut Vec<u8>| labels_of.write(row, out);
                     // Where nobody is recognised, nobody wants to know handles.
@@ -355,16 +355,16 @@ impl WriteDoor {
                 };
                 Ok(Stage { summary, samples, series, news, next })
             };
+            let place = writer.place(&tenant);
+            let stored_here = |hash| place.stores_here(hash);
+            let labels = if here { Carry::Unnamed } else { Carry::UnnamedHere(&stored_here) };
+            let recognise = Some(Recognise { identities: &identities, now: judged_at, labels });
             match version {
-                Version::V1 => {
-                    let place = writer.place(&tenant);
-                    let stored_here = |hash| place.stores_here(hash);
-                    let labels = if here { Carry::Unnamed } else { Carry::UnnamedHere(&stored_here) };
-                    let recognise = Recognise { identities: &identities, now: judged_at, labels };
-                    decode::decode_v1(&tenant, &body, reading, Some(recognise), then)
+                Version::V1 => decode::decode_v1(&tenant, &body, reading, recognise, then),
+                Version::V2 => decode::decode_v2(&tenant, &body, reading, recognise, then),
+                Version::Otlp(form) => {
+                    otlp::decode(&tenant, &body, form, reading, &translation, recognise, then)
                 }
-                Version::V2 => decode::decode_v2(&tenant, &body, reading, then),
-                Version::Otlp(form) => otlp::decode(&tenant, &body, form, reading, &translation, then),
             }
         });
         staged.await.map_err(|error| Denial::Busy(error.to_string()))??

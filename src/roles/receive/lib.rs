@@ -35,6 +35,7 @@ mod quorum;
 mod rate;
 mod replicate;
 mod resolve;
+mod resolve_v2;
 mod ring;
 mod route;
 mod settings;

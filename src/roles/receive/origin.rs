@@ -13,10 +13,11 @@ use model::{TenantId, Timestamp};
 use parking_lot::Mutex;
 use relabel::Rules;
 use storage::{RowName, RowSource, SeriesHandle};
-use wire::remote_write::{DecodedV1, Limits};
+use wire::remote_write::{DecodedV1, DecodedV2, Limits};
 
-use crate::decode::Reading;
+use crate::decode::{Decoded, Reading};
 use crate::resolve::write_labels;
+use crate::resolve_v2::{decoded_again, write_labels_v2};
 
 /// Bodies of this size are used again, so many of them.
 const SPARE_BYTES: usize = 4 << 20;
@@ -47,6 +48,8 @@ struct Kept {
     plain: Vec<u8>,
     regions: Vec<Range<u32>>,
     met: Vec<Met>,
+    /// Of 2.0: the body once more, for the first who asks.
+    again: Option<OnceLock<DecodedV2>>,
 }
 
 impl Origin {
@@ -63,9 +66,11 @@ impl Origin {
     }
 
     /// Takes the body over, and of each row of the batch where its labels lie in it and who it is.
-    pub fn keep(&self, plain: Vec<u8>, regions: Vec<Range<u32>>, met: Vec<Met>) {
+    pub fn keep(&self, plain: Vec<u8>, decoded: &mut Decoded) {
+        let (regions, met) = (std::mem::take(&mut decoded.regions), std::mem::take(&mut decoded.met));
+        let again = decoded.by_symbols.then(OnceLock::new);
         // There is one body for one batch.
-        let _ = self.kept.set(Kept { plain, regions, met });
+        let _ = self.kept.set(Kept { plain, regions, met, again });
     }
 }
 
@@ -76,10 +81,15 @@ impl RowSource for Origin {
     }
 
     fn labels(&self, row: u32, out: &mut Vec<u8>) -> bool {
-        let Some(Kept { plain, regions, .. }) = self.kept.get() else { return false };
+        let Some(Kept { plain, regions, again, .. }) = self.kept.get() else { return false };
+        let reading = Reading { limits: &self.limits, rules: &self.rules };
+        if let Some(again) = again {
+            let decoded = again.get_or_init(|| decoded_again(plain, &self.limits));
+            let series = regions.get(row as usize).map(|region| region.start as usize);
+            return series.is_some_and(|series| write_labels_v2(decoded, series, plain, reading, out));
+        }
         let region = regions.get(row as usize).map(|r| r.start as usize..r.end as usize);
         let Some(region) = region.and_then(|region| plain.get(region)) else { return false };
-        let reading = Reading { limits: &self.limits, rules: &self.rules };
         ROOM.with_borrow_mut(|room| write_labels(region, reading, room, out))
     }
 

@@ -13,7 +13,7 @@ use storage::Refusal;
 use wire::otlp::{self, Settings};
 use wire::remote_write::Limits;
 
-use crate::decode::{self, Decoded, Reading};
+use crate::decode::{self, Decoded, Reading, Recognise};
 use crate::status::{Denial, Example};
 
 /// How a request is written.
@@ -66,6 +66,7 @@ pub fn decode<R>(
     form: Form,
     reading: Reading<'_>,
     settings: &Settings,
+    recognise: Option<Recognise<'_>>,
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
     let limits = reading.limits;
@@ -76,7 +77,7 @@ pub fn decode<R>(
     }
     let request = if form.json { otlp::decode_json(plain) } else { otlp::decode(plain) };
     let translated = request.and_then(|request| otlp::translate(&request, settings)).map_err(decode::deny)?;
-    decode::plain_v2(tenant, &translated.request, reading, |decoded, plain| {
+    decode::plain_v2(tenant, &translated.request, reading, recognise, |decoded, plain| {
         let aside = translated.aside;
         if let Some((metric, reason)) = aside.example {
             decoded.aside.put(Refusal::Unsupported, aside.points, || Example {

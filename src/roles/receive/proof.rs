@@ -5,8 +5,9 @@ use model::TenantId;
 use runtime::World;
 use wire::remote_write::Limits;
 
-use crate::decode::{Aside, Carry, Decoded, Reading, Recognise, Ways, decode_v1};
+use crate::decode::{Aside, Carry, Decoded, Reading, Recognise, Ways, decode_v1, decode_v2};
 use crate::resolve::LabelsOf;
+use crate::status::Denial;
 
 #[cfg(test)]
 impl<'a> Reading<'a> {
@@ -20,7 +21,7 @@ impl<'a> Reading<'a> {
 type Row = (Vec<u8>, u64, Vec<(i64, u64)>, String);
 
 fn rows(decoded: &Decoded, plain: &[u8], reading: Reading<'_>) -> Vec<Row> {
-    let labels_of = LabelsOf::new(plain, &decoded.regions, reading);
+    let labels_of = LabelsOf::new(plain, &decoded.regions, decoded.by_symbols, reading);
     let batch = &decoded.batch;
     let all = batch.series().iter().enumerate();
     all.map(|(row, series)| {
@@ -83,19 +84,49 @@ impl Door {
 
     /// Decodes both ways, has the identities learn, and panics where the two differ. Gives how series were recognised.
     pub fn check(&self, tenant: &str, plain: &[u8], labels: bool, with_handles: bool) -> Ways {
+        self.compare(false, tenant, plain, labels, with_handles)
+    }
+
+    /// The same for a body of 2.0.
+    pub fn check_v2(&self, tenant: &str, plain: &[u8], labels: bool, with_handles: bool) -> Ways {
+        self.compare(true, tenant, plain, labels, with_handles)
+    }
+
+    fn read<R>(
+        &self,
+        by_symbols: bool,
+        tenant: &TenantId,
+        body: &[u8],
+        recognise: Option<Recognise<'_>>,
+        then: impl FnOnce(&mut Decoded, &[u8]) -> R,
+    ) -> Result<R, Denial> {
+        match by_symbols {
+            true => decode_v2(tenant, body, self.reading(), recognise, then),
+            false => decode_v1(tenant, body, self.reading(), recognise, then),
+        }
+    }
+
+    fn compare(
+        &self,
+        by_symbols: bool,
+        tenant: &str,
+        plain: &[u8],
+        labels: bool,
+        with_handles: bool,
+    ) -> Ways {
         let tenant = TenantId::new(tenant).expect("a tenant's name");
         let body = snap::raw::Encoder::new().compress_vec(plain).expect("a body that is not too large");
         let all = |decoded: &mut Decoded, plain: &[u8]| -> (Vec<Row>, Aside) {
             (rows(decoded, plain, self.reading()), std::mem::take(&mut decoded.aside))
         };
-        let want = decode_v1(&tenant, &body, self.reading(), None, all);
+        let want = self.read(by_symbols, &tenant, &body, None, all);
         let recognise = Recognise {
             identities: &self.identities,
             now: 0,
             labels: if labels { Carry::All } else { Carry::Unnamed },
         };
         let mut ways = Ways::default();
-        let got = decode_v1(&tenant, &body, self.reading(), Some(recognise), |decoded, plain| {
+        let got = self.read(by_symbols, &tenant, &body, Some(recognise), |decoded, plain| {
             let seen = all(decoded, plain);
             assert_eq!(decoded.met.len(), seen.0.len());
             assert!(

@@ -9,17 +9,18 @@
 //! A predicted series costs one hash over its label bytes and the walk over its samples, which go straight into
 //! the batch. Nothing is allocated for known series once the buffers have grown.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ops::Range;
 
 use identity::{Id, Key, Known, Met, Session};
 use model::TenantId;
 use storage::SeriesHandle;
 use wire::WireError;
-use wire::remote_write::{DecodedV1, RequestWalk, SeriesAt, canonical_labels};
+use wire::remote_write::{DecodedV1, DecodedV2, RequestWalk, SeriesAt, canonical_labels};
 
 use crate::admit::Version;
 use crate::decode::{self, Carry, Decoded, Reading, Recognise, Room, Ways};
+use crate::resolve_v2::{decoded_again, write_labels_v2};
 
 /// A series that was met before, in a body.
 struct Found<'a> {
@@ -149,16 +150,31 @@ pub struct LabelsOf<'a> {
     pub plain: &'a [u8],
     pub regions: &'a [Range<u32>],
     pub reading: Reading<'a>,
+    by_symbols: bool,
     room: RefCell<DecodedV1>,
+    /// The body once more, for the first who asks.
+    again: OnceCell<DecodedV2>,
 }
 
 impl<'a> LabelsOf<'a> {
-    pub fn new(plain: &'a [u8], regions: &'a [Range<u32>], reading: Reading<'a>) -> LabelsOf<'a> {
-        LabelsOf { plain, regions, reading, room: RefCell::default() }
+    /// `regions` and `by_symbols` are those of the [`Decoded`].
+    pub fn new(
+        plain: &'a [u8],
+        regions: &'a [Range<u32>],
+        by_symbols: bool,
+        reading: Reading<'a>,
+    ) -> LabelsOf<'a> {
+        LabelsOf { plain, regions, reading, by_symbols, room: RefCell::default(), again: OnceCell::new() }
     }
 
     /// Writes the canonical labels of a row; false if it has none.
     pub fn write(&self, row: u32, out: &mut Vec<u8>) -> bool {
+        if self.by_symbols {
+            let decoded = self.again.get_or_init(|| decoded_again(self.plain, self.reading.limits));
+            let series = self.regions.get(row as usize).map(|region| region.start as usize);
+            return series
+                .is_some_and(|series| write_labels_v2(decoded, series, self.plain, self.reading, out));
+        }
         let region = self.regions.get(row as usize).map(|r| r.start as usize..r.end as usize);
         let Some(region) = region.and_then(|region| self.plain.get(region)) else { return false };
         let mut room = self.room.borrow_mut();
@@ -285,7 +301,7 @@ mod tests {
                     Some(recognise),
                     |decoded, plain| {
                         let Decoded { batch, met, regions, .. } = decoded;
-                        let labels_of = LabelsOf::new(plain, regions, reading);
+                        let labels_of = LabelsOf::new(plain, regions, false, reading);
                         let labels = |row: u32, out: &mut Vec<u8>| labels_of.write(row, out);
                         of_append = allocation_counter::measure(|| {
                             let known = Known { labels: &labels, learned: &mut learned };

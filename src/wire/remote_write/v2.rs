@@ -23,8 +23,9 @@ pub struct DecodedV2 {
     symbols: Vec<(u32, u32)>,
     /// Which symbols are not UTF-8, ascending.
     bad_symbols: Vec<u32>,
-    /// References of the label list at hand.
+    /// References of the labels of all series, and where those of each series end.
     refs: Vec<u32>,
+    ref_ends: Vec<u32>,
 }
 
 impl DecodedV2 {
@@ -39,17 +40,34 @@ impl DecodedV2 {
         self.symbols.len()
     }
 
+    /// The symbols, in the order of their numbers.
+    pub fn symbols<'a>(&'a self, body: &'a [u8]) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        let text = |(start, end): &(u32, u32)| body.get(*start as usize..*end as usize).unwrap_or_default();
+        self.symbols.iter().map(text)
+    }
+
+    /// Numbers of the symbols that are the labels of a series of [`DecodedV1::series`], as they were sent. Within the
+    /// table unless the series has a fault.
+    pub fn references(&self, series: usize) -> &[u32] {
+        let end = |at: usize| self.ref_ends.get(at).map_or(0, |end| *end as usize);
+        let start = series.checked_sub(1).map_or(0, end);
+        self.refs.get(start..end(series)).unwrap_or_default()
+    }
+
     /// Bytes that the columns hold on to between requests.
     pub fn capacity_bytes(&self) -> usize {
         self.columns.capacity_bytes()
             + self.symbols.capacity() * size_of::<(u32, u32)>()
-            + (self.bad_symbols.capacity() + self.refs.capacity()) * size_of::<u32>()
+            + (self.bad_symbols.capacity() + self.refs.capacity() + self.ref_ends.capacity())
+                * size_of::<u32>()
     }
 
     fn clear(&mut self, limits: &Limits) {
         self.columns.clear(limits);
         self.symbols.clear();
         self.bad_symbols.clear();
+        self.refs.clear();
+        self.ref_ends.clear();
     }
 }
 
@@ -103,7 +121,7 @@ fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut DecodedV2) -> Resu
     let mut refs = std::mem::take(&mut out.refs);
     let mut references =
         References { refs: &mut refs, left: limits.max_labels.saturating_mul(2), many: false };
-    references.refs.clear();
+    let first_ref = references.refs.len();
     while !walk.is_done() {
         let (field, wire) = walk.key()?;
         match field {
@@ -129,7 +147,9 @@ fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut DecodedV2) -> Resu
         }
     }
     let too_many = references.many;
-    let mut fault = resolve(&refs, &out.symbols, &out.bad_symbols, &mut out.columns.labels).err();
+    let mut fault =
+        resolve(&refs[first_ref..], &out.symbols, &out.bad_symbols, &mut out.columns.labels).err();
+    out.ref_ends.push(refs.len() as u32);
     out.refs = refs;
     if too_many {
         fault = Some(SeriesFault::TooManyLabels);
