@@ -5,7 +5,7 @@ mod rig;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rig::{Node, body, now, series, single};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -74,7 +74,7 @@ async fn a_rush_is_shed_and_the_node_recovers() {
     }
 
     // Now all at once, nearly all of them for one tenant.
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     let rush = senders.into_iter().enumerate().map(|(n, mut sender)| {
         let tenant = if n % 10 == 0 { "quiet" } else { "loud" };
         let body = write(tenant, n);
@@ -99,7 +99,7 @@ async fn a_rush_is_shed_and_the_node_recovers() {
     assert!(!taken.is_empty());
 
     // The rush is over: everything is taken at once.
-    let over = Instant::now();
+    let over = tokio::time::Instant::now();
     let mut late = Sender::connect(node.write).await;
     assert_eq!(late.send("loud", &body(&[series("after", &[(t, 1.0)])])).await.0, 204);
     assert!(over.elapsed() < Duration::from_secs(10));
