@@ -292,8 +292,7 @@ pub mod tests {
                     _ => part.answer(second.take().unwrap()),
                 }
             }
-            let rows = kept.lock().take();
-            rows
+            kept.lock().take()
         };
         let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
         for order in orders {
