@@ -88,8 +88,7 @@ impl<'a> ReadSteps<'a> {
 pub(crate) fn put_values(values: impl Iterator<Item = f64> + Clone, out: &mut Vec<u8>) {
     let mut odd = None;
     let mut lengths = values.clone().map(|value| significant(value.to_bits()));
-    loop {
-        let Some(low) = lengths.next() else { break };
+    while let Some(low) = lengths.next() {
         match lengths.next() {
             Some(high) => out.push(low | high << 4),
             None => {
@@ -129,7 +128,7 @@ impl<'a> ReadValues<'a> {
     #[inline]
     pub(crate) fn next(&mut self) -> Result<f64, FrameError> {
         let pair = self.lengths.get(self.at / 2).ok_or(FrameError::Short)?;
-        let length = usize::from(if self.at % 2 == 0 { pair & 0xf } else { pair >> 4 });
+        let length = usize::from(if self.at.is_multiple_of(2) { pair & 0xf } else { pair >> 4 });
         self.at += 1;
         if length > 8 {
             return Err(FrameError::Malformed("a value of more than eight bytes"));

@@ -165,6 +165,10 @@ impl Names {
 mod tests {
     use super::*;
 
+    fn now() -> Instant {
+        runtime::World::real().clock.monotonic()
+    }
+
     fn name(id: u32) -> RowName {
         RowName { id, check: u64::from(id) << 40 | 7 }
     }
@@ -175,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_name_is_used_once_it_is_confirmed() {
-        let mut names = Names::new(10, Instant::now());
+        let mut names = Names::new(10, now());
         let mut first = given(&names);
         assert_eq!(names.refer(Some(name(5000)), &mut first), RowRef::Define(0));
         assert_eq!(names.refer(Some(name(1)), &mut first), RowRef::Define(1));
@@ -192,7 +196,7 @@ mod tests {
 
     #[test]
     fn another_series_under_the_same_number_is_not_taken_for_it() {
-        let mut names = Names::new(10, Instant::now());
+        let mut names = Names::new(10, now());
         let mut first = given(&names);
         names.refer(Some(name(1)), &mut first);
         names.confirm(&first, &[]);
@@ -206,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_full_dictionary_is_begun_anew_but_not_often() {
-        let born = Instant::now();
+        let born = now();
         let mut names = Names::new(1, born);
         let mut first = given(&names);
         names.refer(Some(name(1)), &mut first);

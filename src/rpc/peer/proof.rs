@@ -37,7 +37,7 @@ pub fn any_frame(bytes: &[u8]) {
 fn request(body: super::bytes::Read<'_>) {
     let limits = Limits { max_series: 10_000, ..Limits::default() };
     let meaning = |epoch: u32, slot: u32| {
-        (slot % 2 == 0).then_some((u64::from(slot), SeriesHandle { index: slot, generation: epoch }))
+        slot.is_multiple_of(2).then_some((u64::from(slot), SeriesHandle { index: slot, generation: epoch }))
     };
     let mut decoder = Decoder::default();
     let Ok(first) = decoder.decode(body, &limits, meaning) else { return };

@@ -564,7 +564,7 @@ mod tests {
         let (_, body) = frame::open(frame)?;
         let meaning = |epoch: u32, slot: u32| {
             let handle = SeriesHandle { index: slot, generation: epoch };
-            (slot % 7 != 0).then_some((u64::from(slot) * 3, handle))
+            (!slot.is_multiple_of(7)).then_some((u64::from(slot) * 3, handle))
         };
         Decoder::default().decode(body, limits, meaning)
     }
@@ -598,7 +598,7 @@ mod tests {
                 );
                 prop_assert_eq!(batch.exemplars_of(one).len(), came.batch.exemplars_of(two).len());
                 match *by {
-                    RowRef::Known(slot) if slot % 7 == 0 => unknown.push(at as u32),
+                    RowRef::Known(slot) if slot.is_multiple_of(7) => unknown.push(at as u32),
                     RowRef::Known(slot) => {
                         prop_assert_eq!(two.handle, Some(SeriesHandle { index: slot, generation: 3 }));
                         prop_assert_eq!(two.hash, u64::from(slot) * 3);
