@@ -140,9 +140,9 @@ fn refuse_foreign(world: &World, dir: &Path) -> Result<(), Error> {
 }
 
 /// What may lie in a folder that is not ours yet: what a file system and a mount put there, what a start that was
-/// broken off leaves, and what the bucket of `standalone` and a store beside us keep there.
+/// broken off leaves, and what the bucket of `standalone`, a store beside us and hints for peers keep there.
 fn is_harmless(name: &str) -> bool {
-    const HARMLESS: [&str; 9] = [
+    const HARMLESS: [&str; 10] = [
         "lost+found",
         "lock",
         "incarnation",
@@ -151,6 +151,7 @@ fn is_harmless(name: &str) -> bool {
         "bucket",
         "store",
         "meta-syncer",
+        "hints",
         "queries.active",
     ];
     // A store keeps the headers of blocks by their names.

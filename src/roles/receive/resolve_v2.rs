@@ -226,7 +226,7 @@ mod tests {
         let door = Door::new();
         let one = |n: usize| {
             let labels = vec![("job".to_owned(), "x".to_owned()), ("__name__".to_owned(), format!("m{n}"))];
-            (labels, vec![(5, 0, 0)], n % 2 == 0)
+            (labels, vec![(5, 0, 0)], n.is_multiple_of(2))
         };
         let all: Vec<One> = (0..10).map(one).collect();
         let body = |first| body(&all, first);
