@@ -339,15 +339,19 @@ pub(crate) struct Sink {
     buffer: Vec<u8>,
     /// Bytes put so far.
     pub(crate) written: u64,
+    /// Of these, bytes that the disk has.
+    synced: u64,
 }
 
 /// Writes are collected to this many bytes.
 const BUFFER: usize = 256 << 10;
+/// The disk is given so many bytes at a time: a log that syncs beside us waits for them, and not for a whole block.
+const SYNC_EVERY: u64 = 4 << 20;
 
 impl Sink {
     fn create(world: &World, path: PathBuf) -> Result<Sink, Error> {
         let file = world.disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
-        Ok(Sink { path, file, buffer: Vec::new(), written: 0 })
+        Ok(Sink { path, file, buffer: Vec::new(), written: 0, synced: 0 })
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -373,13 +377,19 @@ impl Sink {
         let at = self.written - self.buffer.len() as u64;
         self.file.write_all_at(&self.buffer, at).map_err(|e| Error::io("write", &self.path, e))?;
         self.buffer.clear();
+        if self.written - self.synced >= SYNC_EVERY { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        self.file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+        self.synced = self.written;
         Ok(())
     }
 
     /// Flushes, syncs and returns the size.
     fn finish(mut self) -> Result<u64, Error> {
         self.flush()?;
-        self.file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+        self.sync()?;
         Ok(self.written)
     }
 }
