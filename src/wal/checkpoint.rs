@@ -51,7 +51,6 @@ impl CheckpointWriter {
     pub(crate) fn finish(mut self, world: &World, first_seq: u64) -> Result<(), Error> {
         self.put(END, &[&first_seq.to_le_bytes()])?;
         self.flush()?;
-        self.file.sync_data().map_err(|e| Error::io("sync log checkpoint", &self.path, e))?;
         let named = self.path.with_extension("");
         world
             .disk
@@ -75,7 +74,8 @@ impl CheckpointWriter {
             .map_err(|e| Error::io("write log checkpoint", &self.path, e))?;
         self.offset += self.buf.len() as u64;
         self.buf.clear();
-        Ok(())
+        // In pieces: the log itself syncs beside us and would wait for all of it.
+        self.file.sync_data().map_err(|e| Error::io("sync log checkpoint", &self.path, e))
     }
 }
 
