@@ -1,8 +1,10 @@
 //! Matcher propagation: what a label must be on one side of a match it must be on the other side as well.
 //!
-//! `a{zone="x"} / b` reads no series of `b` in other zones. Rows that could match nothing are left out, but never those
-//! of which the query would have failed: that several rows of the "one" side are alike is an error whether anything
-//! matches them or not.
+//! `a{zone="x"} / b` reads no series of `b` in other zones. Rows that could match nothing are left out, but never where the
+//! query would have failed or noted something of them: that several rows of the "one" side are alike is an error as soon
+//! as the other side has any row, matched or not; and what is computed of a selector's rows before they are matched
+//! may say something of each. So the "one" side must be such that no two rows can be alike, and only rows that are matched as
+//! they were read are left out.
 
 use model::{METRIC_NAME, Matcher};
 
@@ -19,10 +21,9 @@ pub(in crate::plan) fn run(node: &mut Node) {
                 Card::OneToMany => (&mut **rhs, &mut **lhs),
                 _ => (&mut **lhs, &mut **rhs),
             };
-            let unique = is_unique(one, matching);
-            let (from_one, from_many) = (matchers(one, matching), matchers(many, matching));
-            from_one.iter().for_each(|m| narrow(many, m));
-            if unique {
+            if is_unique(one, matching) {
+                let (from_one, from_many) = (matchers(one, matching), matchers(many, matching));
+                from_one.iter().for_each(|m| narrow(many, m));
                 from_many.iter().for_each(|m| narrow(one, m));
             }
         }
@@ -63,7 +64,11 @@ fn matchers(node: &mut Node, matching: &Matching) -> Vec<Matcher> {
 }
 
 fn narrow(node: &mut Node, matcher: &Matcher) {
-    let Some(select) = selector(node, Some(&matcher.name)) else { return };
+    let select = match node {
+        Node::Select(select) | Node::SelectTimes(select) | Node::SelectStarts(select) => select,
+        Node::Invariant(input) => return narrow(input, matcher),
+        _ => return,
+    };
     let same = |m: &Matcher| m.name == matcher.name && m.op == matcher.op && m.value == matcher.value;
     if !select.matchers.iter().any(same) {
         select.matchers.push(matcher.clone());
