@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,8 +149,7 @@ pub fn single(dir: &Path) -> Settings {
 
 /// Ports that were free a moment ago.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    (0..count).map(|_| testkit::free_port()).collect()
 }
 
 /// Settings of `count` receivers of one ring.
