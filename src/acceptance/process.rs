@@ -16,6 +16,25 @@ pub struct Program {
     pub log: PathBuf,
 }
 
+impl Program {
+    /// A single node with its data and its log under `dir`, and the URL at which it will be.
+    pub fn standalone(dir: &Path) -> (Program, String) {
+        let (http, grpc) = (free_port(), free_port());
+        let program = Program {
+            name: "standalone".to_owned(),
+            path: binary(),
+            args: vec![
+                "standalone".to_owned(),
+                format!("--data-dir={}", dir.join("data").display()),
+                format!("--http-address=127.0.0.1:{http}"),
+                format!("--grpc-address=127.0.0.1:{grpc}"),
+            ],
+            log: dir.join("log"),
+        };
+        (program, format!("http://127.0.0.1:{http}"))
+    }
+}
+
 /// A started program; killed when dropped.
 pub struct Running {
     name: String,

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use acceptance::{Answer, Program, Running, Said, When, ask, binary, free_port, get, post};
+use acceptance::{Answer, Program, Running, Said, When, ask, get, post};
 
 struct Standalone {
     running: Running,
@@ -12,20 +12,8 @@ struct Standalone {
 
 fn standalone() -> Standalone {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let (http, grpc) = (free_port(), free_port());
-    let program = Program {
-        name: "standalone".to_owned(),
-        path: binary(),
-        args: vec![
-            "standalone".to_owned(),
-            format!("--data-dir={}", dir.path().join("data").display()),
-            format!("--http-address=127.0.0.1:{http}"),
-            format!("--grpc-address=127.0.0.1:{grpc}"),
-        ],
-        log: dir.path().join("log"),
-    };
+    let (program, url) = Program::standalone(dir.path());
     let mut running = program.start();
-    let url = format!("http://127.0.0.1:{http}");
     running.wait_ready(&format!("{url}/-/ready"));
     Standalone { running, url, _dir: dir }
 }

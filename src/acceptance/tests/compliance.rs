@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use acceptance::{Program, When, ask, beside, binary, difference, find_program, free_port};
+use acceptance::{Program, When, ask, beside, difference, find_program, free_port};
 
 #[test]
 fn answers_agree_with_a_prometheus() {
@@ -27,20 +27,8 @@ fn answers_agree_with_a_prometheus() {
     }
     .start();
     let reference_url = format!("http://127.0.0.1:{port}");
-    let (http, grpc) = (free_port(), free_port());
-    let mut ours = Program {
-        name: "standalone".to_owned(),
-        path: binary(),
-        args: vec![
-            "standalone".to_owned(),
-            format!("--data-dir={}", dir.path().join("data").display()),
-            format!("--http-address=127.0.0.1:{http}"),
-            format!("--grpc-address=127.0.0.1:{grpc}"),
-        ],
-        log: dir.path().join("tributary.log"),
-    }
-    .start();
-    let our_url = format!("http://127.0.0.1:{http}");
+    let (program, our_url) = Program::standalone(dir.path());
+    let mut ours = program.start();
     reference.wait_ready(&format!("{reference_url}/-/ready"));
     ours.wait_ready(&format!("{our_url}/-/ready"));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_secs() as i64;

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use acceptance::{Program, Running, beside, binary, free_port};
+use acceptance::{Program, Running, beside};
 
 pub struct Node {
     pub running: Running,
@@ -17,20 +17,8 @@ pub struct Node {
 
 pub fn node() -> Node {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let (http, grpc) = (free_port(), free_port());
-    let mut running = Program {
-        name: "standalone".to_owned(),
-        path: binary(),
-        args: vec![
-            "standalone".to_owned(),
-            format!("--data-dir={}", dir.path().join("data").display()),
-            format!("--http-address=127.0.0.1:{http}"),
-            format!("--grpc-address=127.0.0.1:{grpc}"),
-        ],
-        log: dir.path().join("log"),
-    }
-    .start();
-    let url = format!("http://127.0.0.1:{http}");
+    let (program, url) = Program::standalone(dir.path());
+    let mut running = program.start();
     running.wait_ready(&format!("{url}/-/ready"));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_secs() as i64;
     let fed = Command::new(beside("loadtest"))

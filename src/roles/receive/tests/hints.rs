@@ -3,27 +3,7 @@
 
 mod rig;
 
-use std::time::Duration;
-
-use rig::{Node, Sent, cluster, now, series};
-
-fn many(t: i64, count: usize) -> Vec<Sent> {
-    (0..count).map(|n| series(&format!("m{n}"), &[(t, n as f64)])).collect()
-}
-
-async fn eventually(mut what: impl FnMut() -> bool) -> bool {
-    for _ in 0..400 {
-        if what() {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    false
-}
-
-fn times(node: &Node, name: &str, from: i64) -> Vec<i64> {
-    node.samples("default-tenant", name).iter().map(|sample| sample.0 - from).collect()
-}
+use rig::{Node, cluster, eventually, many, now, series, times};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_peer_missed_comes_when_it_is_back_even_if_its_keeper_restarts() {

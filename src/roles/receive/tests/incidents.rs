@@ -5,7 +5,7 @@ mod rig;
 use std::time::Duration;
 
 use prost::Message;
-use rig::{Node, Sent, cluster, now, series};
+use rig::{Node, cluster, eventually, many, now, series, times};
 use wire::pb::io::prometheus::write::v2;
 
 const HOUR: i64 = 3_600_000;
@@ -22,24 +22,6 @@ async fn stop(nodes: Vec<Node>) {
     for node in nodes {
         node.stop().await.unwrap();
     }
-}
-
-fn many(t: i64, count: usize) -> Vec<Sent> {
-    (0..count).map(|n| series(&format!("m{n}"), &[(t, n as f64)])).collect()
-}
-
-async fn eventually(mut what: impl FnMut() -> bool) -> bool {
-    for _ in 0..400 {
-        if what() {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    false
-}
-
-fn times(node: &Node, name: &str, from: i64) -> Vec<i64> {
-    node.samples("default-tenant", name).iter().map(|sample| sample.0 - from).collect()
 }
 
 /// One of three is down and the sender sends again what is stored already: a success each time, whichever door and

@@ -176,3 +176,24 @@ pub fn labels(pairs: &[(&str, &str)]) -> Labels {
 pub fn is_invalid(error: &Error) -> bool {
     error.kind == Kind::Invalid || error.kind == Kind::Internal
 }
+
+/// `count` series, `m0` on, with a sample each.
+pub fn many(t: i64, count: usize) -> Vec<Sent> {
+    (0..count).map(|n| series(&format!("m{n}"), &[(t, n as f64)])).collect()
+}
+
+/// Whether `what` holds within twenty seconds.
+pub async fn eventually(mut what: impl FnMut() -> bool) -> bool {
+    for _ in 0..400 {
+        if what() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
+}
+
+/// Times of the samples that a node has of a metric, counted from `from`.
+pub fn times(node: &Node, name: &str, from: i64) -> Vec<i64> {
+    node.samples("default-tenant", name).iter().map(|sample| sample.0 - from).collect()
+}
