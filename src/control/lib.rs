@@ -6,6 +6,7 @@
 //! ([`Transport`]).
 
 mod error;
+mod handle;
 mod log;
 mod machine;
 mod message;
@@ -16,6 +17,7 @@ mod types;
 mod voter;
 
 pub use error::Error;
+pub use handle::Handle;
 pub use message::{Hello, Proposed, Request, Response, Seen};
 pub use transport::Transport;
 pub use types::{Refusal, Reply};
