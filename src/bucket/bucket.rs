@@ -174,7 +174,7 @@ impl Bucket {
             return Ok(());
         }
         let (disk, dir) = (self.inner.world.disk.clone(), PathBuf::from(&self.inner.endpoint));
-        match blocking(move || Ok(disk.is_dir(&dir))).await {
+        match blocking(&self.inner.world, move || Ok(disk.is_dir(&dir))).await {
             Ok(true) => Ok(()),
             _ => Err(Error::new(
                 Kind::Unavailable,

@@ -219,7 +219,8 @@ impl Fetcher {
         let path = self.cache_path(id)?;
         let disk = self.world.disk.clone();
         let bytes =
-            blocking(move || if disk.exists(&path) { disk.read(&path) } else { Ok(Vec::new()) }).await;
+            blocking(&self.world, move || if disk.exists(&path) { disk.read(&path) } else { Ok(Vec::new()) })
+                .await;
         let bytes = Bytes::from(bytes.ok()?);
         // A file of another length, or cut short by a crash, is fetched again.
         (bytes.len() as u64 == size && parse_meta(id, &bytes).is_ok()).then_some(bytes)
@@ -228,7 +229,7 @@ impl Fetcher {
     async fn write_cache(&self, id: BlockId, bytes: Bytes) {
         let Some(path) = self.cache_path(id) else { return };
         let disk = self.world.disk.clone();
-        let written = blocking(move || {
+        let written = blocking(&self.world, move || {
             if let Some(folder) = path.parent() {
                 disk.create_dir_all(folder)?;
             }
@@ -242,7 +243,7 @@ impl Fetcher {
     async fn forget_on_disk(&self, listed: BTreeSet<BlockId>) {
         let Some(dir) = self.settings.cache_dir.clone() else { return };
         let disk = self.world.disk.clone();
-        let swept = blocking(move || {
+        let swept = blocking(&self.world, move || {
             if !disk.is_dir(&dir) {
                 return Ok(());
             }

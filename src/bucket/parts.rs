@@ -92,24 +92,25 @@ struct LocalFile {
     path: PathBuf,
     file: Arc<dyn runtime::File>,
     len: u64,
+    world: World,
 }
 
 impl LocalFile {
     async fn open(world: &World, path: &Path) -> Result<LocalFile, Error> {
         let (disk, owned) = (world.disk.clone(), path.to_owned());
-        let opened = blocking(move || {
+        let opened = blocking(world, move || {
             let file = disk.open_read(&owned)?;
             let len = file.len()?;
             Ok((file, len))
         })
         .await;
         let (file, len) = opened.map_err(|e| local(path, e))?;
-        Ok(LocalFile { path: path.to_owned(), file, len })
+        Ok(LocalFile { path: path.to_owned(), file, len, world: world.clone() })
     }
 
     async fn read(&self, at: u64, len: usize) -> Result<Bytes, Error> {
         let file = self.file.clone();
-        let read = blocking(move || {
+        let read = blocking(&self.world, move || {
             let mut buf = vec![0; len];
             file.read_exact_at(&mut buf, at)?;
             Ok(Bytes::from(buf))
@@ -129,7 +130,8 @@ fn local(path: &Path, error: std::io::Error) -> Error {
 
 /// Runs file work where it may block.
 pub(crate) async fn blocking<T: Send + 'static>(
+    world: &World,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+    world.threads.blocking(work).await.map_err(std::io::Error::other)?
 }

@@ -153,7 +153,7 @@ impl Shipper {
                 };
                 Block::open(&world, &dir).map(drop).map_err(broken)
             };
-            off_thread(opened).await?;
+            off_thread(&self.world, opened).await?;
         }
         upload_block(&self.bucket, &self.world, dir, meta).await
     }
@@ -168,7 +168,7 @@ impl Shipper {
         given_up: Vec<BlockId>,
     ) -> Result<(), Error> {
         let mut ledger = self.open(tenant, folder).await?;
-        off_thread(move || {
+        off_thread(&self.world, move || {
             ledger.forget(&missing)?;
             if given_up.is_empty() { Ok(()) } else { ledger.retire(&given_up) }
         })
@@ -183,7 +183,7 @@ impl Shipper {
     async fn open(&self, tenant: &str, folder: &Path) -> Result<Ledger, Error> {
         let (world, folder, identity) = (self.world.clone(), folder.to_owned(), self.bucket.identity());
         let (catalog, tenant) = (self.catalog.get().cloned(), tenant.to_owned());
-        off_thread(move || match catalog {
+        off_thread(&self.world, move || match catalog {
             Some(catalog) => Ledger::in_catalog(&catalog, &world, &tenant, &folder, &identity),
             None => Ok(Ledger::open(&world, &folder)?.of_bucket(&identity)),
         })
@@ -191,11 +191,11 @@ impl Shipper {
     }
 
     async fn record(&self, mut ledger: Ledger, id: BlockId, bytes: u64) -> Result<Ledger, Error> {
-        off_thread(move || ledger.record(id, bytes).map(|()| ledger)).await
+        off_thread(&self.world, move || ledger.record(id, bytes).map(|()| ledger)).await
     }
 
     async fn keep_only(&self, mut ledger: Ledger, present: BTreeSet<BlockId>) -> Result<(), Error> {
-        off_thread(move || ledger.keep_only(&present)).await
+        off_thread(&self.world, move || ledger.keep_only(&present)).await
     }
 }
 
@@ -215,9 +215,10 @@ fn is_the_blocks_own(error: &Error) -> bool {
 }
 
 async fn off_thread<T: Send + 'static>(
+    world: &World,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
+    match world.threads.blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(Error::with_source(Kind::Internal, "file work was broken off", error)),
     }

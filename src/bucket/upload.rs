@@ -90,7 +90,7 @@ async fn survey(world: &World, dir: &Path, meta: &Meta) -> Result<Vec<BlockFile>
         ));
     }
     let (disk, folder) = (world.disk.clone(), dir.to_owned());
-    let found = blocking(move || {
+    let found = blocking(world, move || {
         let mut files = Vec::new();
         for name in disk.list(&folder.join(layout::CHUNKS))? {
             let rel_path = format!("{}/{name}", layout::CHUNKS);

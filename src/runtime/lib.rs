@@ -1,4 +1,4 @@
-//! The outside world behind one handle: clock, chance and disk, so that a simulation can own them instead.
+//! The outside world behind one handle: clock, chance, disk and threads, so that a simulation can own them instead.
 //!
 //! Everything that reads a clock, draws a random number or touches a file takes a [`World`]. Beside it stand
 //! the few tools of running: shutdown, task groups, byte gates, back-off and the pools for blocking work.
@@ -12,6 +12,7 @@ mod gate;
 mod pool;
 mod shutdown;
 mod tasks;
+mod threads;
 mod turn;
 mod watch;
 
@@ -24,22 +25,29 @@ pub use gate::{ByteGate, BytePermit, GateError};
 pub use pool::{Abandoned, Pool, PoolError};
 pub use shutdown::Shutdown;
 pub use tasks::{TaskError, TaskGroup};
+pub use threads::{Step, Steps, Threads};
 pub use turn::{Turn, Turns};
 pub use watch::FileWatch;
 
 use std::sync::Arc;
 
-/// Clock, chance and disk. Cheap to clone.
+/// Clock, chance, disk, and who works beside the callers. Cheap to clone.
 #[derive(Clone)]
 pub struct World {
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<dyn Chance>,
     pub disk: Arc<dyn Disk>,
+    pub threads: Threads,
 }
 
 impl World {
     /// This machine.
     pub fn real() -> World {
-        World { clock: Arc::new(SystemClock), chance: Arc::new(OsChance), disk: Arc::new(RealDisk) }
+        World {
+            clock: Arc::new(SystemClock),
+            chance: Arc::new(OsChance),
+            disk: Arc::new(RealDisk),
+            threads: Threads::Real,
+        }
     }
 }

@@ -13,6 +13,8 @@ use std::thread;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::threads::{Steps, Threads};
+
 /// A bounded number of threads with a bounded queue. Clones are the same pool; with the last one the threads
 /// end after the job at hand, and jobs still queued are dropped.
 #[derive(Clone)]
@@ -22,6 +24,8 @@ struct Handle {
     shared: Arc<Shared>,
     /// One permit per place, at work or in the queue.
     places: Arc<Semaphore>,
+    /// Who runs the jobs, where there are no threads.
+    steps: Option<Arc<dyn Steps>>,
 }
 
 struct Shared {
@@ -64,13 +68,22 @@ pub enum PoolError {
 impl Pool {
     /// Starts `threads` threads called `name-0`, `name-1` ...; up to `queue` jobs wait for one.
     pub fn new(name: &str, threads: usize, queue: usize) -> io::Result<Pool> {
+        Pool::on(&Threads::Real, name, threads, queue)
+    }
+
+    /// As [`Pool::new`]; where there are no threads, each job is a step.
+    pub fn on(seam: &Threads, name: &str, threads: usize, queue: usize) -> io::Result<Pool> {
         let threads = threads.max(1);
         let shared =
             Arc::new(Shared { name: name.to_owned(), queue: Mutex::default(), ready: Condvar::new() });
         let pool = Pool(Arc::new(Handle {
             shared: Arc::clone(&shared),
             places: Arc::new(Semaphore::new((threads + queue).min(Semaphore::MAX_PERMITS))),
+            steps: seam.steps().cloned(),
         }));
+        if pool.0.steps.is_some() {
+            return Ok(pool);
+        }
         for n in 0..threads {
             let shared = Arc::clone(&shared);
             thread::Builder::new().name(format!("{name}-{n}")).spawn(move || shared.work())?;
@@ -141,7 +154,15 @@ impl Pool {
             }
             queue.jobs.push_back(Box::new(job));
         }
-        self.0.shared.ready.notify_one();
+        match &self.0.steps {
+            None => {
+                self.0.shared.ready.notify_one();
+            }
+            Some(steps) => {
+                let shared = Arc::clone(&self.0.shared);
+                steps.soon("pool", Box::new(move || shared.step()));
+            }
+        }
         let outcome = answered.await;
         drop(guard);
         match outcome {
@@ -168,6 +189,14 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 impl Shared {
+    /// The oldest job, if it was not dropped meanwhile.
+    fn step(&self) {
+        let job = self.queue.lock().jobs.pop_front();
+        if let Some(job) = job {
+            job();
+        }
+    }
+
     fn work(&self) {
         loop {
             let job = {

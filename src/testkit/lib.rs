@@ -20,11 +20,17 @@ pub use small_disk::SmallDisk;
 
 use std::sync::Arc;
 
-use runtime::{Disk, ManualClock, World};
+use runtime::{Disk, ManualClock, Threads, World};
 
 /// A world on `disk` whose clock stands at `now_ms` and whose chance is given by `seed`. The clock is returned for
 /// moving it.
 pub fn world(disk: Arc<dyn Disk>, now_ms: i64, seed: u64) -> (World, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(now_ms));
-    (World { clock: clock.clone(), chance: Arc::new(SeededChance::new(seed)), disk }, clock)
+    let world = World {
+        clock: clock.clone(),
+        chance: Arc::new(SeededChance::new(seed)),
+        disk,
+        threads: Threads::Real,
+    };
+    (world, clock)
 }

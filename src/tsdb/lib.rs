@@ -133,8 +133,7 @@ impl Tsdb {
     ) -> Result<Arc<Tsdb>, Error> {
         let started = world.clock.monotonic();
         check(&settings)?;
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let shards = if settings.shards == 0 { cores } else { settings.shards };
+        let shards = if settings.shards == 0 { world.threads.cores() } else { settings.shards };
         let claim = dir::claim(&world, &settings.dir, shards.clamp(1, 256).next_power_of_two())?;
         let tenants = Tenants::new(settings.limits.clone());
         let group_bytes = GROUP_BYTES.min(settings.segment_bytes / 8) as usize;

@@ -5,7 +5,8 @@
 //! writer's work. Waiting costs nothing until the position is durable. Locks in order: staging, then state.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::reader;
 use crate::record::framed_len;
 use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::staging::Staging;
+use crate::writer::Writer;
 
 /// So many bytes are written without waiting for the end of their batch.
 const WORTH_A_WRITE: usize = 256 << 10;
@@ -90,6 +92,49 @@ pub(crate) struct Shared {
     /// Wakes blocking waiters; guards nothing, the state is in `state`.
     pub turn: Mutex<()>,
     pub turned: Condvar,
+    /// The writer, where it has no thread, and whether its next turn is asked for already.
+    pub stepped: Option<Mutex<Writer>>,
+    pub asked: AtomicBool,
+    /// Itself, for whoever asks for a turn.
+    pub own: Weak<Shared>,
+}
+
+impl Shared {
+    /// Wakes the writer.
+    pub(crate) fn wake_writer(&self) {
+        self.work.notify_one();
+        if let Some(steps) = self.world.threads.steps()
+            && !self.asked.swap(true, Relaxed)
+        {
+            let own = self.own.clone();
+            steps.soon(
+                "log",
+                Box::new(move || {
+                    if let Some(shared) = own.upgrade() {
+                        shared.asked.store(false, Relaxed);
+                        crate::writer::step(&shared);
+                    }
+                }),
+            );
+        }
+    }
+
+    /// Wakes whoever makes spare segments.
+    pub(crate) fn wake_spare(&self, delay: Duration) {
+        self.spare.notify_all();
+        if let Some(steps) = self.world.threads.steps() {
+            let own = self.own.clone();
+            steps.after(
+                "spare",
+                delay,
+                Box::new(move || {
+                    if let Some(shared) = own.upgrade() {
+                        crate::writer::step_spare(&shared);
+                    }
+                }),
+            );
+        }
+    }
 }
 
 /// The log. Dropping it without [`Log::close`] abandons what was not yet written, as a crash would.
@@ -117,7 +162,8 @@ impl Log {
         let opened = reader::open(world, &settings, replay)?;
         let tail = opened.staging.next_seq - 1;
         let state = State { durable: tail, synced: tail, ..State::default() };
-        let shared = Arc::new(Shared {
+        let stepped = world.threads.steps().map(|_| Mutex::new(Writer::new(tail)));
+        let shared = Arc::new_cyclic(|own| Shared {
             world: world.clone(),
             settings,
             staging: Mutex::new(opened.staging),
@@ -126,6 +172,9 @@ impl Log {
             state: watch::Sender::new(state),
             turn: Mutex::new(()),
             turned: Condvar::new(),
+            stepped,
+            asked: AtomicBool::new(false),
+            own: own.clone(),
         });
         let threads = crate::writer::start(&shared)?;
         Ok((Log { shared, threads: Mutex::new(threads) }, opened.report))
@@ -179,6 +228,13 @@ impl Log {
                 return Err(Error::new(Kind::Unavailable, "the disk is too slow to make log segments"));
             }
             rounds += 1;
+            if shared.stepped.is_some() {
+                // Nobody else does it while this one waits.
+                if staging.spare.is_some() || !crate::writer::make_spare(shared, &mut staging) {
+                    rounds = 80;
+                }
+                continue;
+            }
             // Woken when the spare is there; polls because space also comes back when permits are dropped.
             shared.spare.wait_for(&mut staging, Duration::from_millis(50));
         }
@@ -192,7 +248,7 @@ impl Log {
     /// Wakes the writer for what was enqueued quietly. Whoever waits for a position does so, too.
     pub fn announce(&self) {
         self.shared.staging.lock().announced = true;
-        self.shared.work.notify_one();
+        self.shared.wake_writer();
     }
 
     /// Position of the last record enqueued.
@@ -256,7 +312,7 @@ impl Log {
             let mut staging = self.shared.staging.lock();
             staging.sync_wanted = staging.sync_wanted.max(position);
             staging.announced = true;
-            self.shared.work.notify_all();
+            self.shared.wake_writer();
         }
         self.wait_until(position, timeout, |state| state.synced)
     }
@@ -267,6 +323,12 @@ impl Log {
             return Ok(());
         }
         self.announce();
+        if self.shared.stepped.is_some() {
+            crate::writer::step(&self.shared);
+            let late =
+                || Error::new(Kind::Unavailable, format!("the log is not durable up to record {position}"));
+            return if reached()? { Ok(()) } else { Err(late()) };
+        }
         let deadline = self.shared.world.clock.monotonic() + timeout;
         let mut turn = self.shared.turn.lock();
         loop {
@@ -307,6 +369,9 @@ impl Log {
             staging.closed = true;
             self.shared.work.notify_all();
             self.shared.spare.notify_all();
+        }
+        if self.shared.stepped.is_some() {
+            crate::writer::step(&self.shared);
         }
         self.join();
         match self.poisoned() {
@@ -368,10 +433,10 @@ impl Permit<'_> {
         // A long batch does not wait for its end: the disk could be at work.
         if !self.quiet || staging.buf.len() >= WORTH_A_WRITE {
             staging.announced = true;
-            self.shared.work.notify_one();
+            self.shared.wake_writer();
         }
         if switched {
-            self.shared.spare.notify_all();
+            self.shared.wake_spare(Duration::ZERO);
         }
         Ok(seq)
     }

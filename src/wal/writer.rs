@@ -5,12 +5,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::Kind;
+use parking_lot::MutexGuard;
 
 use crate::Error;
 use crate::log::{Mode, Shared, State};
 use crate::record;
 use crate::segment::{self, Segment};
-use crate::staging::Run;
+use crate::staging::{Run, Staging};
 
 /// How often `fast` mode syncs.
 const FAST_SYNC: Duration = Duration::from_secs(1);
@@ -18,6 +19,10 @@ const FAST_SYNC: Duration = Duration::from_secs(1);
 const SPARE_RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, Error> {
+    if shared.stepped.is_some() {
+        shared.wake_spare(Duration::ZERO);
+        return Ok(Vec::new());
+    }
     let spawn = |name: &str, run: fn(&Shared)| {
         let shared = shared.clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared)).map_err(|error| Error {
@@ -37,42 +42,82 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, Error> 
     }
 }
 
-/// Takes what has gathered, writes it, syncs it, says so; while the sync runs, the next group gathers.
-fn write(shared: &Shared) {
-    let mut buf = Vec::new();
-    let mut runs: Vec<Run> = Vec::new();
-    let mut group = Group { synced: shared.state.borrow().durable, dirty: None };
-    loop {
-        let tail = {
-            let mut staging = shared.staging.lock();
-            while !staging.has_work() && !staging.closed && !staging.abandoned && group.dirty.is_none() {
-                shared.work.wait(&mut staging);
-            }
-            let sync_now = staging.sync_wanted > group.synced;
-            if !staging.has_work() && !staging.closed && !staging.abandoned && !sync_now {
-                // Fast mode with something unsynced: wait for more, but not for long.
-                shared.work.wait_for(&mut staging, FAST_SYNC);
-            }
-            if shared.state.borrow().poisoned.is_some() {
-                break;
-            }
-            if staging.abandoned || (staging.closed && staging.buf.is_empty() && group.dirty.is_none()) {
-                break;
-            }
-            staging.announced = false;
-            std::mem::swap(&mut buf, &mut staging.buf);
-            std::mem::swap(&mut runs, &mut staging.runs);
-            staging.next_seq - 1
-        };
-        if let Err(error) = group.write(shared, &mut buf, &runs, tail) {
+/// The writer's own: buffers that are used again, and what is not synced yet.
+pub(crate) struct Writer {
+    buf: Vec<u8>,
+    runs: Vec<Run>,
+    group: Group,
+}
+
+impl Writer {
+    /// For a log that is durable up to `tail`.
+    pub(crate) fn new(tail: u64) -> Writer {
+        Writer { buf: Vec::new(), runs: Vec::new(), group: Group { synced: tail, dirty: None } }
+    }
+
+    /// Takes what has gathered, writes it, syncs it, says so; false once there will be nothing more to do.
+    fn turn(&mut self, shared: &Shared, mut staging: MutexGuard<'_, Staging>) -> bool {
+        if shared.state.borrow().poisoned.is_some() {
+            return false;
+        }
+        if staging.abandoned || (staging.closed && staging.buf.is_empty() && self.group.dirty.is_none()) {
+            return false;
+        }
+        staging.announced = false;
+        std::mem::swap(&mut self.buf, &mut staging.buf);
+        std::mem::swap(&mut self.runs, &mut staging.runs);
+        let tail = staging.next_seq - 1;
+        drop(staging);
+        if let Err(error) = self.group.write(shared, &mut self.buf, &self.runs, tail) {
             poison(shared, &error.to_string());
+            return false;
+        }
+        self.buf.clear();
+        self.runs.clear();
+        // A burst must not hold its memory for ever.
+        self.buf.shrink_to(8 << 20);
+        true
+    }
+}
+
+/// The thread: turn after turn; while the sync runs, the next group gathers.
+fn write(shared: &Shared) {
+    let mut writer = Writer::new(shared.state.borrow().durable);
+    loop {
+        let mut staging = shared.staging.lock();
+        while !staging.has_work() && !staging.closed && !staging.abandoned && writer.group.dirty.is_none() {
+            shared.work.wait(&mut staging);
+        }
+        let sync_now = staging.sync_wanted > writer.group.synced;
+        if !staging.has_work() && !staging.closed && !staging.abandoned && !sync_now {
+            // Fast mode with something unsynced: wait for more, but not for long.
+            shared.work.wait_for(&mut staging, FAST_SYNC);
+        }
+        if !writer.turn(shared, staging) {
             break;
         }
-        buf.clear();
-        runs.clear();
-        // A burst must not hold its memory for ever.
-        buf.shrink_to(8 << 20);
     }
+    end(shared);
+}
+
+/// What the thread would do, as long as there is something to do, where there is none.
+pub(crate) fn step(shared: &Shared) {
+    let Some(writer) = &shared.stepped else { return };
+    let mut writer = writer.lock();
+    loop {
+        let staging = shared.staging.lock();
+        let sync_now = staging.sync_wanted > writer.group.synced && writer.group.dirty.is_some();
+        if !staging.has_work() && !staging.closed && !staging.abandoned && !sync_now {
+            return;
+        }
+        if !writer.turn(shared, staging) {
+            break;
+        }
+    }
+    end(shared);
+}
+
+fn end(shared: &Shared) {
     shared.state.send_modify(|state| state.ended = true);
     wake(shared);
 }
@@ -176,31 +221,45 @@ fn keep_spare(shared: &Shared) {
             shared.spare.wait(&mut staging);
             continue;
         }
-        let index = staging.current.index + 1;
-        drop(staging);
-        let made =
-            segment::create(&*shared.world.disk, &shared.settings.dir, index, shared.settings.segment_bytes);
-        staging = shared.staging.lock();
-        match made {
-            Ok(segment) => {
-                staging.spare = Some(Arc::new(segment));
-                if staging.read_only.take().is_some() {
-                    tracing::info!("the disk has room again: the log takes writes");
-                }
-                metrics::gauge!("tributary_wal_read_only").set(0.0);
-                shared.spare.notify_all();
-            }
-            Err(error) => {
-                if staging.read_only.is_none() {
-                    tracing::warn!(error = %error, "no spare log segment; writes stop when the current one is full");
-                }
-                metrics::gauge!("tributary_wal_read_only").set(1.0);
-                staging.read_only = Some(error.to_string().into());
-                shared.spare.notify_all();
-                if !staging.closed && !staging.abandoned {
-                    shared.spare.wait_for(&mut staging, SPARE_RETRY);
-                }
-            }
+        if !make_spare(shared, &mut staging) && !staging.closed && !staging.abandoned {
+            shared.spare.wait_for(&mut staging, SPARE_RETRY);
         }
     }
+}
+
+/// What that thread would do, where there is none.
+pub(crate) fn step_spare(shared: &Shared) {
+    let mut staging = shared.staging.lock();
+    let idle = staging.spare.is_some() || staging.closed || staging.abandoned;
+    if !idle && !make_spare(shared, &mut staging) {
+        shared.wake_spare(SPARE_RETRY);
+    }
+}
+
+/// Makes a spare segment, without holding the lock meanwhile; false where that fails.
+pub(crate) fn make_spare(shared: &Shared, staging: &mut MutexGuard<'_, Staging>) -> bool {
+    let index = staging.current.index + 1;
+    let made = MutexGuard::unlocked(staging, || {
+        segment::create(&*shared.world.disk, &shared.settings.dir, index, shared.settings.segment_bytes)
+    });
+    let done = match made {
+        Ok(segment) => {
+            staging.spare = Some(Arc::new(segment));
+            if staging.read_only.take().is_some() {
+                tracing::info!("the disk has room again: the log takes writes");
+            }
+            metrics::gauge!("tributary_wal_read_only").set(0.0);
+            true
+        }
+        Err(error) => {
+            if staging.read_only.is_none() {
+                tracing::warn!(error = %error, "no spare log segment; writes stop when the current one is full");
+            }
+            metrics::gauge!("tributary_wal_read_only").set(1.0);
+            staging.read_only = Some(error.to_string().into());
+            false
+        }
+    };
+    shared.spare.notify_all();
+    done
 }

@@ -41,6 +41,8 @@ mod route;
 mod settings;
 mod shares;
 mod ship;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod status;
 mod store;
 mod thanos;
@@ -122,30 +124,52 @@ pub struct Receive {
     peers: Arc<Peers>,
     limits: Arc<Limits>,
     hints: Arc<Hints>,
+    /// See [`Outside`].
+    machine: bool,
+}
+
+/// What a receiver meets outside of itself.
+struct Outside {
+    ways: Connect,
+    bucket: Option<Bucket>,
+    /// Whether a machine is below: a disk for the catalog, memory that is measured, and peers who say over gRPC who they
+    /// are. A simulation has none of it.
+    machine: bool,
 }
 
 impl Receive {
     /// Reads ring and bucket settings and makes the parts; opens no data yet. Within a tokio runtime. The
     /// doors may be opened at once: until the log has been replayed they answer 503.
     pub fn build(settings: Settings, world: World, readiness: Readiness) -> Result<Receive, Error> {
+        Receive::build_in(settings, world, readiness, |settings, world, tls, hints| {
+            let ways = connect(settings, world, tls, hints);
+            Ok(Outside { ways, bucket: bucket(settings, world)?, machine: true })
+        })
+    }
+
+    fn build_in(
+        settings: Settings,
+        world: World,
+        readiness: Readiness,
+        outside: impl FnOnce(&Settings, &World, Option<ClientTls>, &Arc<Hints>) -> Result<Outside, Error>,
+    ) -> Result<Receive, Error> {
         ::settings::Load::check(&settings).map_err(|text| Error::new(Kind::Invalid, text))?;
         let labels = settings.external_labels().map_err(|text| Error::new(Kind::Invalid, text))?;
         for (flag, why) in settings.without_effect.given() {
             tracing::warn!(flag, why, "flag has no effect here");
         }
-        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let threads = world.threads.cores();
         let pool = |name| {
             // One more than there are threads, so that none waits for the next job to be woken.
             let turns = Turns::new(threads + 1);
-            Pool::new(name, threads, 1024)
+            Pool::on(&world.threads, name, threads, 1024)
                 .map(|pool| (pool, turns))
                 .map_err(|e| Error::with_source(Kind::Internal, format!("threads cannot be started: {e}"), e))
         };
-        let bucket = bucket(&settings, &world)?;
-        let tls = settings.tls.towards_peers(&world)?;
         let stores = settings.mode().stores();
         let hints = Hints::new(&world, settings.replication.hints(&settings.data_dir, stores));
-        let ways = connect(&settings, &world, tls.clone(), &hints);
+        let tls = settings.tls.towards_peers(&world)?;
+        let Outside { ways, bucket, machine } = outside(&settings, &world, tls.clone(), &hints)?;
         let ring = RingHolder::open(&settings, &world, ways)?;
         let limits = Arc::new(Limits::open(&settings, &world)?);
         let local = Arc::new(Local::new(pool("append")?));
@@ -205,6 +229,7 @@ impl Receive {
             peers,
             limits,
             hints,
+            machine,
         })
     }
 
@@ -302,6 +327,7 @@ impl Receive {
             }
             true => {
                 let opened = tokio::select! {
+                    biased;
                     opened = self.open_engine() => opened?,
                     // A replay cannot be interrupted, and needs not be: it writes nothing that matters.
                     () = stop.wait() => return Ok(()),
@@ -321,9 +347,10 @@ impl Receive {
             return Ok(());
         };
         let (world, hints) = (self.world.clone(), Arc::clone(&self.hints));
-        let opening = tokio::task::spawn_blocking(move || {
-            let catalog = Catalog::open(&world, &dir.join("catalog"))?;
-            hints.open(Some(catalog))
+        let (machine, threads) = (self.machine, world.threads.clone());
+        let opening = threads.blocking(move || {
+            let catalog = machine.then(|| Catalog::open(&world, &dir.join("catalog"))).transpose()?;
+            hints.open(catalog)
         });
         opening
             .await
@@ -334,7 +361,8 @@ impl Receive {
         let (world, settings) = (self.world.clone(), self.engine_settings());
         let readiness = self.readiness.clone();
         let dir = settings.dir.clone();
-        let opening = tokio::task::spawn_blocking(move || {
+        let (machine, threads) = (self.machine, world.threads.clone());
+        let opening = threads.blocking(move || {
             let mut told = 0;
             Tsdb::open_with(world.clone(), settings, &mut |progress| {
                 let percent = progress.done.saturating_mul(100) / progress.total.max(1);
@@ -346,7 +374,7 @@ impl Receive {
             })
             .map_err(Error::from)
             .and_then(|engine| {
-                let catalog = Catalog::open(&world, &dir.join("catalog"))?;
+                let catalog = machine.then(|| Catalog::open(&world, &dir.join("catalog"))).transpose()?;
                 Ok((engine, catalog, incarnation(&world, &dir)?))
             })
         });
@@ -354,12 +382,16 @@ impl Receive {
             Error::with_source(Kind::Internal, format!("opening the engine: {error}"), error)
         })??;
         self.writer.local().open(Arc::clone(&engine))?;
-        self.ship.open(catalog.clone());
-        self.metadata.open(catalog.clone());
+        if let Some(catalog) = &catalog {
+            self.ship.open(catalog.clone());
+            self.metadata.open(catalog.clone());
+        }
         let (hints, dir) = (Arc::clone(&self.hints), self.settings.data_dir.clone());
         // Readiness does not wait for it: what is missed meanwhile is counted.
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = hints.open(Some(catalog)) {
+        let threads = self.world.threads.clone();
+        tokio::spawn(async move {
+            let opened = threads.blocking(move || hints.open(catalog)).await;
+            if let Ok(Err(error)) = opened {
                 tracing::error!(%error, dir = %dir.display(), "no hints are kept: what a peer misses it will not have");
             }
         });
@@ -440,14 +472,16 @@ impl Receive {
             reload: Arc::new(reload),
         };
         tasks.spawn("limits", watch::run(limits, inner.clone()));
-        let (peers, writer, until) = (Arc::clone(&self.peers), Arc::clone(&self.writer), inner.clone());
-        tasks.spawn("peers", async move { peers.run(writer, until).await });
+        if self.machine {
+            let (peers, writer, until) = (Arc::clone(&self.peers), Arc::clone(&self.writer), inner.clone());
+            tasks.spawn("peers", async move { peers.run(writer, until).await });
+            let (memory, writer, until) =
+                (Arc::clone(&self.write_door.memory), Arc::clone(&self.writer), inner.clone());
+            tasks.spawn("memory", async move { memory.run(writer, until).await });
+        }
         let (hints, writer, until) = (Arc::clone(&self.hints), Arc::clone(&self.writer), inner.clone());
         let world = self.world.clone();
         tasks.spawn("hints", async move { hints::run(hints, writer, world, until).await });
-        let (memory, writer, until) =
-            (Arc::clone(&self.write_door.memory), Arc::clone(&self.writer), inner.clone());
-        tasks.spawn("memory", async move { memory.run(writer, until).await });
         let (door, until) = (Arc::clone(&self.write_door), inner.clone());
         tasks.spawn("gauges", async move { gauges(door, until).await });
         if let Some(engine) = engine {
@@ -466,6 +500,7 @@ impl Receive {
             let until = inner.clone();
             tasks.spawn("log", async move {
                 tokio::select! {
+                    biased;
                     () = until.wait() => Ok(()),
                     why = engine.poisoned() => Err(Error::new(
                         Kind::Internal,
@@ -475,6 +510,7 @@ impl Receive {
             });
         }
         tokio::select! {
+            biased;
             () = stop.wait() => inner.trigger(),
             () = inner.wait() => {}
         }
@@ -489,11 +525,11 @@ impl Receive {
         let grace = self.settings.replication.forward_timeout.as_duration();
         futures::future::join_all(current.peers().map(|peer| peer.close(grace))).await;
         let hints = Arc::clone(&self.hints);
-        let kept = tokio::task::spawn_blocking(move || hints.close()).await;
+        let kept = self.world.threads.blocking(move || hints.close()).await;
         kept.map_err(|error| Error::with_source(Kind::Internal, format!("closing hints: {error}"), error))?;
         let Some(engine) = engine else { return Ok(()) };
         let catalog = self.metadata.catalog().cloned();
-        let closing = tokio::task::spawn_blocking(move || {
+        let closing = self.world.threads.blocking(move || {
             if let Some(Err(error)) = catalog.map(|catalog| catalog.close()) {
                 // What was confirmed is safe already.
                 tracing::warn!(%error, "the newest metadata may be lost");
@@ -548,19 +584,25 @@ fn relabelling(settings: &Settings, world: &World) -> Result<relabel::Rules, Err
     relabel::parse(&text).map_err(|error| invalid(format!("{}: {error}", document.origin())))
 }
 
+impl PeerLimits {
+    fn of(replication: &Replication) -> PeerLimits {
+        PeerLimits {
+            workers: replication.forward_workers as usize,
+            queue_bytes: replication.forward_queue.bytes(),
+            deadline: replication.straggler_timeout.as_duration(),
+            rules: Rules {
+                slow: replication.slow_after.as_duration(),
+                first_pause: Duration::from_millis(200),
+                max_pause: replication.forward_max_backoff.as_duration(),
+            },
+        }
+    }
+}
+
 /// The way to peers over gRPC.
 fn connect(settings: &Settings, world: &World, tls: Option<ClientTls>, hints: &Arc<Hints>) -> Connect {
     let replication = &settings.replication;
-    let limits = PeerLimits {
-        workers: replication.forward_workers as usize,
-        queue_bytes: replication.forward_queue.bytes(),
-        deadline: replication.straggler_timeout.as_duration(),
-        rules: Rules {
-            slow: replication.slow_after.as_duration(),
-            first_pause: Duration::from_millis(200),
-            max_pause: replication.forward_max_backoff.as_duration(),
-        },
-    };
+    let limits = PeerLimits::of(replication);
     let hints = Arc::clone(hints);
     let options = WriteClientOptions {
         // A connection that is dead must be known to be before the peer is probed for long.
@@ -639,12 +681,13 @@ const COUNT_ALL_AFTER: u32 = 20;
 async fn count_active(engine: Arc<Tsdb>, world: World, until: Shutdown) -> Result<(), Error> {
     for round in 0u32.. {
         tokio::select! {
+            biased;
             () = until.wait() => return Ok(()),
             () = tokio::time::sleep(COUNT_EVERY) => {}
         }
         let (engine, now) = (Arc::clone(&engine), world.clock.now_ms());
         let all = round.is_multiple_of(COUNT_ALL_AFTER);
-        if let Err(error) = tokio::task::spawn_blocking(move || engine.count_active(now, all)).await {
+        if let Err(error) = world.threads.blocking(move || engine.count_active(now, all)).await {
             tracing::error!(%error, "counting of active series broke off");
         }
     }
@@ -659,6 +702,7 @@ async fn measure(catalog: Catalog, until: Shutdown) -> Result<(), Error> {
         let measured = tokio::task::spawn_blocking(move || shown.measure()).await;
         measured.map_err(|error| Error::with_source(Kind::Internal, "measuring the catalog", error))?;
         tokio::select! {
+            biased;
             () = until.wait() => return Ok(()),
             () = tokio::time::sleep(Duration::from_secs(15)) => {}
         }
@@ -693,6 +737,7 @@ async fn gauges(door: Arc<WriteDoor>, until: Shutdown) -> Result<(), Error> {
             metrics::gauge!("tributary_peer_names", &labels[..]).set(peer.names().unwrap_or(0) as f64);
         }
         tokio::select! {
+            biased;
             () = until.wait() => return Ok(()),
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
         }

@@ -70,7 +70,8 @@ async fn reload(State(lifecycle): State<Arc<Lifecycle>>) -> Response {
         return forbidden();
     }
     let seen = Arc::clone(&lifecycle);
-    let work = tokio::task::spawn_blocking(move || {
+    let threads = lifecycle.world.threads.clone();
+    let work = threads.blocking(move || {
         // Each by itself: what is wrong with one must not keep the other.
         let outcomes = [("ring", seen.writer.ring().reload()), ("limits", seen.limits.reload())];
         if outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(true))) {

@@ -104,6 +104,7 @@ impl Memory {
         loop {
             self.measure(&writer);
             tokio::select! {
+                biased;
                 () = until.wait() => return Ok(()),
                 () = tokio::time::sleep(MEASURE_EVERY) => {}
             }

@@ -321,6 +321,8 @@ impl Way {
         tokio::pin!(sent);
         let answer = loop {
             tokio::select! {
+                // An answer that is there counts.
+                biased;
                 answer = &mut sent => break match answer {
                     Ok(answer) => answer,
                     Err(_) => Err(gone("did not answer in time")),

@@ -62,7 +62,7 @@ pub struct Round {
 
 impl Ship {
     pub fn new(world: &World, bucket: Option<Bucket>, peers: Arc<Peers>) -> Result<Ship, Error> {
-        let pool = Pool::new("cut", 1, 16)
+        let pool = Pool::on(&world.threads, "cut", 1, 16)
             .map_err(|e| Error::with_source(Kind::Internal, format!("threads cannot be started: {e}"), e))?;
         let holdings = bucket.clone().map(|bucket| Holdings::new(bucket, world));
         let shipper = bucket.map(|bucket| Shipper::new(bucket, world, ShipSettings::default()));
@@ -399,6 +399,7 @@ impl Ship {
         loop {
             let next_ship = Instant::now() + pause;
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
                 () = tokio::time::sleep_until(next_cut.min(next_ship)) => {}
             }
@@ -407,6 +408,7 @@ impl Ship {
                 next_cut = Instant::now() + CUT_EVERY;
             }
             let outcome = tokio::select! {
+                biased;
                 // An upload that is broken off is begun again; a cut goes on, and the engine's end waits for it.
                 () = shutdown.wait() => return,
                 outcome = self.step(&engine, cuts) => outcome,

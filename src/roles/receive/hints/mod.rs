@@ -59,6 +59,8 @@ pub struct Hints {
     queue: ByteGate,
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// What is to be written, where there is no thread for it.
+    stepped: Mutex<Option<Receiver<Job>>>,
     /// Held while opening; true once closed, after which nothing is opened any more.
     closed: Mutex<bool>,
     shelves: Mutex<BTreeMap<String, Slot>>,
@@ -92,6 +94,7 @@ impl Hints {
             queue,
             jobs: Mutex::default(),
             thread: Mutex::default(),
+            stepped: Mutex::default(),
             closed: Mutex::new(false),
             shelves: Mutex::default(),
             catalog: Mutex::default(),
@@ -120,10 +123,16 @@ impl Hints {
             }
         }
         let (sender, receiver) = channel();
-        let hints = Arc::clone(self);
-        let thread =
-            std::thread::Builder::new().name("hints".to_owned()).spawn(move || hints.write(&receiver));
-        *self.thread.lock() = Some(thread.map_err(failed)?);
+        match self.world.threads.steps() {
+            Some(_) => *self.stepped.lock() = Some(receiver),
+            None => {
+                let hints = Arc::clone(self);
+                let thread = std::thread::Builder::new()
+                    .name("hints".to_owned())
+                    .spawn(move || hints.write(&receiver));
+                *self.thread.lock() = Some(thread.map_err(failed)?);
+            }
+        }
         *self.jobs.lock() = Some(sender);
         self.news.notify_one();
         Ok(())
@@ -131,7 +140,7 @@ impl Hints {
 
     /// Keeps the series `rows` of an accepted write for a peer. Never waits.
     pub fn keep(
-        &self,
+        self: &Arc<Hints>,
         peer: &str,
         tenant: &TenantId,
         batch: &Arc<WriteBatch>,
@@ -152,30 +161,46 @@ impl Hints {
         if sender.send(Job { peer: peer.to_owned(), call, kept_at, _permit: permit }).is_err() {
             tracing::debug!(peer, "hints are closed");
         }
+        if let Some(steps) = self.world.threads.steps() {
+            let hints = Arc::clone(self);
+            steps.soon("hints", Box::new(move || hints.step()));
+        }
+    }
+
+    /// What the thread would do by now, where there is none.
+    fn step(&self) {
+        let stepped = self.stepped.lock();
+        while let Some(first) = stepped.as_ref().and_then(|jobs| jobs.try_recv().ok()) {
+            self.turn(first, stepped.as_ref());
+        }
     }
 
     /// The thread that writes: takes what has gathered, one sync for all of it.
     fn write(self: Arc<Hints>, jobs: &Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
-            let mut touched: BTreeMap<String, Arc<Mutex<Shelf>>> = BTreeMap::new();
-            let mut held = Vec::new();
-            let more = std::iter::from_fn(|| jobs.try_recv().ok()).take(256);
-            for job in std::iter::once(first).chain(more) {
-                if let Some(shelf) = self.take(&job) {
-                    touched.insert(job.peer.clone(), shelf);
-                }
-                held.push(job._permit);
-            }
-            for (peer, shelf) in touched {
-                let synced = shelf.lock().sync();
-                if let Err(error) = synced {
-                    self.fail(&peer, &error);
-                }
-                self.note(&peer, &shelf);
-            }
-            drop(held);
-            self.news.notify_one();
+            self.turn(first, Some(jobs));
         }
+    }
+
+    fn turn(&self, first: Job, jobs: Option<&Receiver<Job>>) {
+        let mut touched: BTreeMap<String, Arc<Mutex<Shelf>>> = BTreeMap::new();
+        let mut held = Vec::new();
+        let more = std::iter::from_fn(|| jobs?.try_recv().ok()).take(256);
+        for job in std::iter::once(first).chain(more) {
+            if let Some(shelf) = self.take(&job) {
+                touched.insert(job.peer.clone(), shelf);
+            }
+            held.push(job._permit);
+        }
+        for (peer, shelf) in touched {
+            let synced = shelf.lock().sync();
+            if let Err(error) = synced {
+                self.fail(&peer, &error);
+            }
+            self.note(&peer, &shelf);
+        }
+        drop(held);
+        self.news.notify_one();
     }
 
     fn take(&self, job: &Job) -> Option<Arc<Mutex<Shelf>>> {
@@ -345,6 +370,7 @@ impl Hints {
     pub fn close(&self) {
         *self.closed.lock() = true;
         drop(self.jobs.lock().take());
+        self.step();
         if self.thread.lock().take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that keeps hints ended by a panic");
         }

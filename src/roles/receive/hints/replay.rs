@@ -36,7 +36,7 @@ pub async fn run(hints: Arc<Hints>, writer: Arc<Writer>, world: World, until: Sh
     let mut tasks: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
     loop {
         let looking = Arc::clone(&hints);
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = world.threads.blocking(move || {
             for (peer, _, samples, bytes) in looking.figures() {
                 metrics::gauge!("tributary_hints_waiting_bytes", "peer" => peer.clone()).set(bytes as f64);
                 metrics::gauge!("tributary_hints_waiting_samples", "peer" => peer).set(samples as f64);
@@ -58,6 +58,7 @@ pub async fn run(hints: Arc<Hints>, writer: Arc<Writer>, world: World, until: Sh
                 let until = until.clone();
                 tokio::spawn(async move {
                     tokio::select! {
+                        biased;
                         () = until.wait() => {}
                         () = delivery.run() => {}
                     }
@@ -65,6 +66,7 @@ pub async fn run(hints: Arc<Hints>, writer: Arc<Writer>, world: World, until: Sh
             });
         }
         tokio::select! {
+            biased;
             () = until.wait() => break,
             () = hints.news.notified() => {
                 // Not for every hint that is kept.
@@ -147,7 +149,7 @@ impl Delivery {
             tracing::info!(peer = self.peer, samples = delivered, "hints are delivered");
         }
         let (hints, peer) = (Arc::clone(&self.hints), self.peer.clone());
-        let retired = tokio::task::spawn_blocking(move || hints.retire(&peer)).await;
+        let retired = self.world.threads.blocking(move || hints.retire(&peer)).await;
         if let Err(error) = retired {
             tracing::error!(peer = self.peer, %error, "removing delivered hints broke off");
         }
@@ -159,7 +161,7 @@ impl Delivery {
         work: impl FnOnce(&mut Shelf, Timestamp) -> Result<R, Error> + Send + 'static,
     ) -> Option<R> {
         let (hints, peer, now) = (Arc::clone(&self.hints), self.peer.clone(), self.world.clock.now_ms());
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.world.threads.blocking(move || {
             let shelf = hints.shelf(&peer)?;
             let done = work(&mut shelf.lock(), now);
             done.inspect_err(|error| hints.fail(&peer, error)).ok()
@@ -184,7 +186,7 @@ impl Delivery {
         let place = next.mark();
         self.on_shelf(move |shelf, _| shelf.passed(&place)).await;
         if note {
-            let noted = tokio::task::spawn_blocking(move || {
+            let noted = self.world.threads.blocking(move || {
                 if let Some(shelf) = hints.shelf(&peer) {
                     hints.note(&peer, &shelf);
                 }
