@@ -32,6 +32,10 @@ pub trait Disk: Send + Sync {
     fn is_dir(&self, path: &Path) -> bool;
     /// Size of a file in bytes.
     fn len(&self, path: &Path) -> io::Result<u64>;
+    /// Bytes that can still be written where `path` is; none where that is not known.
+    fn free(&self, _path: &Path) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 
     /// Writes a small file so that after a crash either the old or the new content is there, whole:
     /// temporary name, sync, rename, sync of the folder.
@@ -137,6 +141,11 @@ impl Disk for RealDisk {
 
     fn len(&self, path: &Path) -> io::Result<u64> {
         Ok(fs::metadata(path)?.len())
+    }
+
+    fn free(&self, path: &Path) -> io::Result<Option<u64>> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
     }
 }
 

@@ -139,7 +139,7 @@ struct Outside {
 
 impl Receive {
     /// Reads ring and bucket settings and makes the parts; opens no data yet. Within a tokio runtime. The
-    /// doors may be opened at once: until the log has been replayed they answer 503.
+    /// doors may be opened at once: until the log has been replayed they answer 503, or pass on what enough others take.
     pub fn build(settings: Settings, world: World, readiness: Readiness) -> Result<Receive, Error> {
         Receive::build_in(settings, world, readiness, |settings, world, tls, hints| {
             let ways = connect(settings, world, tls, hints);
@@ -167,13 +167,13 @@ impl Receive {
                 .map_err(|e| Error::with_source(Kind::Internal, format!("threads cannot be started: {e}"), e))
         };
         let stores = settings.mode().stores();
-        let hints = Hints::new(&world, settings.replication.hints(&settings.data_dir, stores));
+        let hints = Hints::new(&world, settings.hints(stores));
         let tls = settings.tls.towards_peers(&world)?;
         let Outside { ways, bucket, machine } = outside(&settings, &world, tls.clone(), &hints)?;
         let ring = RingHolder::open(&settings, &world, ways)?;
         let limits = Arc::new(Limits::open(&settings, &world)?);
         let local = Arc::new(Local::new(pool("append")?));
-        let writer = Arc::new(Writer::new(&settings, ring, local));
+        let writer = Arc::new(Writer::new(&settings, ring, local, Arc::clone(&hints)));
         let admission = Admit::new(&settings.admission);
         let rules = relabelling(&settings, &world)?;
         let most = settings.storage.max_metadata_per_tenant;
@@ -328,11 +328,15 @@ impl Receive {
             true => {
                 let opened = tokio::select! {
                     biased;
-                    opened = self.open_engine() => opened?,
+                    opened = self.open_engine() => opened.map(Some),
                     // A replay cannot be interrupted, and needs not be: it writes nothing that matters.
-                    () = stop.wait() => return Ok(()),
+                    () = stop.wait() => Ok(None),
                 };
-                Some(opened)
+                match opened {
+                    Ok(Some(engine)) => Some(engine),
+                    // What came meanwhile is kept.
+                    ended => return self.close(None).await.and(ended.map(drop)),
+                }
             }
         };
         self.readiness.set_ready();
@@ -343,7 +347,7 @@ impl Receive {
 
     /// A router that is told where keeps hints, with a catalog of its own.
     async fn open_router(&self) -> Result<(), Error> {
-        let Some(dir) = self.settings.replication.hints(&self.settings.data_dir, false).dir else {
+        let Some(dir) = self.settings.hints(false).dir else {
             return Ok(());
         };
         let (world, hints) = (self.world.clone(), Arc::clone(&self.hints));
@@ -360,41 +364,38 @@ impl Receive {
     async fn open_engine(&self) -> Result<Arc<Tsdb>, Error> {
         let (world, settings) = (self.world.clone(), self.engine_settings());
         let readiness = self.readiness.clone();
-        let dir = settings.dir.clone();
+        let (dir, hints) = (settings.dir.clone(), Arc::clone(&self.hints));
         let (machine, threads) = (self.machine, world.threads.clone());
         let opening = threads.blocking(move || {
             let mut told = 0;
-            Tsdb::open_with(world.clone(), settings, &mut |progress| {
+            // Once the folder is known to be ours, and not only after a long replay: the doors are open already.
+            let begin = || {
+                let catalog = machine.then(|| Catalog::open(&world, &dir.join("catalog"))).transpose()?;
+                if let Err(error) = hints.open(catalog.clone()) {
+                    tracing::error!(%error, dir = %dir.display(), "no hints are kept: what a replica misses it will not have");
+                }
+                Ok::<_, Error>(catalog)
+            };
+            let mut catalog = None;
+            let engine = Tsdb::open_with(world.clone(), settings, &mut |progress| {
+                catalog.get_or_insert_with(begin);
                 let percent = progress.done.saturating_mul(100) / progress.total.max(1);
                 readiness.set_not_ready(format!("replaying the log, {percent} % done"));
                 if percent >= told + 10 {
                     told = percent;
                     tracing::info!(percent, "replaying the log");
                 }
-            })
-            .map_err(Error::from)
-            .and_then(|engine| {
-                let catalog = machine.then(|| Catalog::open(&world, &dir.join("catalog"))).transpose()?;
-                Ok((engine, catalog, incarnation(&world, &dir)?))
-            })
+            })?;
+            Ok::<_, Error>((engine, catalog.unwrap_or_else(begin)?, incarnation(&world, &dir)?))
         });
         let (engine, catalog, incarnation) = opening.await.map_err(|error| {
             Error::with_source(Kind::Internal, format!("opening the engine: {error}"), error)
         })??;
         self.writer.local().open(Arc::clone(&engine))?;
-        if let Some(catalog) = &catalog {
+        if let Some(catalog) = catalog {
             self.ship.open(catalog.clone());
-            self.metadata.open(catalog.clone());
+            self.metadata.open(catalog);
         }
-        let (hints, dir) = (Arc::clone(&self.hints), self.settings.data_dir.clone());
-        // Readiness does not wait for it: what is missed meanwhile is counted.
-        let threads = self.world.threads.clone();
-        tokio::spawn(async move {
-            let opened = threads.blocking(move || hints.open(catalog)).await;
-            if let Ok(Err(error)) = opened {
-                tracing::error!(%error, dir = %dir.display(), "no hints are kept: what a peer misses it will not have");
-            }
-        });
         self.store_door.set_incarnation(incarnation);
         Ok(engine)
     }
@@ -523,6 +524,7 @@ impl Receive {
     async fn close(&self, engine: Option<Arc<Tsdb>>) -> Result<(), Error> {
         let current = self.writer.ring().current();
         let grace = self.settings.replication.forward_timeout.as_duration();
+        self.writer.finish(grace).await;
         futures::future::join_all(current.peers().map(|peer| peer.close(grace))).await;
         let hints = Arc::clone(&self.hints);
         let kept = self.world.threads.blocking(move || hints.close()).await;

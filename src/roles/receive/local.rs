@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use model::{TenantId, Timestamp};
-use rpc::{KnownTaken, KnownWrite};
+use rpc::{KnownTaken, KnownWrite, WriteCall};
 use runtime::{Pool, PoolError, Turns};
 use storage::{Append, Known, Verdict, WriteBatch};
 use tsdb::Tsdb;
 
 use crate::Error;
+use crate::hints::Untaken;
 
 thread_local! {
     /// Rows and verdicts of a batch, used again.
@@ -128,6 +129,13 @@ impl Local {
         let (position, taken) = appended.map_err(|error| error.message)?;
         self.durable(position, limit).await?;
         Ok(taken)
+    }
+
+    /// Stores what this node missed of a write that others have.
+    pub async fn take_hint(&self, call: WriteCall) -> Result<Vec<Verdict>, Untaken> {
+        let WriteCall { tenant, batch, rows, judged_at, .. } = call;
+        let written = self.write(tenant, batch, rows, judged_at).await;
+        written.map_err(|why| Untaken::Failed(storage::Error::new(model::Kind::Unavailable, why)))
     }
 
     /// Stores the series `rows` of a batch that others store as well, and answers when that is durable: a

@@ -198,7 +198,7 @@ impl Part {
         let rows = match &answer {
             Answer::Unavailable(_) => self.rows.clone(),
             Answer::InOrder(verdicts) => self.lacking(verdicts),
-            Answer::ByIndex(_) => Vec::new(),
+            Answer::ByIndex(verdicts) => self.lacking_of(verdicts),
         };
         self.pending.hear(&self.rows, &answer, (!rows.is_empty()).then_some((rows, keeper)));
     }
@@ -212,6 +212,17 @@ impl Part {
             let many = batch.verdicts_of(series).into_iter().flatten().count();
             let heard = verdicts.by_ref().take(many).filter(|v| **v != Verdict::Unavailable).count();
             heard < many
+        };
+        self.rows.iter().filter(lacks).copied().collect()
+    }
+
+    /// The same of verdicts for the whole batch.
+    fn lacking_of(&self, verdicts: &[Verdict]) -> Vec<u32> {
+        let batch = self.batch();
+        let lacks = |row: &&u32| {
+            let Some(series) = batch.series().get(**row as usize) else { return false };
+            let mut samples = batch.verdicts_of(series).into_iter().flatten();
+            samples.any(|at| verdicts.get(at).is_none_or(|verdict| *verdict == Verdict::Unavailable))
         };
         self.rows.iter().filter(lacks).copied().collect()
     }

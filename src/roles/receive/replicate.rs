@@ -15,7 +15,7 @@ use model::{MetricMetadata, TenantId, Timestamp};
 use parking_lot::Mutex;
 use rpc::WriteCall;
 use runtime::{ByteGate, BytePermit, Chance};
-use storage::{Verdict, WriteBatch};
+use storage::Verdict;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -87,7 +87,7 @@ struct Job {
     part: Part,
     role: Role,
     deadline: Instant,
-    _permit: BytePermit,
+    permit: BytePermit,
 }
 
 impl Peer {
@@ -160,25 +160,25 @@ impl Peer {
             Pass::Stop(_) if needed => Role::Needed,
             Pass::Stop(_) => {
                 let why = format!("{} failed or was slow a moment ago and is left alone", self.way.address);
-                return self.way.miss(tenant, judged_at, replica, part, Answer::Unavailable(why));
+                return self.way.miss(tenant, judged_at, replica, part, Answer::Unavailable(why), None);
             }
         };
         let permit = match self.queue.try_acquire(part.bytes()) {
             Ok(permit) => permit,
             Err(full) => {
                 let why = format!("the queue to {} is full: {full}", self.way.address);
-                return self.way.miss(tenant, judged_at, replica, part, Answer::Unavailable(why));
+                return self.way.miss(tenant, judged_at, replica, part, Answer::Unavailable(why), None);
             }
         };
         let deadline = now + self.limits.deadline;
-        let job = Job { tenant: tenant.clone(), judged_at, replica, part, role, deadline, _permit: permit };
+        let job = Job { tenant: tenant.clone(), judged_at, replica, part, role, deadline, permit };
         let lost = match &*self.jobs.lock() {
             Some(jobs) => jobs.send(job).err().map(|unsent| unsent.0),
             None => Some(job),
         };
         if let Some(job) = lost {
             let why = format!("the way to {} is closed", self.way.address);
-            self.way.miss(tenant, judged_at, replica, job.part, Answer::Unavailable(why));
+            self.way.miss(tenant, judged_at, replica, job.part, Answer::Unavailable(why), Some(job.permit));
         }
     }
 
@@ -254,14 +254,14 @@ impl Drop for Peer {
 
 impl Way {
     async fn deliver(&self, job: Job) {
-        let Job { tenant, judged_at, replica, part, role, deadline, _permit } = job;
+        let Job { tenant, judged_at, replica, part, role, deadline, permit } = job;
         if Instant::now() >= deadline {
             let why = format!("the queue to {} is too slow", self.address);
-            return self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why));
+            return self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why), Some(permit));
         }
         if role == Role::Usual && !self.breaker.lock().is_closed() {
             let why = format!("{} failed or was slow and is left alone", self.address);
-            return self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why));
+            return self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why), Some(permit));
         }
         let (batch, rows) = (Arc::clone(part.batch()), part.rows().to_vec());
         let call = WriteCall { tenant: tenant.clone(), batch, rows, replica, judged_at };
@@ -270,7 +270,9 @@ impl Way {
                 count("success");
                 part.answer(Answer::InOrder(verdicts));
             }
-            Ok(verdicts) => self.miss(&tenant, judged_at, replica, part, Answer::InOrder(verdicts)),
+            Ok(verdicts) => {
+                self.miss(&tenant, judged_at, replica, part, Answer::InOrder(verdicts), Some(permit))
+            }
             Err(error) => {
                 tracing::debug!(peer = self.address, %error, "copy was not taken");
                 // Errors of the connection name the peer themselves.
@@ -278,20 +280,24 @@ impl Way {
                 if !why.starts_with(&self.address) {
                     why = format!("{}: {why}", self.address);
                 }
-                self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why));
+                self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why), Some(permit));
             }
         }
     }
 
     /// A share that was not taken, or not all of it: the write is told, and what others accept becomes a hint.
-    fn miss(&self, tenant: &TenantId, judged_at: Timestamp, replica: u32, part: Part, answer: Answer) {
+    fn miss(
+        &self,
+        tenant: &TenantId,
+        judged_at: Timestamp,
+        replica: u32,
+        part: Part,
+        answer: Answer,
+        held: Option<BytePermit>,
+    ) {
         count("error");
         let Some(hints) = &self.hints else { return part.answer(answer) };
-        let (hints, peer, tenant) = (Arc::clone(hints), self.address.clone(), tenant.clone());
-        let keeper = move |batch: &Arc<WriteBatch>, rows: Vec<u32>| {
-            hints.keep(&peer, &tenant, batch, rows, replica, judged_at);
-        };
-        part.missed(answer, Box::new(keeper));
+        part.missed(answer, hints.keeper(&self.address, tenant, replica, judged_at, held));
     }
 
     /// One call, watched: its end is told to the breaker, and it is given up where the peer falls silent.
@@ -501,6 +507,40 @@ mod tests {
         peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
         let trouble = pending.collect(Duration::from_secs(20)).await.trouble.unwrap();
         assert!(trouble.contains("is left alone"), "{trouble}");
+    }
+
+    /// What waited in the queue brings its place among the hints with it, however small theirs is.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_queue_that_is_emptied_at_once_loses_nothing() {
+        let tenant = TenantId::new("t").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let world = runtime::World::real();
+        let mut settings =
+            crate::Settings { data_dir: dir.path().to_owned(), ..crate::Settings::default() }.hints(true);
+        settings.queue_bytes = 1;
+        let hints = Hints::new(&world, settings);
+        let rules = Rules { slow: Duration::from_millis(100), ..limits(0).rules };
+        let limits = PeerLimits { rules, ..limits(1 << 20) };
+        let remote = Arc::new(Slow(Duration::from_secs(3600)));
+        let peer = Peer::start("silent:1", remote, limits, world.chance, Some(Arc::clone(&hints)));
+        for _ in 0..50 {
+            let pending = Pending::new(batch(1, 2), 2, 1);
+            peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
+            pending.part(vec![0]).answer(Answer::ByIndex(vec![Verdict::Stored; 2]));
+        }
+        peer.close(Duration::from_secs(60)).await;
+        let kept = tokio::task::spawn_blocking(move || {
+            hints.open(None).unwrap();
+            // One whose queue is empty again.
+            while hints.figures().iter().map(|(_, _, samples, _)| samples).sum::<u64>() < 100 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let figures = hints.figures();
+            hints.close();
+            figures
+        });
+        assert_eq!(kept.await.unwrap().len(), 1);
+        assert_eq!(peer.queued_bytes(), 0);
     }
 
     #[tokio::test]

@@ -40,6 +40,11 @@ impl Current {
             Target::Peer(peer) => Some(peer),
         })
     }
+
+    /// Where what is for an address goes; none where the ring has it not.
+    pub fn target(&self, address: &str) -> Option<&Target> {
+        self.targets.get(usize::from(self.rings.index_of(address)?))
+    }
 }
 
 /// Holds the ring in use.

@@ -2,7 +2,7 @@
 //!
 //! The groups are public so that `standalone` shows the same flags with the same help.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hashring::Algorithm;
 use model::{Labels, TenantId};
@@ -328,7 +328,8 @@ settings! {
         /// A peer whose copies take longer than this, or of which nothing is heard for as long, is left alone for a moment and
         /// probed; what it misses meanwhile is kept as hints.
         ["receive.forward.slow-after"] slow_after: Span = Span::from_secs(2);
-        /// Bytes on disk for what each peer misses while it is away; beyond it the oldest go. 0 keeps nothing.
+        /// Bytes on disk for what each peer misses while it is away; beyond it the oldest go. 0 keeps nothing. What the log
+        /// needs of the disk is not taken for it.
         ["receive.hints.max-bytes"] hints_bytes: ByteSize = ByteSize::from_gib(2);
         /// What a peer misses is given up after this time.
         ["receive.hints.max-age"] hints_age: Span = Span::from_hours(3);
@@ -346,19 +347,6 @@ impl Replication {
             names: self.peer_names,
             names_bytes: self.peer_names_bytes.bytes(),
             inflight_bytes: u32::try_from(self.peer_inflight.bytes()).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// How hints are kept by a node with this data folder, which may store nothing itself.
-    pub(crate) fn hints(&self, data_dir: &Path, stores: bool) -> crate::hints::Settings {
-        let own = || stores.then(|| data_dir.join("hints"));
-        let dir = self.hints_dir.clone().or_else(own).filter(|_| self.hints_bytes.bytes() > 0);
-        crate::hints::Settings {
-            dir,
-            max_bytes: self.hints_bytes.bytes(),
-            max_age: self.hints_age.ms(),
-            rate: self.hints_rate.bytes(),
-            queue_bytes: self.forward_queue.bytes(),
         }
     }
 
@@ -419,6 +407,22 @@ settings! {
 }
 
 impl Settings {
+    /// How hints are kept, by a node that may store nothing itself.
+    pub(crate) fn hints(&self, stores: bool) -> crate::hints::Settings {
+        let replication = &self.replication;
+        let own = || stores.then(|| self.data_dir.join("hints"));
+        let dir = replication.hints_dir.clone().or_else(own).filter(|_| replication.hints_bytes.bytes() > 0);
+        crate::hints::Settings {
+            dir,
+            max_bytes: replication.hints_bytes.bytes(),
+            max_age: replication.hints_age.ms(),
+            rate: replication.hints_rate.bytes(),
+            queue_bytes: replication.forward_queue.bytes(),
+            // The spare segment of the log, the next one, and a checkpoint or a block beside them.
+            reserve: self.storage.segment_bytes.bytes().saturating_mul(4),
+        }
+    }
+
     fn validate(&self) -> Result<(), String> {
         if !self.tenancy.certificate_field.is_empty() && self.tls.client_ca.is_none() {
             return Err("--receive.tenant-certificate-field needs --remote-write.server-tls-client-ca, or nobody shows a \

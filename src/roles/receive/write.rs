@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use hashring::Ring;
 use model::{Labels, TenantId, Timestamp};
+use runtime::ByteGate;
 use storage::WriteBatch;
+use tokio::sync::watch;
 
+use crate::hints::Hints;
 use crate::local::Local;
 use crate::pending::{Answer, Collected, Part, Pending};
 use crate::quorum::Outcome;
@@ -25,6 +28,11 @@ pub struct Writer {
     mode: Mode,
     ring: RingHolder,
     local: Arc<Local>,
+    hints: Arc<Hints>,
+    /// Bytes of local copies under way, those behind an ack as well.
+    under_way: ByteGate,
+    /// How many there are.
+    copies: watch::Sender<usize>,
     needed: usize,
     timeout: Duration,
 }
@@ -49,12 +57,17 @@ impl Place {
 }
 
 impl Writer {
-    pub fn new(settings: &Settings, ring: RingHolder, local: Arc<Local>) -> Writer {
+    pub fn new(settings: &Settings, ring: RingHolder, local: Arc<Local>, hints: Arc<Hints>) -> Writer {
         let replication = &settings.replication;
+        // What waits for an answer is bounded by the door; a queue's worth may be behind that.
+        let most = settings.admission.max_inflight.bytes() + replication.forward_queue.bytes();
         Writer {
             mode: settings.mode(),
             ring,
             local,
+            hints,
+            under_way: ByteGate::new(most),
+            copies: watch::Sender::new(0),
             needed: replication.quorum.needed(replication.replication_factor as usize),
             timeout: replication.forward_timeout.as_duration(),
         }
@@ -134,7 +147,8 @@ impl Writer {
                 Target::Peer(peer) if peer.is_away() => spared.push((peer, copy, part)),
                 Target::Peer(peer) => peer.send(tenant, judged_at, copy, part, false),
                 Target::Local => {
-                    tokio::spawn(store(Arc::clone(&self.local), tenant.clone(), part, judged_at));
+                    let own = &plan.current.rings.endpoints()[usize::from(share.endpoint)].address;
+                    self.store(own, tenant, judged_at, copy, part);
                 }
             }
         }
@@ -151,12 +165,168 @@ impl Writer {
         metrics::counter!("thanos_receive_replications_total", "result" => result).increment(1);
         collected
     }
+
+    /// Stores the copy that is this node's, beside its request: the others may be enough for an ack. What is not taken
+    /// here of a write that they accept is kept for this node as it would be for a peer: nobody else brings it.
+    fn store(&self, own: &str, tenant: &TenantId, judged_at: Timestamp, copy: u32, part: Part) {
+        let hints = Arc::clone(&self.hints);
+        let permit = match self.under_way.try_acquire(part.bytes()) {
+            Ok(permit) => permit,
+            Err(full) => {
+                let why = format!("too many copies wait for the disk of this receiver: {full}");
+                let keeper = hints.keeper(own, tenant, copy, judged_at, None);
+                return part.missed(Answer::Unavailable(why), keeper);
+            }
+        };
+        let (local, own, tenant) = (Arc::clone(&self.local), own.to_owned(), tenant.clone());
+        let counted = Counted::new(&self.copies);
+        tokio::spawn(async move {
+            let (batch, rows) = (Arc::clone(part.batch()), part.rows().to_vec());
+            let answer = match local.write(tenant.clone(), batch, rows, judged_at).await {
+                Ok(verdicts) => Answer::ByIndex(verdicts),
+                Err(why) => Answer::Unavailable(why),
+            };
+            part.missed(answer, hints.keeper(&own, &tenant, copy, judged_at, Some(permit)));
+            drop(counted);
+        });
+    }
+
+    /// Returns once no local copy is under way, at most after `grace`. The doors must be closed: a copy behind an ack is
+    /// nobody's request any more, and is lost with the log's end.
+    pub async fn finish(&self, grace: Duration) {
+        let mut copies = self.copies.subscribe();
+        if tokio::time::timeout(grace, copies.wait_for(|copies| *copies == 0)).await.is_err() {
+            tracing::warn!(
+                copies = *self.copies.borrow(),
+                "copies for the disk of this receiver were given up"
+            );
+        }
+    }
 }
 
-async fn store(local: Arc<Local>, tenant: TenantId, part: Part, judged_at: Timestamp) {
-    let rows = part.rows().to_vec();
-    match local.write(tenant, Arc::clone(part.batch()), rows, judged_at).await {
-        Ok(verdicts) => part.answer(Answer::ByIndex(verdicts)),
-        Err(why) => part.answer(Answer::Unavailable(why)),
+/// One of those under way.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn new(copies: &watch::Sender<usize>) -> Counted {
+        copies.send_modify(|copies| *copies += 1);
+        Counted(copies.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|copies| *copies -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use rpc::WriteCall;
+    use runtime::{Pool, Turns, World};
+    use storage::Verdict;
+    use tsdb::Tsdb;
+
+    use super::*;
+    use crate::breaker::Rules;
+    use crate::pending::tests::batch;
+    use crate::replicate::{Peer, PeerLimits, Remote};
+    use crate::settings::Settings;
+
+    /// Takes everything at once.
+    struct Quick;
+
+    impl Remote for Quick {
+        fn write(&self, call: WriteCall) -> BoxFuture<'_, Result<Vec<Verdict>, storage::Error>> {
+            let rows = call.rows.iter().map(|row| call.batch.series()[*row as usize].samples().len());
+            let stored = vec![Verdict::Stored; rows.sum()];
+            async { Ok(stored) }.boxed()
+        }
+    }
+
+    /// A door with a log of its own, of whose peers all take everything at once, and the one thread that appends.
+    fn door(dir: &std::path::Path) -> (Writer, Pool, Arc<Hints>) {
+        let world = World::real();
+        let mut settings = Settings { data_dir: dir.join("data"), ..Settings::default() };
+        settings.replication.hashrings = Some(r#"[{"endpoints": ["a:1", "b:1", "c:1"]}]"#.to_owned());
+        settings.replication.local_endpoint = Some("a:1".to_owned());
+        settings.replication.replication_factor = 3;
+        let hints = Hints::new(&world, settings.hints(true));
+        let second = Duration::from_secs(1);
+        let rules = Rules { slow: second, first_pause: second, max_pause: second };
+        let limits = PeerLimits { workers: 1, queue_bytes: 1 << 20, deadline: second, rules };
+        let chance = Arc::clone(&world.chance);
+        let connect = Arc::new(move |address: &str| {
+            Ok(Peer::start(address, Arc::new(Quick), limits, Arc::clone(&chance), None))
+        });
+        let ring = RingHolder::open(&settings, &world, connect).unwrap();
+        let pool = Pool::new("append", 1, 16).unwrap();
+        let local = Local::new((pool.clone(), Turns::new(2)));
+        (Writer::new(&settings, ring, Arc::new(local), Arc::clone(&hints)), pool, hints)
+    }
+
+    fn engine(dir: &std::path::Path) -> Arc<Tsdb> {
+        let settings =
+            tsdb::Settings { dir: dir.join("tsdb"), segment_bytes: 1 << 20, ..tsdb::Settings::default() };
+        Tsdb::open(World::real(), settings).unwrap()
+    }
+
+    async fn write(writer: &Writer) -> Vec<Outcome> {
+        let (tenant, batch) = (TenantId::new("t").unwrap(), batch(20, 1));
+        let plan = writer.plan(&tenant, &batch).unwrap();
+        writer.send(plan, &tenant, batch, 0).await.outcomes
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_waits_for_this_nodes_copy_of_what_others_have_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, pool, _) = door(dir.path());
+        let engine = engine(dir.path());
+        writer.local().open(Arc::clone(&engine)).unwrap();
+        let (open, opened) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::spawn(async move { pool.run(move || opened.recv().is_ok()).await });
+        assert_eq!(write(&writer).await, [Outcome::Accepted; 20]);
+        let mut finished = Box::pin(writer.finish(Duration::from_secs(60)));
+        for _ in 0..20 {
+            assert!(futures::poll!(&mut finished).is_pending());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(engine.head_stats().samples, 0);
+        open.send(()).unwrap();
+        finished.await;
+        engine.close().unwrap();
+        assert_eq!(engine.head_stats().samples, 20);
+        assert!(busy.await.unwrap().unwrap());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_this_node_does_not_take_itself_is_kept_for_it_from_the_first_request_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _, hints) = door(dir.path());
+        // Its log is being replayed, and nobody writes hints yet.
+        assert_eq!(write(&writer).await, [Outcome::Accepted; 20]);
+        writer.finish(Duration::from_secs(60)).await;
+        let opening = Arc::clone(&hints);
+        tokio::task::spawn_blocking(move || opening.open(None)).await.unwrap().unwrap();
+        // Its log has ended.
+        let engine = engine(dir.path());
+        writer.local().open(Arc::clone(&engine)).unwrap();
+        engine.close().unwrap();
+        assert_eq!(write(&writer).await, [Outcome::Accepted; 20]);
+        writer.finish(Duration::from_secs(60)).await;
+        let kept = || -> Vec<(String, u64)> {
+            hints.figures().into_iter().map(|(peer, _, samples, _)| (peer, samples)).collect()
+        };
+        let wanted = [("a:1".to_owned(), 40)];
+        for _ in 0..1000 {
+            if kept() == wanted {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(kept(), wanted);
+        tokio::task::spawn_blocking(move || hints.close()).await.unwrap();
     }
 }

@@ -238,6 +238,11 @@ impl Session {
                 names.confirm(&given, &told.forgotten);
                 Ok(told)
             }
+            // The peer gives up as its sender does, and its word can come first all the same.
+            Err(Fault { passing: true, .. }) if Instant::now() >= deadline => {
+                names.withdraw(&given);
+                Err(Failed::TimedOut)
+            }
             Err(Fault { passing, message }) => {
                 names.withdraw(&given);
                 Err(if passing { Failed::Passing(message) } else { Failed::Unfit(message) })
@@ -260,7 +265,8 @@ impl Session {
         let head = Head {
             id,
             epoch: names.epoch(),
-            deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            // Not before the sender: what its peer says afterwards is about time.
+            deadline_ms: u32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u32::MAX),
             replica: call.replica,
             judged_at: call.judged_at,
             tenant: call.tenant.clone(),

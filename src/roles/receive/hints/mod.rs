@@ -1,7 +1,8 @@
-//! What peers missed, kept on disk until they are back: one thread writes it, one task per peer delivers it.
+//! What replicas missed, kept on disk until they can have it: one thread writes it, one task per replica delivers it.
 //!
-//! A hint is made where a peer did not take its copy of a write that was accepted without it. It is never waited for and
-//! never counts towards a quorum. In between lies a queue of bounded bytes; what does not fit is given up and counted.
+//! A hint is made where a replica did not take its copy of a write that was accepted without it: a peer that is away, or
+//! this node itself while its log is being replayed. It is never waited for and never counts towards a quorum. In between
+//! lies a queue of bounded bytes, there from the beginning; what does not fit is given up and counted.
 //! A folder that is damaged is set aside whole, loudly, with the way to what is still readable in it.
 
 mod frame;
@@ -11,6 +12,7 @@ mod shelf;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -19,7 +21,7 @@ use model::{Kind, TenantId, Timestamp};
 use parking_lot::Mutex;
 use rpc::WriteCall;
 use runtime::{ByteGate, BytePermit, World};
-use storage::WriteBatch;
+use storage::SeriesRows;
 use tokio::sync::Notify;
 
 pub use replay::{Untaken, run};
@@ -27,6 +29,7 @@ pub use shelf::Bounds;
 use shelf::{GONE, Shelf};
 
 use crate::Error;
+use crate::pending::Keeper;
 
 /// Bytes of a batch that become one hint.
 const HINT_BYTES: u64 = 512 << 10;
@@ -50,6 +53,8 @@ pub struct Settings {
     pub rate: u64,
     /// That may wait to be written.
     pub queue_bytes: u64,
+    /// Bytes of the disk that are not for hints: the log needs them to go on.
+    pub reserve: u64,
 }
 
 /// The hints of all peers.
@@ -58,6 +63,8 @@ pub struct Hints {
     settings: Settings,
     queue: ByteGate,
     jobs: Mutex<Option<Sender<Job>>>,
+    /// The queue's other end until somebody writes what is in it.
+    unread: Mutex<Option<Receiver<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// What is to be written, where there is no thread for it.
     stepped: Mutex<Option<Receiver<Job>>>,
@@ -66,6 +73,8 @@ pub struct Hints {
     shelves: Mutex<BTreeMap<String, Slot>>,
     /// None before it is opened and once it is closed.
     catalog: Mutex<Option<Catalog>>,
+    /// The disk is too full for hints.
+    is_short: AtomicBool,
     /// Something is there to deliver.
     pub(crate) news: Notify,
 }
@@ -88,21 +97,24 @@ struct Job {
 impl Hints {
     pub fn new(world: &World, settings: Settings) -> Arc<Hints> {
         let queue = ByteGate::new(settings.queue_bytes);
+        let (sender, receiver) = settings.dir.is_some().then(channel).unzip();
         Arc::new(Hints {
             world: world.clone(),
             settings,
             queue,
-            jobs: Mutex::default(),
+            jobs: Mutex::new(sender),
+            unread: Mutex::new(receiver),
             thread: Mutex::default(),
             stepped: Mutex::default(),
             closed: Mutex::new(false),
             shelves: Mutex::default(),
             catalog: Mutex::default(),
+            is_short: AtomicBool::new(false),
             news: Notify::new(),
         })
     }
 
-    /// Opens what an earlier life has left and begins to keep hints. Blocks on the disk.
+    /// Begins to write what was missed, from the first request on. Blocks on the disk.
     pub fn open(self: &Arc<Hints>, catalog: Option<Catalog>) -> Result<(), Error> {
         let Some(dir) = &self.settings.dir else { return Ok(()) };
         let closed = self.closed.lock();
@@ -118,45 +130,66 @@ impl Hints {
         for name in disk.list(dir).map_err(failed)? {
             if name.ends_with(GONE) {
                 disk.remove_dir_all(&dir.join(name)).map_err(failed)?;
-            } else if let Some(peer) = peer_of(&name) {
-                self.shelf(&peer);
             }
         }
-        let (sender, receiver) = channel();
+        let Some(receiver) = self.unread.lock().take() else { return Ok(()) };
+        let hints = Arc::clone(self);
         match self.world.threads.steps() {
-            Some(_) => *self.stepped.lock() = Some(receiver),
+            Some(steps) => {
+                *self.stepped.lock() = Some(receiver);
+                steps.soon("hints", Box::new(move || hints.step()));
+            }
             None => {
-                let hints = Arc::clone(self);
                 let thread = std::thread::Builder::new()
                     .name("hints".to_owned())
                     .spawn(move || hints.write(&receiver));
                 *self.thread.lock() = Some(thread.map_err(failed)?);
             }
         }
-        *self.jobs.lock() = Some(sender);
-        self.news.notify_one();
         Ok(())
     }
 
-    /// Keeps the series `rows` of an accepted write for a peer. Never waits.
-    pub fn keep(
+    /// Opens what an earlier life has left, which is read whole. Blocks on the disk.
+    pub(crate) fn find(&self) -> Result<(), Error> {
+        let Some(dir) = &self.settings.dir else { return Ok(()) };
+        let closed = self.closed.lock();
+        if *closed || !self.world.disk.exists(dir) {
+            return Ok(());
+        }
+        let names = self.world.disk.list(dir).map_err(|error| {
+            Error::with_source(Kind::Unavailable, format!("hints in {}: {error}", dir.display()), error)
+        })?;
+        for peer in names.iter().filter_map(|name| peer_of(name)) {
+            self.shelf(&peer);
+        }
+        Ok(())
+    }
+
+    /// For a share that `peer` missed: what others accept of it becomes a hint. `held` is what was taken for the share
+    /// already; it is given back once the hint is written, so that a queue that is emptied at once finds its place here.
+    pub fn keeper(
         self: &Arc<Hints>,
         peer: &str,
         tenant: &TenantId,
-        batch: &Arc<WriteBatch>,
-        rows: Vec<u32>,
         replica: u32,
         judged_at: Timestamp,
-    ) {
-        let series = || rows.iter().filter_map(|row| batch.series().get(*row as usize));
-        let bytes: usize = series().map(|series| batch.bytes_of(series)).sum();
-        let samples = || series().map(|s| batch.verdicts_of(s).into_iter().flatten().count() as u64).sum();
+        held: Option<BytePermit>,
+    ) -> Keeper {
+        let (hints, peer, tenant) = (Arc::clone(self), peer.to_owned(), tenant.clone());
+        Box::new(move |batch, rows| {
+            let call = WriteCall { tenant, batch: Arc::clone(batch), rows, replica, judged_at };
+            hints.keep(&peer, call, held);
+        })
+    }
+
+    /// Keeps what a peer missed of an accepted write. Never waits.
+    fn keep(self: &Arc<Hints>, peer: &str, call: WriteCall, held: Option<BytePermit>) {
+        let bytes: usize = series_of(&call).map(|series| call.batch.bytes_of(series)).sum();
         let jobs = self.jobs.lock();
-        let Some(sender) = &*jobs else { return dropped(peer, "off", samples()) };
-        let Ok(permit) = self.queue.try_acquire(bytes as u64) else {
-            return dropped(peer, "queue", samples());
+        let Some(sender) = &*jobs else { return dropped(peer, "off", samples_of(&call)) };
+        let Some(permit) = held.or_else(|| self.queue.try_acquire(bytes as u64).ok()) else {
+            return dropped(peer, "queue", samples_of(&call));
         };
-        let call = WriteCall { tenant: tenant.clone(), batch: Arc::clone(batch), rows, replica, judged_at };
         let kept_at = self.world.clock.now_ms();
         if sender.send(Job { peer: peer.to_owned(), call, kept_at, _permit: permit }).is_err() {
             tracing::debug!(peer, "hints are closed");
@@ -204,6 +237,10 @@ impl Hints {
     }
 
     fn take(&self, job: &Job) -> Option<Arc<Mutex<Shelf>>> {
+        if !self.has_room() {
+            dropped(&job.peer, "room", samples_of(&job.call));
+            return None;
+        }
         let mut rows = job.call.rows.as_slice();
         let batch = &job.call.batch;
         let mut shelf = None;
@@ -216,10 +253,9 @@ impl Hints {
             let (part, rest) = rows.split_at(end.unwrap_or(rows.len()).max(1));
             rows = rest;
             let call = WriteCall { rows: part.to_vec(), ..job.call.clone() };
-            let samples = part.iter().filter_map(|row| batch.series().get(*row as usize));
-            let samples: usize = samples.map(|s| batch.verdicts_of(s).into_iter().flatten().count()).sum();
+            let samples = samples_of(&call);
             let Some(open) = self.shelf(&job.peer) else {
-                dropped(&job.peer, "damaged", samples as u64);
+                dropped(&job.peer, "damaged", samples);
                 continue;
             };
             let kept = frame::encode(&call, job.kept_at)
@@ -227,12 +263,12 @@ impl Hints {
                 .and_then(|(bytes, _)| open.lock().keep(&bytes));
             match kept {
                 Ok(()) => {
-                    count("tributary_hints_kept_samples_total", &job.peer, samples as u64);
+                    count("tributary_hints_kept_samples_total", &job.peer, samples);
                     shelf = Some(open);
                 }
                 Err(error) => {
                     let full = error.kind == Kind::Unavailable;
-                    dropped(&job.peer, if full { "disk" } else { "damaged" }, samples as u64);
+                    dropped(&job.peer, if full { "disk" } else { "damaged" }, samples);
                     if !full {
                         self.fail(&job.peer, &error);
                     }
@@ -241,6 +277,30 @@ impl Hints {
             }
         }
         shelf
+    }
+
+    /// Whether the disk has more than the log will need. Told once where that changes.
+    fn has_room(&self) -> bool {
+        let Some(dir) = &self.settings.dir else { return false };
+        let (free, reserve) = match self.world.disk.free(dir) {
+            Ok(Some(free)) => (free, self.settings.reserve),
+            Ok(None) => return true,
+            Err(error) => {
+                tracing::debug!(dir = %dir.display(), %error, "it is not known how full the disk is");
+                return true;
+            }
+        };
+        let is_short = free < reserve;
+        if self.is_short.swap(is_short, Relaxed) != is_short {
+            let dir = dir.display();
+            match is_short {
+                true => {
+                    tracing::error!(%dir, free, reserve, "no hints are taken: the log needs what is left of the disk")
+                }
+                false => tracing::info!(%dir, free, reserve, "the disk has room for hints again"),
+            }
+        }
+        !is_short
     }
 
     /// The shelf of a peer, opened if need be; none where that fails, for a while.
@@ -343,26 +403,30 @@ impl Hints {
     /// Removes a shelf that has nothing more, unless something came meanwhile.
     pub(crate) fn retire(&self, peer: &str) {
         let mut shelves = self.shelves.lock();
-        let Some(Slot::Open(shelf)) = shelves.get(peer).cloned() else { return };
-        if shelf.lock().waiting().0 > 0 {
+        let shelf = match shelves.remove(peer) {
+            Some(Slot::Open(shelf)) => shelf,
+            other => {
+                shelves.extend(other.map(|slot| (peer.to_owned(), slot)));
+                return;
+            }
+        };
+        // Looked at only once nobody else knows it: whoever had it a moment ago may have kept something.
+        let shelf = match Arc::try_unwrap(shelf) {
+            Ok(shelf) => shelf.into_inner(),
+            Err(shared) => {
+                shelves.insert(peer.to_owned(), Slot::Open(shared));
+                return;
+            }
+        };
+        if shelf.waiting().0 > 0 {
+            shelves.insert(peer.to_owned(), Slot::Open(Arc::new(Mutex::new(shelf))));
             return;
         }
-        shelves.remove(peer);
-        // Nobody else comes to it any more once these two are all who know it.
-        match Arc::strong_count(&shelf) {
-            1 => {
-                let removed =
-                    Arc::into_inner(shelf).map(|shelf| shelf.into_inner().remove(self.catalog().as_ref()));
-                if let Some(Err(error)) = removed {
-                    tracing::warn!(peer, %error, "a folder of hints stays");
-                }
-                for name in ["tributary_hints_waiting_bytes", "tributary_hints_waiting_samples"] {
-                    metrics::gauge!(name, "peer" => peer.to_owned()).set(0.0);
-                }
-            }
-            _ => {
-                shelves.insert(peer.to_owned(), Slot::Open(shelf));
-            }
+        if let Err(error) = shelf.remove(self.catalog().as_ref()) {
+            tracing::warn!(peer, %error, "a folder of hints stays");
+        }
+        for name in ["tributary_hints_waiting_bytes", "tributary_hints_waiting_samples"] {
+            metrics::gauge!(name, "peer" => peer.to_owned()).set(0.0);
         }
     }
 
@@ -371,6 +435,10 @@ impl Hints {
         *self.closed.lock() = true;
         drop(self.jobs.lock().take());
         self.step();
+        // Nobody was there to write them.
+        for job in self.unread.lock().take().iter().flat_map(Receiver::try_iter) {
+            dropped(&job.peer, "off", samples_of(&job.call));
+        }
         if self.thread.lock().take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that keeps hints ended by a panic");
         }
@@ -385,6 +453,14 @@ impl Hints {
     fn catalog(&self) -> Option<Catalog> {
         self.catalog.lock().clone()
     }
+}
+
+fn series_of(call: &WriteCall) -> impl Iterator<Item = &SeriesRows> {
+    call.rows.iter().filter_map(|row| call.batch.series().get(*row as usize))
+}
+
+fn samples_of(call: &WriteCall) -> u64 {
+    series_of(call).map(|s| call.batch.verdicts_of(s).into_iter().flatten().count() as u64).sum()
 }
 
 pub(crate) fn dropped(peer: &str, reason: &'static str, samples: u64) {

@@ -1,4 +1,4 @@
-//! Hints to those who are back: one task per peer, in order, at a bounded rate, beside what is new.
+//! Hints to those who are back: one task per replica, a few at a time, at a bounded rate, beside what is new.
 //!
 //! A peer that left the ring gets nothing more; what it missed is placed anew by the ring of now, so that it has as many
 //! copies as before. Whatever is sent twice is stored once.
@@ -19,11 +19,15 @@ use super::shelf::{Next, Shelf};
 use super::{Hints, count, frame};
 use crate::Error;
 use crate::quorum::Outcome;
-use crate::replicate::Peer;
+use crate::ring::Target;
 use crate::write::Writer;
 
+/// Hints under way to one replica at once: one at a time, each would wait for a sync of its own.
+const AT_ONCE: usize = 8;
 /// How often it is looked whether something waits, when nobody says so.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often it is looked whether a peer that is left alone may be asked.
+const AWAY: Duration = Duration::from_millis(100);
 /// How long a peer is left alone that did not take a hint.
 const PAUSE: Duration = Duration::from_millis(500);
 /// ... and one that took a part of it.
@@ -34,18 +38,27 @@ const ATTEMPTS: u32 = 20;
 /// Delivers until the shutdown.
 pub async fn run(hints: Arc<Hints>, writer: Arc<Writer>, world: World, until: Shutdown) -> Result<(), Error> {
     let mut tasks: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
+    let mut found = false;
     loop {
         let looking = Arc::clone(&hints);
+        let begin = !std::mem::replace(&mut found, true);
         let looked = world.threads.blocking(move || {
+            if begin {
+                looking.find()?;
+            }
             for (peer, _, samples, bytes) in looking.figures() {
                 metrics::gauge!("tributary_hints_waiting_bytes", "peer" => peer.clone()).set(bytes as f64);
                 metrics::gauge!("tributary_hints_waiting_samples", "peer" => peer).set(samples as f64);
             }
-            looking.waiting()
+            Ok(looking.waiting())
         });
         let waiting = looked.await.map_err(|error| {
             Error::with_source(Kind::Internal, format!("looking at hints: {error}"), error)
         })?;
+        let waiting = waiting.unwrap_or_else(|error: Error| {
+            tracing::error!(%error, "what an earlier life has kept for others is not delivered; restart once it can be read");
+            Vec::new()
+        });
         tasks.retain(|_, task| !task.is_finished());
         for peer in waiting {
             tasks.entry(peer.clone()).or_insert_with(|| {
@@ -87,6 +100,9 @@ struct Delivery {
     peer: String,
 }
 
+/// A hint's parts, each with the time as of which it is judged.
+type Parts = Vec<(Timestamp, Arc<WriteBatch>)>;
+
 /// What became of an attempt.
 enum Attempt {
     /// So many of its samples were refused for good.
@@ -100,49 +116,66 @@ impl Delivery {
     async fn run(self) {
         let (mut pace, mut bad, mut noted) = (Instant::now(), 0, Instant::now());
         let (mut told, mut delivered) = (false, 0u64);
-        while let Some((next, batch)) = self.next().await {
-            let samples = u64::from(next.frame.samples);
-            let attempt = match self.writer.ring().current().peers().find(|p| p.address() == self.peer) {
-                Some(peer) => self.deliver(peer, &next, &batch).await,
-                None => self.place_anew(&next, &batch).await,
+        loop {
+            let to = self.writer.ring().current().target(&self.peer).cloned();
+            let most = match &to {
+                Some(Target::Peer(peer)) if peer.is_away() => {
+                    // Nothing is read and unpacked for nobody.
+                    tokio::time::sleep(AWAY).await;
+                    continue;
+                }
+                // Whether it is back is asked with one.
+                Some(Target::Peer(peer)) if peer.breaker_level() > 0 => 1,
+                _ => AT_ONCE,
             };
-            match attempt {
-                Attempt::Done(refused) => {
-                    bad = 0;
-                    delivered += samples;
-                    if !told {
-                        told = true;
-                        tracing::info!(peer = self.peer, "hints are being delivered");
-                    }
-                    count(
-                        "tributary_hints_delivered_samples_total",
-                        &self.peer,
-                        samples - refused.min(samples),
-                    );
-                    count("tributary_hints_refused_samples_total", &self.peer, refused);
-                    self.pass(&next, noted.elapsed() > Duration::from_secs(1)).await;
-                    if noted.elapsed() > Duration::from_secs(1) {
-                        noted = Instant::now();
-                    }
-                    let rate = self.hints.settings.rate.max(1) as f64;
-                    pace = pace.max(Instant::now()) + Duration::from_secs_f64(next.bytes as f64 / rate);
-                    // What was sent since the pace was met is paid for before the next.
-                    if pace > Instant::now() + Duration::from_millis(20) {
-                        tokio::time::sleep_until(pace).await;
-                    }
-                }
-                Attempt::Later(pause) => tokio::time::sleep(pause).await,
-                Attempt::Bad(why) => {
-                    bad += 1;
-                    tracing::debug!(peer = self.peer, why, "hint was not taken");
-                    if bad >= ATTEMPTS {
-                        tracing::warn!(peer = self.peer, why, samples, "hint is given up");
-                        super::dropped(&self.peer, "refused", samples);
+            let next = self.next(most).await;
+            if next.is_empty() {
+                break;
+            }
+            let attempts = next.iter().map(|(next, parts)| self.attempt(to.as_ref(), next, parts));
+            let attempts = futures::future::join_all(attempts).await;
+            // What was taken behind one that was not comes again, which changes nothing.
+            for ((next, _), attempt) in next.iter().zip(attempts) {
+                let samples = u64::from(next.frame.samples);
+                match attempt {
+                    Attempt::Done(refused) => {
                         bad = 0;
-                        self.pass(&next, false).await;
+                        delivered += samples;
+                        if !std::mem::replace(&mut told, true) {
+                            tracing::info!(peer = self.peer, "hints are being delivered");
+                        }
+                        let taken = samples - refused.min(samples);
+                        count("tributary_hints_delivered_samples_total", &self.peer, taken);
+                        count("tributary_hints_refused_samples_total", &self.peer, refused);
+                        self.pass(next).await;
+                        let rate = self.hints.settings.rate.max(1) as f64;
+                        pace = pace.max(Instant::now()) + Duration::from_secs_f64(next.bytes as f64 / rate);
                     }
-                    tokio::time::sleep(PAUSE).await;
+                    Attempt::Later(pause) => {
+                        tokio::time::sleep(pause).await;
+                        break;
+                    }
+                    Attempt::Bad(why) => {
+                        bad += 1;
+                        tracing::debug!(peer = self.peer, why, "hint was not taken");
+                        if bad >= ATTEMPTS {
+                            tracing::warn!(peer = self.peer, why, samples, "hint is given up");
+                            super::dropped(&self.peer, "refused", samples);
+                            bad = 0;
+                            self.pass(next).await;
+                        }
+                        tokio::time::sleep(PAUSE).await;
+                        break;
+                    }
                 }
+            }
+            if noted.elapsed() > Duration::from_secs(1) {
+                noted = Instant::now();
+                self.note().await;
+            }
+            // What was sent since the pace was met is paid for before the next.
+            if pace > Instant::now() + Duration::from_millis(20) {
+                tokio::time::sleep_until(pace).await;
             }
         }
         if told {
@@ -172,37 +205,42 @@ impl Delivery {
         })
     }
 
-    async fn next(&self) -> Option<(Next, Vec<(Timestamp, Arc<WriteBatch>)>)> {
-        let next = self.on_shelf(|shelf, now| {
-            let Some(mut next) = shelf.next(now)? else { return Ok(None) };
-            let parts = frame::by_age(std::mem::take(&mut next.frame.batch), next.frame.judged_at);
-            Ok(Some((next, parts.into_iter().map(|(at, part)| (at, Arc::new(part))).collect())))
+    async fn next(&self, most: usize) -> Vec<(Next, Parts)> {
+        let next = self.on_shelf(move |shelf, now| {
+            let some = shelf.next(now, most)?.into_iter().map(|mut next| {
+                let parts = frame::by_age(std::mem::take(&mut next.frame.batch), next.frame.judged_at);
+                (next, parts.into_iter().map(|(at, part)| (at, Arc::new(part))).collect())
+            });
+            Ok(some.collect())
         });
-        next.await.flatten()
+        next.await.unwrap_or_default()
     }
 
-    async fn pass(&self, next: &Next, note: bool) {
-        let (hints, peer) = (Arc::clone(&self.hints), self.peer.clone());
+    async fn pass(&self, next: &Next) {
         let place = next.mark();
         self.on_shelf(move |shelf, _| shelf.passed(&place)).await;
-        if note {
-            let noted = self.world.threads.blocking(move || {
-                if let Some(shelf) = hints.shelf(&peer) {
-                    hints.note(&peer, &shelf);
-                }
-            });
-            if let Err(error) = noted.await {
-                tracing::error!(peer = self.peer, %error, "noting hints broke off");
+    }
+
+    async fn note(&self) {
+        let (hints, peer) = (Arc::clone(&self.hints), self.peer.clone());
+        let noted = self.world.threads.blocking(move || {
+            if let Some(shelf) = hints.shelf(&peer) {
+                hints.note(&peer, &shelf);
             }
+        });
+        if let Err(error) = noted.await {
+            tracing::error!(peer = self.peer, %error, "noting hints broke off");
         }
     }
 
-    async fn deliver(
-        &self,
-        peer: &Arc<Peer>,
-        next: &Next,
-        parts: &[(Timestamp, Arc<WriteBatch>)],
-    ) -> Attempt {
+    async fn attempt(&self, to: Option<&Target>, next: &Next, parts: &Parts) -> Attempt {
+        match to {
+            Some(to) => self.deliver(to, next, parts).await,
+            None => self.place_anew(next, parts).await,
+        }
+    }
+
+    async fn deliver(&self, to: &Target, next: &Next, parts: &Parts) -> Attempt {
         let mut refused = 0;
         for (judged_at, batch) in parts {
             let call = WriteCall {
@@ -212,7 +250,11 @@ impl Delivery {
                 replica: next.frame.replica,
                 judged_at: *judged_at,
             };
-            match peer.deliver_hint(call).await {
+            let answer = match to {
+                Target::Peer(peer) => peer.deliver_hint(call).await,
+                Target::Local => self.writer.local().take_hint(call).await,
+            };
+            match answer {
                 Ok(verdicts) if verdicts.contains(&Verdict::Unavailable) => {
                     // Where it takes a part, it does not lack time but an upgrade.
                     let some = verdicts.iter().any(|verdict| verdict.is_success());
@@ -229,7 +271,7 @@ impl Delivery {
         Attempt::Done(refused)
     }
 
-    async fn place_anew(&self, next: &Next, parts: &[(Timestamp, Arc<WriteBatch>)]) -> Attempt {
+    async fn place_anew(&self, next: &Next, parts: &Parts) -> Attempt {
         let mut refused = 0;
         for (judged_at, batch) in parts {
             let tenant = &next.frame.tenant;

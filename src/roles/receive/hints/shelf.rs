@@ -206,15 +206,20 @@ impl Shelf {
         Ok(self.spool.sync()?)
     }
 
-    /// The next hint to deliver, if any; those that are too old are given up on the way.
-    pub fn next(&mut self, now: Timestamp) -> Result<Option<Next>, Error> {
+    /// The next hints to deliver, at most `most` of them; those that are too old are given up on the way.
+    pub fn next(&mut self, now: Timestamp, most: usize) -> Result<Vec<Next>, Error> {
         let oldest = now.saturating_sub(self.bounds.max_age);
         while self.files.first_key_value().is_some_and(|(_, file)| file.whole.newest < oldest) {
             self.drop_oldest(Some(Dropped::Age))?;
         }
-        loop {
-            let mut after = self.cursor;
-            let Some((kind, bytes)) = self.spool.read(&mut after)? else { return Ok(None) };
+        let mut out: Vec<Next> = Vec::new();
+        while out.len() < most {
+            let mut after = out.last().map_or(self.cursor, |last| last.after);
+            let mut read = self.spool.read(&mut after)?;
+            if out.last().is_some() && matches!(read, Some((OWNER, _))) {
+                read = self.spool.read(&mut after)?;
+            }
+            let Some((kind, bytes)) = read else { break };
             let place = Place {
                 offset: after.offset - wal::framed_len(bytes.len()) as u64,
                 seq: after.seq - 1,
@@ -227,11 +232,15 @@ impl Shelf {
             let frame = frame::decode(&bytes)?;
             let next = Next { frame, bytes: bytes.len() as u64, place, after };
             if next.frame.kept_at >= oldest {
-                return Ok(Some(next));
+                out.push(next);
+            } else if out.is_empty() {
+                count_dropped(&self.peer, Dropped::Age, u64::from(next.frame.samples));
+                self.passed(&next.mark())?;
+            } else {
+                break;
             }
-            count_dropped(&self.peer, Dropped::Age, u64::from(next.frame.samples));
-            self.passed(&next.mark())?;
         }
+        Ok(out)
     }
 
     /// A hint is done with: delivered, or refused for good.
@@ -370,11 +379,21 @@ mod tests {
 
     fn drain(shelf: &mut Shelf, now: i64) -> Vec<u32> {
         let mut out = Vec::new();
-        while let Some(next) = shelf.next(now).unwrap() {
-            out.push(next.frame.samples);
-            shelf.passed(&next.mark()).unwrap();
+        for most in [1, 3, 8].into_iter().cycle() {
+            let some = shelf.next(now, most).unwrap();
+            if some.is_empty() {
+                break;
+            }
+            for next in some {
+                out.push(next.frame.samples);
+                shelf.passed(&next.mark()).unwrap();
+            }
         }
         out
+    }
+
+    fn first(shelf: &mut Shelf, now: i64) -> Next {
+        shelf.next(now, 1).unwrap().remove(0)
     }
 
     fn cursor(shelf: &Shelf) -> HintCursor {
@@ -392,7 +411,7 @@ mod tests {
         shelf.sync().unwrap();
         assert_eq!(shelf.waiting(), (300, 300 * 301 / 2));
         for n in 1..=200 {
-            let next = shelf.next(20).unwrap().unwrap();
+            let next = first(&mut shelf, 20);
             assert_eq!(next.frame.samples, n);
             shelf.passed(&next.mark()).unwrap();
         }
@@ -448,7 +467,7 @@ mod tests {
             };
             if n % 8 == 0 {
                 for _ in 0..5 {
-                    let next = shelf.next(20).unwrap().unwrap();
+                    let next = first(&mut shelf, 20);
                     passed = next.frame.samples;
                     marks.push((disk.recorded(), synced, n, passed, Some(cursor(&shelf))));
                     shelf.passed(&next.mark()).unwrap();

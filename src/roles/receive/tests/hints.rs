@@ -3,7 +3,9 @@
 
 mod rig;
 
-use rig::{Node, cluster, eventually, many, now, series, times};
+use receive::Bound;
+use rig::{Node, cluster, eventually, eventually_within, many, now, series, times};
+use runtime::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_peer_missed_comes_when_it_is_back_even_if_its_keeper_restarts() {
@@ -91,4 +93,67 @@ async fn what_a_peer_missed_is_placed_anew_where_it_left_the_ring() {
     assert_eq!(times(&first, "m3", t), [0, 1, 2, 3, 4]);
     first.stop().await.unwrap();
     third.stop().await.unwrap();
+}
+
+/// The doors of a node are open while its log is being replayed: what enough others take is acknowledged there, and its own
+/// copy is brought once there is a log to take it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_passed_on_before_it_could_store_comes_to_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = cluster(dir.path(), 3, 3);
+    let bound = Bound::bind(settings.remove(0), World::real()).await.unwrap();
+    let mut others = Vec::new();
+    for settings in settings {
+        others.push(Node::start(settings).await);
+    }
+    let t = now();
+    let batch = |t: i64| {
+        let mut batch = storage::WriteBatch::default();
+        let labels = rig::labels(&[("__name__", "m0")]);
+        let samples = [model::Sample { timestamp: t, value: 1.0 }];
+        batch.push(labels.as_bytes(), labels.placement_hash("default-tenant"), samples);
+        batch
+    };
+    let tenant = model::TenantId::new("default-tenant").unwrap();
+    for step in 0..5 {
+        let groups = vec![rpc::TenantGroup { tenant: tenant.clone(), batch: batch(t + step) }];
+        let request = rpc::WriteRequest { groups, replica: 0, judged_at: Some(t) };
+        let verdicts = bound.receive().write_backend().write(request).await.unwrap();
+        assert_eq!(verdicts, [[storage::Verdict::Stored]]);
+    }
+    assert!(bound.receive().tsdb().is_none());
+    let first = Node::run(bound).await;
+    let complete = eventually(|| times(&first, "m0", t) == [0, 1, 2, 3, 4]).await;
+    assert!(complete, "{:?}", times(&first, "m0", t));
+    for node in others.into_iter().chain([first]) {
+        node.stop().await.unwrap();
+    }
+}
+
+/// Four segments of the log are not for hints: where the disk has no more than that, none are taken, and writes go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_leave_the_log_its_part_of_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(small) = testkit::SmallDisk::mount(&dir.path().join("small"), 64) else { return };
+    let mut settings = cluster(dir.path(), 3, 3);
+    let away = settings.pop().unwrap().replication.local_endpoint.unwrap().replace(':', "_3a");
+    for (at, node) in settings.iter_mut().enumerate() {
+        node.replication.hints_dir = Some(small.path().join(format!("{at}")));
+    }
+    let mut nodes = Vec::new();
+    for settings in settings {
+        nodes.push(Node::start(settings).await);
+    }
+    let disk = World::real().disk;
+    let folder = small.path().join("0").join(away);
+    let t = now();
+    let ballast = small.fill(10 << 20);
+    assert_eq!(nodes[0].post(&many(t, 30)).await.status, 204);
+    assert!(!eventually_within(20, || disk.exists(&folder)).await);
+    disk.remove_file(&ballast).unwrap();
+    assert_eq!(nodes[0].post(&many(t + 1, 30)).await.status, 204);
+    assert!(eventually(|| disk.exists(&folder)).await);
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
 }

@@ -28,7 +28,11 @@ pub struct Node {
 
 impl Node {
     pub async fn start(settings: Settings) -> Node {
-        let bound = Bound::bind(settings, World::real()).await.unwrap();
+        Node::run(Bound::bind(settings, World::real()).await.unwrap()).await
+    }
+
+    /// Runs what has taken its ports already.
+    pub async fn run(bound: Bound) -> Node {
         let (receive, write, http) =
             (Arc::clone(bound.receive()), bound.write_address(), bound.http_address());
         let grpc = bound.grpc_address();
@@ -183,8 +187,13 @@ pub fn many(t: i64, count: usize) -> Vec<Sent> {
 }
 
 /// Whether `what` holds within twenty seconds.
-pub async fn eventually(mut what: impl FnMut() -> bool) -> bool {
-    for _ in 0..400 {
+pub async fn eventually(what: impl FnMut() -> bool) -> bool {
+    eventually_within(400, what).await
+}
+
+/// Whether `what` holds at one of so many looks, fifty milliseconds apart.
+pub async fn eventually_within(looks: u32, mut what: impl FnMut() -> bool) -> bool {
+    for _ in 0..looks {
         if what() {
             return true;
         }
