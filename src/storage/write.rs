@@ -112,9 +112,7 @@ impl Refusal {
             }
             Refusal::OutOfBounds => "timestamp is out of bounds",
             Refusal::InvalidHistogram => "native histogram contradicts itself",
-            Refusal::InvalidExemplar => {
-                "exemplar has too long or malformed labels, or there is no such series"
-            }
+            Refusal::InvalidExemplar => "exemplar has malformed labels, or there is no such series",
             Refusal::MetricSeriesLimit => {
                 "the tenant has reached its limit of active series of this metric; existing series are still taken"
             }

@@ -53,9 +53,11 @@ impl Ring {
             true => Ok(Labels::empty()),
             false => Labels::from_bytes(labels),
         };
-        let Ok(labels) = labels.map_err(drop).and_then(|l| if is_short(&l) { Ok(l) } else { Err(()) }) else {
-            return Verdict::Refused(Refusal::InvalidExemplar);
-        };
+        let Ok(labels) = labels else { return Verdict::Refused(Refusal::InvalidExemplar) };
+        if !is_short(&labels) {
+            // As Prometheus has it, no fault of whoever sent it: it is what is not kept.
+            return Verdict::Refused(Refusal::Unsupported);
+        }
         let exemplar = Exemplar { labels, value, timestamp };
         let newest = match self.series.get(&key) {
             Some(known) if known.holds(&exemplar) => return Verdict::Duplicate,
@@ -247,7 +249,7 @@ mod tests {
         assert_eq!(offer(4500, 1.0, &trace), refused(Refusal::TooOld));
         assert_eq!(offer(6000, 1.0, &trace), refused(Refusal::TooFarInFuture));
         let long = |n: usize| Labels::from_pairs([("é", "é".repeat(n).as_str())]).unwrap();
-        assert_eq!(offer(5000, 1.0, &long(128)), refused(Refusal::InvalidExemplar));
+        assert_eq!(offer(5000, 1.0, &long(128)), refused(Refusal::Unsupported));
         assert_eq!(offer(5000, 1.0, &long(127)), Verdict::Stored);
         assert_eq!(times(&ring), [vec![4000, 4950, 4950, 4990, 5000]]);
         let none = self::settings(0, 1);

@@ -10,57 +10,6 @@ async fn node(dir: &tempfile::TempDir) -> Node {
     Node::start(single(dir.path())).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_right_is_stored_at_all_three_paths() {
-    let dir = tempfile::tempdir().unwrap();
-    let node = node(&dir).await;
-    let t = now();
-    for (n, path) in ["/api/v1/receive", "/api/v1/write", "/api/v1/push"].into_iter().enumerate() {
-        let headers = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
-        let answer = node.post_with(path, &headers, body(&[series("up", &[(t + n as i64, n as f64)])])).await;
-        assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{path}");
-    }
-    // The same again is success.
-    assert_eq!(node.post(&[series("up", &[(t, 0.0)])]).await.status, 204);
-    assert_eq!(node.samples("default-tenant", "up"), [(t, 0.0), (t + 1, 1.0), (t + 2, 2.0)]);
-    // An empty request is a success too, and so is one with an unknown field.
-    assert_eq!(node.post(&[]).await.status, 204);
-    let unknown = wire::remote_write::compress(&[0x7a, 0x02, b'h', b'i']).unwrap();
-    assert_eq!(node.post_with("/api/v1/receive", &[], unknown).await.status, 204);
-    node.stop().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_told_and_the_rest_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let node = node(&dir).await;
-    let t = now();
-    assert_eq!(node.post(&[series("conflict", &[(t, 1.0)])]).await.status, 204);
-    let nameless = (vec![("job".to_owned(), "a".to_owned())], series("x", &[(t, 1.0)]).1);
-    let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
-    let doubled = (vec![pair("__name__", "d"), pair("a", "1"), pair("a", "2")], series("x", &[(t, 1.0)]).1);
-    for (case, bad, part) in [
-        ("no name", nameless, "invalid_labels: 1"),
-        ("doubled label", doubled, "\"a\" appears twice"),
-        ("conflict", series("conflict", &[(t, 2.0)]), "duplicate_sample_for_timestamp: 1"),
-        ("future", series("future", &[(t + 3_600_000, 1.0)]), "too_far_in_future: 1"),
-        ("too old", series("old", &[(t - 80 * 3_600_000, 1.0)]), "too_old_sample: 1"),
-        ("out of bounds", series("bounds", &[(i64::MIN, 1.0)]), "1 of 2 samples refused"),
-    ] {
-        let good = format!("good_{}", case.replace(' ', "_"));
-        let answer = node.post(&[bad, series(&good, &[(t, f64::INFINITY)])]).await;
-        assert_eq!(answer.status, 400, "{case}: {}", answer.body);
-        assert!(answer.body.contains(part), "{case}: {}", answer.body);
-        assert!(answer.body.contains("the others are stored"), "{case}: {}", answer.body);
-        assert_eq!(node.samples("default-tenant", &good), [(t, f64::INFINITY)], "{case}");
-    }
-    assert_eq!(node.samples("default-tenant", "conflict"), [(t, 1.0)]);
-    // NaN is a value like any other.
-    assert_eq!(node.post(&[series("nan", &[(t, f64::NAN)])]).await.status, 204);
-    assert!(node.samples("default-tenant", "nan")[0].1.is_nan());
-    node.stop().await.unwrap();
-}
-
 /// One target's clock ran ahead by an hour, and nobody's samples were taken until the hour had passed.
 #[tokio::test(flavor = "multi_thread")]
 async fn far_future_sample_is_refused_alone_t6() {
@@ -82,50 +31,10 @@ async fn far_future_sample_is_refused_alone_t6() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_write_is_turned_away() {
+async fn other_paths_are_told_the_right_one() {
     let dir = tempfile::tempdir().unwrap();
-    let mut settings = single(dir.path());
-    settings.admission.max_body = settings::ByteSize::from_kib(64);
-    settings.admission.max_decompressed = settings::ByteSize::from_mib(1);
-    let node = Node::start(settings).await;
+    let node = node(&dir).await;
     let good = || body(&[series("up", &[(now(), 1.0)])]);
-    let cut = {
-        let mut body = good();
-        body.truncate(body.len() - 3);
-        body
-    };
-    let corrupt = {
-        let mut body = good();
-        body[0] = 0xff;
-        body
-    };
-    // The declared size is 4 GiB, in five bytes.
-    let bomb = vec![0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0];
-    let garbage = wire::remote_write::compress(b"\x0a\xff\xff\xff\xff\x0f garbage").unwrap();
-    let garbage2 = wire::remote_write::compress(b"\x2a\xff\xff\xff\xff\x0f garbage").unwrap();
-    let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
-    let v3 = "application/x-protobuf;proto=io.prometheus.write.v3.Request";
-    for (case, headers, body, status, part) in [
-        ("truncated snappy", vec![], cut, 400, "not a snappy block"),
-        ("corrupt snappy", vec![], corrupt, 400, "not a snappy block"),
-        ("not snappy", vec![], b"hello".to_vec(), 400, "not a snappy block"),
-        ("bomb", vec![], bomb, 413, "too large"),
-        ("declared too large", vec![("Content-Length", "99999999")], Vec::new(), 413, "99999999 bytes"),
-        ("too large", vec![], vec![0; 70_000], 413, "too large"),
-        ("not protobuf", vec![], garbage, 400, ""),
-        ("gzip", vec![("Content-Encoding", "gzip")], good(), 415, "sent as snappy"),
-        ("json", vec![("Content-Type", "application/json")], good(), 415, "application/x-protobuf"),
-        ("version 3", vec![("Content-Type", v3)], good(), 415, "io.prometheus.write.v2.Request"),
-        ("version 2, garbage", vec![("Content-Type", v2)], garbage2, 400, "cut short"),
-        ("tenant ..", vec![("THANOS-TENANT", "..")], good(), 400, "is a path"),
-        ("tenant with slash", vec![("THANOS-TENANT", "../etc/passwd")], good(), 400, "contains '/'"),
-        ("replica", vec![("THANOS-REPLICA", "2")], good(), 400, "replication factor"),
-        ("replica text", vec![("THANOS-REPLICA", "x")], good(), 400, "not the number"),
-    ] {
-        let answer = node.post_with("/api/v1/receive", &headers, body).await;
-        assert_eq!(answer.status, status, "{case}: {answer:?}");
-        assert!(answer.body.contains(part), "{case}: {answer:?}");
-    }
     for (method, path, status, part) in [
         ("GET", "/api/v1/receive", 405, ""),
         ("POST", "/api/v1/remote_write", 404, "/api/v1/receive"),

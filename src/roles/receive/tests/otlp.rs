@@ -39,6 +39,11 @@ async fn both_paths_and_both_forms_are_stored() {
             vec![("Content-Type", "application/json; charset=utf-8"), ("Content-Encoding", "gzip")],
             gzip(&json),
         ),
+        (
+            "/api/v1/otlp",
+            vec![("Content-Type", PROTO), ("Content-Encoding", "zstd")],
+            zstd::bulk::compress(&proto, 3).unwrap(),
+        ),
     ] {
         let answer = node.post_with(path, &headers, body).await;
         assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{path} {headers:?}");
@@ -80,11 +85,25 @@ async fn what_is_wrong_is_told() {
             "after decompression",
         ),
         (
+            "zstd bomb",
+            vec![("Content-Type", JSON), ("Content-Encoding", "zstd")],
+            zstd::bulk::compress(&vec![b' '; 1 << 20], 3).unwrap(),
+            413,
+            "1048576 bytes after decompression",
+        ),
+        (
+            "not zstd",
+            vec![("Content-Type", PROTO), ("Content-Encoding", "zstd")],
+            b"xx".to_vec(),
+            400,
+            "not a zstd frame",
+        ),
+        (
             "snappy",
             vec![("Content-Type", PROTO), ("Content-Encoding", "snappy")],
             vec![],
             415,
-            "gzip or none",
+            "gzip, zstd or none",
         ),
         ("text", vec![("Content-Type", "text/plain")], vec![], 415, "application/json"),
         ("tenant", vec![("Content-Type", JSON), ("THANOS-TENANT", "..")], b"{}".to_vec(), 400, "is a path"),

@@ -132,7 +132,8 @@ async fn releases_with_and_without_frames_form_one_ring() {
         assert_eq!(answer.status, 204, "{answer:?}");
     }
     for _ in 0..400 {
-        if nodes.iter().all(|node| node.samples("default-tenant", "m7").len() == 6) {
+        let all = |node: &Node| (0..20).all(|n| node.samples("default-tenant", &format!("m{n}")).len() == 6);
+        if nodes.iter().all(all) {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(25)).await;

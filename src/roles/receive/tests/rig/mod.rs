@@ -124,7 +124,9 @@ pub async fn request(
 ) -> Answer {
     let mut stream = TcpStream::connect(to).await.unwrap();
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
-    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+    let framed =
+        |name: &str| ["content-length", "transfer-encoding"].iter().any(|f| name.eq_ignore_ascii_case(f));
+    if !headers.iter().any(|(name, _)| framed(name)) {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
     for (name, value) in headers {
