@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use model::TenantId;
 use runtime::{ByteGate, BytePermit, GateError};
 use secure::{Bound, Busy, Credentials, PeerNames};
-use wire::remote_write::Limits;
+use wire::remote_write::{Limits, Packed, Packing};
 
 use crate::otlp;
 use crate::settings::{Admission as Settings, Tenancy};
@@ -44,7 +44,7 @@ pub struct Admission {
 #[derive(Debug)]
 pub struct Admitted {
     pub body: Vec<u8>,
-    /// Bytes that the body says it has when decompressed.
+    /// Bytes that the body has when decompressed, as it says, or at most.
     pub plain: u64,
     pub permit: BytePermit,
     /// The tenant's part of the budget.
@@ -82,6 +82,7 @@ impl Admission {
         headers: &HeaderMap,
         mut body: Body,
         version: Version,
+        packing: Packing,
         pay: impl Fn(u64) -> Result<(), Denial>,
     ) -> Result<Admitted, Denial> {
         let declared = declared(headers)?;
@@ -122,9 +123,12 @@ impl Admission {
         }
         let plain = match version {
             Version::Otlp(form) => otlp::plain_bytes(&body, form, &self.limits),
-            Version::V1 | Version::V2 => snap::raw::decompress_len(&body).unwrap_or(0) as u64,
+            Version::V1 | Version::V2 => Packed { packing, bytes: &body }.plain_bytes(),
         };
-        if plain <= self.limits.max_bytes as u64 {
+        // What says that it is larger is refused before memory is taken; what does not say gets the limit at most.
+        let most = self.limits.max_bytes as u64;
+        if plain <= most || packing == Packing::Zstd {
+            let plain = plain.min(most);
             // Once as it is decompressed, once as a batch.
             share.grow(2 * plain);
             permit.absorb(self.hold(2 * plain).await?);
@@ -255,8 +259,8 @@ pub enum Version {
     Otlp(otlp::Form),
 }
 
-/// Which version of remote write encoding and type say this is; neither names any other.
-pub fn check_head(headers: &HeaderMap) -> Result<Version, Denial> {
+/// Which version of remote write encoding and type say this is, and how it is compressed; neither names any other.
+pub fn check_head(headers: &HeaderMap) -> Result<(Version, Packing), Denial> {
     let text = |name: HeaderName| match headers.get(&name) {
         None => Ok(""),
         Some(value) => {
@@ -264,12 +268,17 @@ pub fn check_head(headers: &HeaderMap) -> Result<Version, Denial> {
         }
     };
     let encoding = text(header::CONTENT_ENCODING)?.trim();
-    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("snappy") {
-        return Err(Denial::Unsupported(format!(
-            "content encoding {encoding:?} is not supported; remote write is sent as snappy"
-        )));
-    }
-    check_type(text(header::CONTENT_TYPE)?)
+    let packing = match encoding {
+        "" => Packing::Snappy,
+        _ if encoding.eq_ignore_ascii_case("snappy") => Packing::Snappy,
+        _ if encoding.eq_ignore_ascii_case("zstd") => Packing::Zstd,
+        _ => {
+            return Err(Denial::Unsupported(format!(
+                "content encoding {encoding:?} is not supported; remote write is sent as snappy or zstd"
+            )));
+        }
+    };
+    Ok((check_type(text(header::CONTENT_TYPE)?)?, packing))
 }
 
 /// The type alone decides, as in Prometheus; the version header repeats it and is not asked.
@@ -394,11 +403,12 @@ mod tests {
     #[test]
     fn types_and_encodings() {
         let check = |name: &str, value: &str| check_head(&headers(&[(name, value)]));
-        assert_eq!(check_head(&HeaderMap::new()), Ok(Version::V1));
+        assert_eq!(check_head(&HeaderMap::new()), Ok((Version::V1, Packing::Snappy)));
         for encoding in ["snappy", "Snappy", ""] {
-            assert_eq!(check("content-encoding", encoding), Ok(Version::V1));
+            assert_eq!(check("content-encoding", encoding), Ok((Version::V1, Packing::Snappy)));
         }
-        for encoding in ["gzip", "deflate", "zstd", "snappy, gzip"] {
+        assert_eq!(check("content-encoding", "zstd"), Ok((Version::V1, Packing::Zstd)));
+        for encoding in ["gzip", "deflate", "snappy, gzip", "zstd, snappy"] {
             assert!(matches!(check("content-encoding", encoding), Err(Denial::Unsupported(_))), "{encoding}");
         }
         for good in [
@@ -407,7 +417,7 @@ mod tests {
             "application/x-protobuf; proto=prometheus.WriteRequest",
             "Application/X-Protobuf; charset=utf-8",
         ] {
-            assert_eq!(check("content-type", good), Ok(Version::V1), "{good}");
+            assert_eq!(check("content-type", good).unwrap().0, Version::V1, "{good}");
         }
         for bad in
             ["application/json", "image/png", "application/x-protobuf;x", "application/x-protobuf;proto=y"]
@@ -418,7 +428,7 @@ mod tests {
             "application/x-protobuf;proto=io.prometheus.write.v2.Request",
             "application/x-protobuf; proto=\"io.prometheus.write.v2.Request\"; charset=utf-8",
         ] {
-            assert_eq!(check("content-type", two), Ok(Version::V2), "{two}");
+            assert_eq!(check("content-type", two).unwrap().0, Version::V2, "{two}");
         }
     }
 
@@ -458,24 +468,33 @@ mod tests {
         let admission = admission(100, 1000);
         let none = HeaderMap::new();
         let ok = admission
-            .read(&tenant(), &none, Body::from(vec![b'x'; 100]), Version::V1, |_| Ok(()))
+            .read(&tenant(), &none, Body::from(vec![b'x'; 100]), Version::V1, Packing::Snappy, |_| Ok(()))
             .await
             .unwrap();
         assert_eq!((ok.body.len(), admission.held_bytes()), (100, ok.permit.bytes()));
         drop(ok);
         assert_eq!(admission.held_bytes(), 0);
         let over = admission
-            .read(&tenant(), &none, Body::from(vec![b'x'; 101]), Version::V1, |_| Ok(()))
+            .read(&tenant(), &none, Body::from(vec![b'x'; 101]), Version::V1, Packing::Snappy, |_| Ok(()))
             .await
             .unwrap_err();
         assert!(matches!(over, Denial::TooLarge(_)));
         let declared = headers(&[("content-length", "5000000000")]);
-        let over =
-            admission.read(&tenant(), &declared, Body::empty(), Version::V1, |_| Ok(())).await.unwrap_err();
+        let over = admission
+            .read(&tenant(), &declared, Body::empty(), Version::V1, Packing::Snappy, |_| Ok(()))
+            .await
+            .unwrap_err();
         assert!(matches!(over, Denial::TooLarge(text) if text.contains("5000000000")));
         let held = admission.hold(950).await.unwrap();
         let busy = admission
-            .read(&tenant(), &headers(&[("content-length", "90")]), Body::empty(), Version::V1, |_| Ok(()))
+            .read(
+                &tenant(),
+                &headers(&[("content-length", "90")]),
+                Body::empty(),
+                Version::V1,
+                Packing::Snappy,
+                |_| Ok(()),
+            )
             .await
             .unwrap_err();
         assert!(matches!(busy, Denial::Busy(text) if text.contains("950 of 1000")));
@@ -491,7 +510,7 @@ mod tests {
         let admission = admission(100, 1000);
         let read = async |kind| {
             admission
-                .read(&tenant(), &HeaderMap::new(), broken(kind), Version::V1, |_| Ok(()))
+                .read(&tenant(), &HeaderMap::new(), broken(kind), Version::V1, Packing::Snappy, |_| Ok(()))
                 .await
                 .unwrap_err()
         };
@@ -507,8 +526,10 @@ mod tests {
         let admission = admission(100, 1000);
         let first = futures::stream::iter([Ok::<_, std::io::Error>(axum::body::Bytes::from_static(b"x"))]);
         let stalled = Body::from_stream(futures::StreamExt::chain(first, futures::stream::pending()));
-        let denial =
-            admission.read(&tenant(), &HeaderMap::new(), stalled, Version::V1, |_| Ok(())).await.unwrap_err();
+        let denial = admission
+            .read(&tenant(), &HeaderMap::new(), stalled, Version::V1, Packing::Snappy, |_| Ok(()))
+            .await
+            .unwrap_err();
         assert!(matches!(denial, Denial::Busy(text) if text.contains("stopped")));
     }
 }

@@ -16,7 +16,7 @@ use model::{InvalidLabels, Labels, METRIC_NAME, TenantId, placement_hash};
 use relabel::Rules;
 use storage::{HistogramRow, Refusal, WriteBatch};
 use wire::WireError;
-use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Series};
+use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Packed, Series};
 
 use crate::admit::Version;
 use crate::metadata::{Saying, said};
@@ -171,12 +171,12 @@ impl Carry<'_> {
     }
 }
 
-/// Decodes a snappy-compressed `prometheus.WriteRequest` and hands it to `then` with the plain body; `then` may take
+/// Decodes a compressed `prometheus.WriteRequest` and hands it to `then` with the plain body; `then` may take
 /// the batch out, and what it leaves is used again for the thread's next request. Without `recognise` every
 /// series is parsed.
-pub fn decode_v1<R>(
+pub fn decode_v1<'b, R>(
     tenant: &TenantId,
-    body: &[u8],
+    body: impl Into<Packed<'b>>,
     reading: Reading<'_>,
     recognise: Option<Recognise<'_>>,
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
@@ -190,7 +190,7 @@ pub fn decode_v1<R>(
     {
         *space = spare;
     }
-    let plain = remote_write::decompress(body, reading.limits, space).map_err(deny)?;
+    let plain = body.into().open(reading.limits, space).map_err(deny)?;
     match recognise {
         Some(recognise) => resolve::resolve(tenant, plain, reading, recognise, room, decoded),
         None => parse(tenant, plain, reading, room, decoded),
@@ -245,10 +245,10 @@ thread_local! {
     static SCRATCH_V2: RefCell<ScratchV2> = RefCell::default();
 }
 
-/// As [`decode_v1`] for a snappy-compressed `io.prometheus.write.v2.Request`.
-pub fn decode_v2<R>(
+/// As [`decode_v1`] for a compressed `io.prometheus.write.v2.Request`.
+pub fn decode_v2<'b, R>(
     tenant: &TenantId,
-    body: &[u8],
+    body: impl Into<Packed<'b>>,
     reading: Reading<'_>,
     recognise: Option<Recognise<'_>>,
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
@@ -261,7 +261,7 @@ pub fn decode_v2<R>(
     {
         *space = spare;
     }
-    let plain = remote_write::decompress(body, reading.limits, space).map_err(deny)?;
+    let plain = body.into().open(reading.limits, space).map_err(deny)?;
     resolve_v2::resolve(tenant, plain, reading, recognise, room, decoded).map_err(deny)?;
     let answer = then(decoded, plain);
     if let Some(origin) = decoded.origin.take() {

@@ -2,7 +2,7 @@
 
 use model::TenantId;
 use storage::Refusal;
-use wire::remote_write::{self, Limits};
+use wire::remote_write::{self, Limits, Packed};
 
 use crate::admit::Version;
 use crate::decode::deny;
@@ -11,14 +11,14 @@ use crate::status::{Denial, Summary};
 /// The parts of a compressed request, compressed, each with its tenant; of series that do not have the label the tenant
 /// is `default`. A value that is no tenant id refuses the request before anything of it is stored.
 pub fn divide(
-    body: &[u8],
+    body: Packed<'_>,
     version: Version,
     limits: &Limits,
     label: &str,
     default: &TenantId,
 ) -> Result<Vec<(TenantId, Vec<u8>)>, Denial> {
     let mut scratch = Vec::new();
-    let plain = remote_write::decompress(body, limits, &mut scratch).map_err(deny)?;
+    let plain = body.open(limits, &mut scratch).map_err(deny)?;
     let parts = match version {
         Version::V2 => remote_write::divide_v2(plain, label),
         Version::V1 | Version::Otlp(_) => remote_write::divide_v1(plain, label),

@@ -13,6 +13,7 @@ use runtime::{Pool, Turns, World};
 use secure::Credentials;
 use storage::{Known, Refusal, RowSource, SampleKind, SeriesHandle, Verdict, WriteBatch};
 use tsdb::Health;
+use wire::remote_write::{Packed, Packing};
 
 use crate::admit::{self, Admission, Version};
 use crate::decode::{self, Aside, Carry, Decoded, Reading, Recognise, Ways};
@@ -105,11 +106,11 @@ pub fn router(door: Arc<WriteDoor>) -> Router {
 }
 
 async fn write(State(door): State<Arc<WriteDoor>>, request: Request) -> Response {
-    let version = match admit::check_head(request.headers()) {
-        Ok(version) => version,
+    let (version, packing) = match admit::check_head(request.headers()) {
+        Ok(head) => head,
         Err(denial) => return answer(status::of_denial(&denial)),
     };
-    let (reply, summary) = match door.take(request, version).await {
+    let (reply, summary) = match door.take(request, version, packing).await {
         Ok(summary) => (status::of_summary(&summary), summary),
         Err(denial) => (status::of_denial(&denial), Summary::default()),
     };
@@ -137,7 +138,7 @@ async fn otlp(State(door): State<Arc<WriteDoor>>, request: Request) -> Response 
         Ok(form) => form,
         Err(denial) => return answer(status::of_denial(&denial)),
     };
-    let mut reply = match door.take(request, Version::Otlp(form)).await {
+    let mut reply = match door.take(request, Version::Otlp(form), Packing::Snappy).await {
         Ok(summary) => status::of_summary(&summary),
         Err(denial) => status::of_denial(&denial),
     };
@@ -181,7 +182,7 @@ enum Next {
 }
 
 impl WriteDoor {
-    async fn take(&self, request: Request, version: Version) -> Result<Summary, Denial> {
+    async fn take(&self, request: Request, version: Version, packing: Packing) -> Result<Summary, Denial> {
         let judged_at = self.world.clock.now_ms();
         let started = self.world.clock.monotonic();
         let (head, body) = request.into_parts();
@@ -206,23 +207,33 @@ impl WriteDoor {
         let _place = self.limits.enter(&tenant, self.writer.timeout()).await?;
         let profile = self.limits.of(&tenant);
         let pay = |bytes| self.byte_rates.take(&tenant, profile.bytes_per_second, bytes, started);
-        let admitted = self.admission.read(&tenant, &head.headers, body, version, pay).await?;
+        let admitted = self.admission.read(&tenant, &head.headers, body, version, packing, pay).await?;
         self.limits.check_size(&tenant, &profile, admitted.plain.max(admitted.body.len() as u64))?;
         let here = self.writer.stores_here(replica);
         let mut parts = match (version, self.tenancy.split_label.as_str()) {
             (Version::Otlp(_), _) | (_, "") => Vec::new(),
             _ if replica > 0 => Vec::new(),
-            (_, label) => self.divide(&tenant, version, &admitted.body, label).await?,
+            (_, label) => self.divide(&tenant, version, packing, &admitted.body, label).await?,
         };
         let summary = match parts.len() {
-            0 => self.store(&tenant, profile, version, admitted.body, here, judged_at).await?,
+            0 => self.store(&tenant, profile, version, packing, admitted.body, here, judged_at).await?,
             1 => {
                 let (tenant, body) = parts.remove(0);
-                self.store(&tenant, self.limits.of(&tenant), version, body, here, judged_at).await?
+                self.store(&tenant, self.limits.of(&tenant), version, Packing::Snappy, body, here, judged_at)
+                    .await?
             }
             _ => {
                 let all = parts.into_iter().map(|(tenant, body)| async move {
-                    self.store(&tenant, self.limits.of(&tenant), version, body, here, judged_at).await
+                    self.store(
+                        &tenant,
+                        self.limits.of(&tenant),
+                        version,
+                        Packing::Snappy,
+                        body,
+                        here,
+                        judged_at,
+                    )
+                    .await
                 });
                 divide::together(futures::future::join_all(all).await)?
             }
@@ -241,13 +252,17 @@ impl WriteDoor {
         &self,
         tenant: &TenantId,
         version: Version,
+        packing: Packing,
         body: &[u8],
         label: &str,
     ) -> Result<Vec<(TenantId, Vec<u8>)>, Denial> {
         let (limits, default, label) = (*self.admission.limits(), tenant.clone(), label.to_owned());
         let body = body.to_vec();
         let _turn = self.turns.take(tenant.as_str()).await;
-        let divided = self.pool.run(move || divide::divide(&body, version, &limits, &label, &default));
+        let divided = self.pool.run(move || {
+            let body = Packed { packing, bytes: &body };
+            divide::divide(body, version, &limits, &label, &default)
+        });
         divided.await.map_err(|error| Denial::Busy(error.to_string()))?
     }
 
@@ -257,11 +272,12 @@ impl WriteDoor {
         tenant: &TenantId,
         profile: Profile,
         version: Version,
+        packing: Packing,
         body: Vec<u8>,
         here: bool,
         judged_at: Timestamp,
     ) -> Result<Summary, Denial> {
-        let stage = self.stage(tenant.clone(), profile, version, body, here, judged_at).await?;
+        let stage = self.stage(tenant.clone(), profile, version, packing, body, here, judged_at).await?;
         let mut summary = stage.summary;
         match &stage.next {
             // What says nothing else is answered when it is kept here.
@@ -292,6 +308,7 @@ impl WriteDoor {
         tenant: TenantId,
         profile: Profile,
         version: Version,
+        packing: Packing,
         body: Vec<u8>,
         here: bool,
         judged_at: Timestamp,
@@ -359,9 +376,10 @@ impl WriteDoor {
             let stored_here = |hash| place.stores_here(hash);
             let labels = if here { Carry::Unnamed } else { Carry::UnnamedHere(&stored_here) };
             let recognise = Some(Recognise { identities: &identities, now: judged_at, labels });
+            let packed = Packed { packing, bytes: &body };
             match version {
-                Version::V1 => decode::decode_v1(&tenant, &body, reading, recognise, then),
-                Version::V2 => decode::decode_v2(&tenant, &body, reading, recognise, then),
+                Version::V1 => decode::decode_v1(&tenant, packed, reading, recognise, then),
+                Version::V2 => decode::decode_v2(&tenant, packed, reading, recognise, then),
                 Version::Otlp(form) => {
                     otlp::decode(&tenant, &body, form, reading, &translation, recognise, then)
                 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, header};
 use model::TenantId;
 use storage::Refusal;
 use wire::otlp::{self, Settings};
-use wire::remote_write::Limits;
+use wire::remote_write::{Limits, Packed, Packing};
 
 use crate::decode::{self, Decoded, Reading, Recognise};
 use crate::status::{Denial, Example};
@@ -20,7 +20,15 @@ use crate::status::{Denial, Example};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
     pub json: bool,
-    pub gzip: bool,
+    pub coding: Coding,
+}
+
+/// How a request is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    None,
+    Gzip,
+    Zstd,
 }
 
 /// What type and encoding say.
@@ -29,12 +37,13 @@ pub fn check_head(headers: &HeaderMap) -> Result<Form, Denial> {
         headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or("").trim()
     };
     let (kind, encoding) = (text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING));
-    let gzip = match encoding {
-        "" | "identity" => false,
-        _ if encoding.eq_ignore_ascii_case("gzip") => true,
+    let coding = match encoding {
+        "" | "identity" => Coding::None,
+        _ if encoding.eq_ignore_ascii_case("gzip") => Coding::Gzip,
+        _ if encoding.eq_ignore_ascii_case("zstd") => Coding::Zstd,
         _ => {
             return Err(Denial::Unsupported(format!(
-                "content encoding {encoding:?} is not supported for OTLP; send gzip or none"
+                "content encoding {encoding:?} is not supported for OTLP; send gzip, zstd or none"
             )));
         }
     };
@@ -48,15 +57,22 @@ pub fn check_head(headers: &HeaderMap) -> Result<Form, Denial> {
             )));
         }
     };
-    Ok(Form { json, gzip })
+    Ok(Form { json, coding })
 }
 
-/// Bytes that a body takes once it is plain, as far as that can be told before: gzip's trailer may lie, and is
-/// believed for the budget alone.
+/// Bytes that a body takes once it is plain, at most: what has more than it says is not unpacked further.
 pub fn plain_bytes(body: &[u8], form: Form, limits: &Limits) -> u64 {
-    let declared = body.last_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
-    let plain = if form.gzip { declared.max(body.len()) } else { body.len() };
-    plain.min(limits.max_bytes) as u64
+    let plain = match form.coding {
+        Coding::None => body.len() as u64,
+        Coding::Gzip => declared(body),
+        Coding::Zstd => Packed { packing: Packing::Zstd, bytes: body }.plain_bytes(),
+    };
+    plain.max(body.len() as u64).min(limits.max_bytes as u64)
+}
+
+/// What gzip's trailer says.
+fn declared(body: &[u8]) -> u64 {
+    body.last_chunk::<4>().map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)))
 }
 
 /// Decodes a body and hands it to `then` as one of remote write 2.0.
@@ -70,8 +86,18 @@ pub fn decode<R>(
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
     let limits = reading.limits;
-    let unpacked = if form.gzip { Some(unpack(body, limits.max_bytes)?) } else { None };
-    let plain = unpacked.as_deref().unwrap_or(body);
+    let mut unpacked = Vec::new();
+    let plain = match form.coding {
+        Coding::None => body,
+        Coding::Gzip => {
+            unpack(body, limits.max_bytes, &mut unpacked)?;
+            &unpacked
+        }
+        Coding::Zstd => {
+            let packed = Packed { packing: Packing::Zstd, bytes: body };
+            packed.open(limits, &mut unpacked).map_err(decode::deny)?
+        }
+    };
     if plain.len() > limits.max_bytes {
         return Err(too_large(limits.max_bytes));
     }
@@ -97,14 +123,55 @@ fn too_large(limit: usize) -> Denial {
     ))
 }
 
-fn unpack(body: &[u8], limit: usize) -> Result<Vec<u8>, Denial> {
-    let mut plain = Vec::new();
+/// Unpacks what the trailer says, for which bytes are held, and not one byte more.
+fn unpack(body: &[u8], limit: usize, plain: &mut Vec<u8>) -> Result<(), Denial> {
+    let declared = declared(body);
+    if declared > limit as u64 {
+        return Err(too_large(limit));
+    }
     GzDecoder::new(body)
-        .take(limit as u64 + 1)
-        .read_to_end(&mut plain)
+        .take(declared + 1)
+        .read_to_end(plain)
         .map_err(|error| Denial::Invalid(format!("OTLP request is not gzip: {error}")))?;
-    match plain.len() > limit {
-        true => Err(too_large(limit)),
-        false => Ok(plain),
+    match plain.len() as u64 > declared {
+        true => Err(Denial::Invalid(format!(
+            "OTLP request is not gzip: its last bytes say that it holds {declared} bytes, and it holds more; send one \
+             member of gzip"
+        ))),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn a_trailer_that_lies_is_not_unpacked() {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&[b' '; 100_000]).unwrap();
+        let good = encoder.finish().unwrap();
+        let form = Form { json: true, coding: Coding::Gzip };
+        let limits = Limits::default();
+        let mut plain = Vec::new();
+        unpack(&good, 1 << 20, &mut plain).unwrap();
+        assert_eq!((plain.len(), plain_bytes(&good, form, &limits)), (100_000, 100_000));
+        for (says, held, part) in
+            [(10u32, good.len() as u64, "says that it holds 10 bytes"), (u32::MAX, 32 << 20, "more than")]
+        {
+            let mut lie = good.clone();
+            let at = lie.len() - 4;
+            lie[at..].copy_from_slice(&says.to_le_bytes());
+            assert_eq!(plain_bytes(&lie, form, &limits), held);
+            let mut plain = Vec::new();
+            let denial = unpack(&lie, limits.max_bytes, &mut plain).unwrap_err();
+            let (Denial::Invalid(text) | Denial::TooLarge(text)) = &denial else { panic!("{denial:?}") };
+            assert!(text.contains(part) || text.contains("say that it holds 10"), "{text}");
+            assert!(plain.capacity() < 10_000, "{}", plain.capacity());
+        }
     }
 }

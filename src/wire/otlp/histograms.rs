@@ -58,7 +58,13 @@ pub fn custom(point: &HistogramDataPoint, hint: ResetHint) -> Result<Native, Str
     if is_unrecorded(point.flags) {
         return Ok(stale());
     }
-    let counts = point.bucket_counts.iter().enumerate().map(|(at, count)| (at as i64, *count));
+    // A last bound of +Inf says what goes without saying: its bucket and the one beyond are one.
+    let bounds = match point.explicit_bounds.as_slice() {
+        [bounds @ .., f64::INFINITY] => bounds,
+        bounds => bounds,
+    };
+    let last = if bounds.len() < point.explicit_bounds.len() { bounds.len() } else { usize::MAX };
+    let counts = point.bucket_counts.iter().enumerate().map(|(at, count)| (at.min(last) as i64, *count));
     let positive = Side::collect(counts)?;
     checked(Histogram {
         schema: CUSTOM_BUCKETS,
@@ -71,7 +77,7 @@ pub fn custom(point: &HistogramDataPoint, hint: ResetHint) -> Result<Native, Str
         positive_deltas: positive.deltas,
         negative_spans: Vec::new(),
         negative_deltas: Vec::new(),
-        custom_values: point.explicit_bounds.as_slice().into(),
+        custom_values: bounds.into(),
     })
 }
 

@@ -273,10 +273,14 @@ impl Writer<'_> {
         let mut rest = &exemplars[..];
         let mut cumulated = 0u64;
         for (bound, count) in point.explicit_bounds.iter().zip(&point.bucket_counts) {
+            if *bound == f64::INFINITY {
+                // Written once, below, with everything that was counted.
+                break;
+            }
             cumulated = cumulated.saturating_add(*count);
             let (here, beyond) = rest.split_at(rest.partition_point(|e| value_of(e) <= *bound));
             rest = beyond;
-            let bound = format!("{bound}");
+            let bound = bound_text(*bound);
             let part =
                 Part { suffix: "_bucket", extra: Some(("le", &bound)), value: shown(cumulated as f64) };
             self.float(family, &labels, part, at, here.iter().copied())?;
@@ -294,7 +298,7 @@ impl Writer<'_> {
         let count = Part { suffix: "_count", extra: None, value: shown(point.count as f64) };
         self.float(family, &labels, count, at, &[])?;
         for quantile in &point.quantile_values {
-            let rank = format!("{}", quantile.quantile);
+            let rank = bound_text(quantile.quantile);
             let part = Part { suffix: "", extra: Some(("quantile", &rank)), value: shown(quantile.value) };
             self.float(family, &labels, part, at, &[])?;
         }
@@ -448,6 +452,15 @@ impl At {
 
 fn millis(nanos: u64) -> Timestamp {
     (nanos / 1_000_000) as i64
+}
+
+/// A bound or rank as a label has it.
+fn bound_text(value: f64) -> String {
+    match value {
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        _ => format!("{value}"),
+    }
 }
 
 fn value_of(exemplar: &Exemplar) -> f64 {

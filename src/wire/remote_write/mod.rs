@@ -9,10 +9,12 @@ mod divide;
 mod encode;
 mod encode_v2;
 mod extras;
+mod packed;
 mod peer;
 mod snappy;
 mod stream;
 mod v2;
+mod zstd;
 
 pub use columns::{DecodedV1, LabelFault, LabelPair, Series, SeriesFault};
 pub use decode::decode_v1;
@@ -20,10 +22,12 @@ pub use divide::{divide_v1, divide_v2};
 pub use encode::{compress, encode_v1, put_histogram};
 pub use encode_v2::RequestV2;
 pub use extras::{Exemplar, HistogramSample, Metadata};
+pub use packed::{Packed, Packing};
 pub use peer::{PeerEncoder, PeerWrite, decode_peer};
 pub use snappy::decompress;
 pub use stream::{RequestWalk, SeriesAt, canonical_labels};
 pub use v2::{DecodedV2, decode_v2};
+pub use zstd::decompress_zstd;
 
 /// How much one request may be and hold; beyond them it is refused before memory is spent on it.
 #[derive(Clone, Copy, Debug)]
