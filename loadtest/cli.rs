@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::doors::Door;
 use crate::peers::{self, Case, Pace};
 use crate::scenarios::{self, Shape};
 use crate::{demo, engine, floor, queries, report};
@@ -60,7 +61,8 @@ fn command() -> Command {
         .subcommand(
             Command::new("instructions")
                 .about("Instructions per sample of a server under callgrind, and the functions that cost most")
-                .arg(opt("server", "standalone, cluster or floor").default_value("standalone"))
+                .arg(opt("server", "standalone, receive, cluster or floor").default_value("standalone"))
+                .arg(opt("door", "rw1, rw1-zstd, rw2, thanos or thanos-tenants").default_value("rw1"))
                 .arg(opt("series", "Number of series").default_value("20000"))
                 .arg(opt("samples", "Scrapes of known series that are counted").default_value("10"))
                 .arg(opt("binary", "The tributary binary").default_value(default_binary()))
@@ -246,8 +248,9 @@ async fn run_instructions(args: &ArgMatches) -> Result<bool> {
     let data = args.get_one::<String>("dir").map_or(folder.path().to_owned(), PathBuf::from);
     let binary = args.get_one::<String>("binary").map(PathBuf::from).context("--binary is missing")?;
     let server = args.get_one::<String>("server").context("--server is missing")?;
+    let door = Door::from_name(args.get_one::<String>("door").context("--door is missing")?)?;
     let (series, scrapes) = (number(args, "series")?, number(args, "samples")?);
-    let counts = crate::instructions::run(&binary, &data, series, scrapes, server).await?;
+    let counts = crate::instructions::run(&binary, &data, series, scrapes, server, door).await?;
     print!("{}", engine::counts(&counts));
     Ok(true)
 }

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::doors::{Door, GrpcClient};
 use crate::http::{Client, split};
 use crate::workload::{BodyEncoder, Workload};
 
@@ -74,6 +75,7 @@ pub struct Plan {
     pub quiet: bool,
     /// All bodies of the workload, encoded beforehand, so that sending costs next to nothing.
     pub bodies: Option<Arc<Vec<Bytes>>>,
+    pub door: Door,
 }
 
 /// Encodes every request of a workload, on two threads.
@@ -199,6 +201,11 @@ async fn connection(
     let mut at = lane % plan.urls.len();
     let mut path = split(&plan.urls[at])?.1;
     let mut client = Client::new(&plan.urls[at])?.with_timeout(Duration::from_secs(30));
+    let headers = plan.door.headers();
+    let mut grpc = match plan.door.is_grpc() {
+        true => Some(GrpcClient::new(&split(&plan.urls[at])?.0)),
+        false => None,
+    };
     let mut out = Outcome::default();
     let mut scratch = Vec::new();
     let batches = shared.workload.batches();
@@ -211,14 +218,19 @@ async fn connection(
             let request = shared.workload.request(index);
             let body = match &plan.bodies {
                 Some(bodies) => bodies[index].clone(),
-                None => Bytes::from(shared.encoder.body(&shared.workload, request, &mut scratch)),
+                None => {
+                    Bytes::from(shared.encoder.through(plan.door, &shared.workload, request, &mut scratch))
+                }
             };
             out.bytes += body.len() as u64;
             shared.ledger.sent(index);
             let sent = Instant::now();
             let mut pause = Duration::from_millis(30);
             loop {
-                let answer = client.send("POST", &path, &HEADERS, body.clone()).await;
+                let answer = match &mut grpc {
+                    Some(grpc) => grpc.write(body.clone()).await,
+                    None => client.send("POST", &path, &headers, body.clone()).await,
+                };
                 let problem = match answer {
                     Ok((200 | 204, _)) => {
                         shared.ledger.ack(index);
@@ -271,13 +283,6 @@ async fn connection(
     }
     Ok(out)
 }
-
-const HEADERS: [(&str, &str); 4] = [
-    ("content-type", "application/x-protobuf"),
-    ("content-encoding", "snappy"),
-    ("x-prometheus-remote-write-version", "0.1.0"),
-    ("user-agent", "tributary-loadtest"),
-];
 
 fn progress(shared: &Shared, quiet: bool) -> ProgressBar {
     if quiet {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use crate::doors::Door;
 use crate::ingest::{self, Ledger, Plan};
-use crate::servers::{Program, System, cluster, floor_under, standalone};
+use crate::servers::{Program, System, cluster, floor_under, receiver, standalone};
 use crate::workload::Workload;
 
 /// Counts of one phase of a load.
@@ -31,13 +32,15 @@ pub fn available() -> bool {
     Command::new("valgrind").arg("--version").output().is_ok_and(|out| out.status.success())
 }
 
-/// Creates `series` series, then sends `scrapes` further scrapes of them. `server` is standalone, cluster or floor.
+/// Creates `series` series, then sends `scrapes` further scrapes of them. `server` is standalone, receive, cluster or floor;
+/// the peers' door is open at receive and cluster.
 pub async fn run(
     binary: &Path,
     data: &Path,
     series: usize,
     scrapes: u32,
     server: &str,
+    door: Door,
 ) -> Result<Vec<Count>> {
     let mut program = Program::new(binary);
     program.under = vec![
@@ -50,21 +53,28 @@ pub async fn run(
     let system = match server {
         "standalone" => standalone(&program, data, None).await?,
         "cluster" => cluster(&program, data).await?,
+        "receive" => receiver(&program, data).await?,
         "floor" => floor_under(program.under, data).await?,
         other => {
-            bail!("instructions of {other:?} are not counted; of standalone, cluster and floor they are")
+            bail!(
+                "instructions of {other:?} are not counted; of standalone, receive, cluster and floor they are"
+            )
         }
     };
     let start = crate::engine::unix_seconds()? - i64::from(scrapes + 4) * 15;
     let workload = Arc::new(Workload::new(series, scrapes + 3, start * 1000, 15_000, 2000, 1));
     let ledger = Arc::new(Ledger::new(workload.requests()));
     let plan = Plan {
-        urls: system.write_urls.clone(),
+        urls: match door.is_grpc() {
+            true => system.peer_ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
+            false => system.write_urls.clone(),
+        },
         connections: 4,
         rate: 0,
         retry_for: Duration::from_secs(120),
         quiet: true,
         bodies: None,
+        door,
     };
     let load = async |steps: std::ops::Range<u32>| -> Result<u64> {
         let outcome = ingest::run(workload.clone(), ledger.clone(), &plan, steps, Arc::default()).await?;
@@ -82,7 +92,8 @@ pub async fn run(
         if !phase.is_empty() {
             let mut count = total(data, &system, samples)
                 .with_context(|| format!("counts of phase {phase}, the {at}th"))?;
-            (count.server, count.phase, count.series) = (server.to_owned(), phase.to_owned(), series as u64);
+            (count.server, count.series) = (format!("{server}, {}", door.name()), series as u64);
+            count.phase = phase.to_owned();
             out.push(count);
         }
         clear(data)?;

@@ -4,6 +4,7 @@
 
 mod cli;
 mod demo;
+mod doors;
 mod engine;
 mod floor;
 mod http;

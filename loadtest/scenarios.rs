@@ -41,7 +41,15 @@ impl Shape {
 
     pub fn plan(&self, urls: Vec<String>) -> Plan {
         let retry_for = Duration::from_secs(60);
-        Plan { urls, connections: self.connections, rate: self.rate, retry_for, quiet: false, bodies: None }
+        Plan {
+            urls,
+            connections: self.connections,
+            rate: self.rate,
+            retry_for,
+            quiet: false,
+            bodies: None,
+            door: Default::default(),
+        }
     }
 
     fn program(&self) -> Program {

@@ -102,6 +102,30 @@ pub async fn standalone(program: &Program, data: &Path, ports: Option<(u16, u16)
     })
 }
 
+/// One receiver alone, whose peers' door is open as well. It answers no queries.
+pub async fn receiver(program: &Program, data: &Path) -> Result<System> {
+    std::fs::create_dir_all(data)?;
+    let [grpc, http, write] = [free_port()?, free_port()?, free_port()?];
+    let args = vec![
+        "receive".to_owned(),
+        format!("--tsdb.path={}", data.join("receive").display()),
+        format!("--grpc-address=127.0.0.1:{grpc}"),
+        format!("--http-address=127.0.0.1:{http}"),
+        format!("--remote-write.address=127.0.0.1:{write}"),
+        "--label=replica=\"0\"".to_owned(),
+    ];
+    let mut server = program.start("receive", args, &data.join("receive.log"))?;
+    server.wait_ready(&format!("http://127.0.0.1:{http}"), "/-/ready", READY).await?;
+    Ok(System {
+        servers: vec![server],
+        write_urls: vec![format!("http://127.0.0.1:{write}/api/v1/receive")],
+        query_url: String::new(),
+        data: data.to_owned(),
+        drop_labels: Vec::new(),
+        peer_ports: vec![grpc],
+    })
+}
+
 /// Command line and readiness URL of one receiver.
 pub struct ReceiverStart {
     pub args: Vec<String>,

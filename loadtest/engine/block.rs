@@ -49,6 +49,7 @@ pub async fn run(bench: &Bench) -> Result<Vec<Block>> {
             retry_for: Duration::from_secs(60),
             quiet: true,
             bodies: Some(bodies.clone()),
+            door: Default::default(),
         };
         let ledger = Arc::new(Ledger::new(workload.requests()));
         let outcome = ingest::run(workload.clone(), ledger, &plan, 0..STEPS, Arc::default()).await?;

@@ -59,6 +59,7 @@ pub async fn run(bench: &Bench) -> Result<Cut> {
         retry_for: Duration::from_secs(60),
         quiet: true,
         bodies: None,
+        door: Default::default(),
     };
     ingest::run(workload.clone(), ledger.clone(), &plan(0), 0..FILLED, Arc::default()).await?;
     bench.say("cut: filled; even pace");

@@ -87,6 +87,7 @@ pub async fn run(
         retry_for: Duration::from_secs(60),
         quiet: true,
         bodies: Some(bodies.clone()),
+        door: Default::default(),
     };
     let outcome = ingest::run(workload.clone(), ledger, &plan, 0..workload.steps, Arc::default()).await?;
     let used = system.usage()?;

@@ -101,6 +101,7 @@ async fn fill(system: &System, workload: &Arc<Workload>) -> Result<()> {
         retry_for: Duration::from_secs(120),
         quiet: true,
         bodies: None,
+        door: Default::default(),
     };
     let ledger = Arc::new(Ledger::new(workload.requests()));
     // In stretches of 25 minutes: where one connection runs ahead by an hour, Prometheus refuses what the others send.

@@ -1,4 +1,9 @@
-//! Remote-write 1.0 bodies, quickly: each series' label bytes are encoded once and copied from then on.
+//! Bodies, quickly: each series' label bytes are encoded once and copied from then on; of 2.0 they are symbols.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use crate::doors::Door;
 
 use super::{Request, Workload};
 
@@ -27,6 +32,49 @@ impl BodyEncoder {
 
     /// The snappy-compressed body of a request; `scratch` is reused between calls.
     pub fn body(&self, workload: &Workload, request: Request, scratch: &mut Vec<u8>) -> Vec<u8> {
+        self.plain(workload, request, scratch);
+        compress(scratch)
+    }
+
+    /// The body of a request as it goes through a door.
+    pub fn through(
+        &self,
+        door: Door,
+        workload: &Workload,
+        request: Request,
+        scratch: &mut Vec<u8>,
+    ) -> Vec<u8> {
+        match door {
+            Door::Rw1 => return self.body(workload, request, scratch),
+            Door::Rw2 => {
+                plain_v2(workload, request, scratch);
+                return compress(scratch);
+            }
+            _ => self.plain(workload, request, scratch),
+        }
+        let tenant = |out: &mut Vec<u8>| put_text(out, 0x12, "default-tenant");
+        match door {
+            // In memory nothing fails.
+            Door::Rw1Zstd => return zstd::bulk::compress(scratch, 1).unwrap_or_default(),
+            Door::ThanosTenants => {
+                tenant(scratch);
+                let mut out = vec![0x22];
+                put_uvarint(&mut out, scratch.len() as u64);
+                out.append(scratch);
+                *scratch = out;
+            }
+            _ => tenant(scratch),
+        }
+        // The first copy.
+        scratch.extend_from_slice(&[0x18, 1]);
+        let mut packed = snap::write::FrameEncoder::new(Vec::new());
+        let _ = packed.write_all(scratch);
+        let packed = packed.into_inner().unwrap_or_default();
+        [&[1][..], &(packed.len() as u32).to_be_bytes(), &packed].concat()
+    }
+
+    /// Not compressed.
+    fn plain(&self, workload: &Workload, request: Request, scratch: &mut Vec<u8>) {
         scratch.clear();
         let time = workload.time(request.step);
         let mut sample = Vec::with_capacity(24);
@@ -45,7 +93,42 @@ impl BodyEncoder {
             put_uvarint(scratch, sample.len() as u64);
             scratch.extend_from_slice(&sample);
         }
-        compress(scratch)
+    }
+}
+
+/// Version 2.0: each text once, labels by its number.
+fn plain_v2(workload: &Workload, request: Request, out: &mut Vec<u8>) {
+    let all = &workload.series[request.first..request.first + request.len];
+    let mut numbers = HashMap::from([("", 0u64)]);
+    let mut symbols = vec![""];
+    for (name, value) in all.iter().flat_map(|series| &series.labels) {
+        for text in [name.as_str(), value.as_str()] {
+            numbers.entry(text).or_insert_with(|| {
+                symbols.push(text);
+                symbols.len() as u64 - 1
+            });
+        }
+    }
+    out.clear();
+    symbols.iter().for_each(|text| put_text(out, 0x22, text));
+    let time = workload.time(request.step);
+    for (at, series) in all.iter().enumerate() {
+        let mut refs = Vec::new();
+        for (name, value) in &series.labels {
+            put_uvarint(&mut refs, numbers[name.as_str()]);
+            put_uvarint(&mut refs, numbers[value.as_str()]);
+        }
+        let mut sample = vec![0x09];
+        sample.extend_from_slice(&workload.value(request.first + at, request.step).to_le_bytes());
+        sample.push(0x10);
+        put_uvarint(&mut sample, time as u64);
+        out.push(0x2a);
+        put_uvarint(out, (field_len(refs.len()) + field_len(sample.len())) as u64);
+        for (tag, part) in [(0x0a, &refs), (0x12, &sample)] {
+            out.push(tag);
+            put_uvarint(out, part.len() as u64);
+            out.extend_from_slice(part);
+        }
     }
 }
 
