@@ -15,6 +15,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
+use crate::doors::Door;
 use crate::instructions;
 use crate::servers::{Program, System, cluster, floor, prometheus, standalone, victoria};
 use crate::workload::Workload;
@@ -177,7 +178,8 @@ pub async fn run(options: Options) -> Result<Report> {
         let series = bench.scaled(20_000);
         let data = bench.fresh("instructions")?;
         report.instructions =
-            instructions::run(&bench.options.binary, &data, series, 10, "standalone").await?;
+            instructions::run(&bench.options.binary, &data, series, 10, "standalone", Door::default())
+                .await?;
         bench.drop_data(&data);
     }
     report.seconds = bench.begin.elapsed().as_secs();

@@ -98,10 +98,17 @@ fn what_an_sdk_sends_is_read_back() {
     let want: BTreeMap<String, f64> = want.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
     let others = r#"{__name__!="target_info",__name__!="payload_size_bytes",job="shop/api",instance="i-1"}"#;
     assert_eq!(asked.values(others), want);
-    // Each twice, but for the summary; where counting has a start, it began with a zero.
-    let counts = asked.values(&format!("count_over_time({others}[5m])"));
-    assert!(counts.values().all(|count| (1.0..=3.0).contains(count)), "{counts:?}");
-    assert_eq!(asked.values("sum(count_over_time(room_temperature_celsius[5m]))")[""], 2.0);
+    // Each twice; where counting has a start, it began with a zero.
+    for (metric, counts) in [
+        ("room_temperature_celsius", &[2.0][..]),
+        ("http_server_requests_total", &[3.0, 3.0]),
+        ("http_server_duration_seconds_count", &[3.0]),
+        ("payload_size_bytes", &[3.0]),
+        ("rpc_latency_seconds_count", &[1.0]),
+    ] {
+        let found: Vec<f64> = asked.values(&format!("count_over_time({metric}[5m])")).into_values().collect();
+        assert_eq!(found, counts, "{metric}");
+    }
     assert_eq!(
         asked.values(r#"sum(increase(http_server_requests_total{http_route="/a"}[5m])) > bool 0"#)[""],
         1.0

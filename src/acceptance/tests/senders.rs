@@ -7,6 +7,7 @@
 mod exporter;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use acceptance::{Program, Running, find_program, free_port, get, percent, wait_until};
@@ -37,16 +38,24 @@ fn sorted(value: &Value) -> Vec<String> {
     all
 }
 
-/// What one server has of the scraped program until `at`: all samples, all exemplars.
-fn everything(url: &str, at: f64) -> (Vec<String>, Vec<String>) {
-    let samples = format!("/api/v1/query?query={}&time={at}", percent(r#"{job="app"}[2m]"#));
+/// What one server has of the scraped program until `at`: all samples, all exemplars. A Prometheus 2 shows the last
+/// histogram of a range in the place of all: with `by_instants` they are asked for one by one, for ten seconds.
+fn everything(url: &str, at: f64, by_instants: bool) -> (Vec<String>, Vec<String>) {
+    let query = |query: &str, at: f64| {
+        sorted(&data(url, &format!("/api/v1/query?query={}&time={at:.3}", percent(query)))["result"])
+    };
+    let mut samples = query(r#"{job="app"}[2m]"#, at);
+    if by_instants {
+        samples.retain(|line| !line.contains("\"histograms\""));
+        samples.extend((0..20).flat_map(|half| query(r#"{job="app"}"#, at - f64::from(half) / 2.0)));
+    }
     let range = format!("start={}&end={at}", at - 120.0);
     let exemplars = format!("/api/v1/query_exemplars?query={}&{range}", percent(r#"{job="app"}"#));
-    (sorted(&data(url, &samples)["result"]), sorted(&data(url, &exemplars)))
+    (samples, sorted(&data(url, &exemplars)))
 }
 
 /// `remote` are further lines of the remote-write section.
-fn reads_back(prometheus: PathBuf, features: &str, remote: &str) {
+fn reads_back(prometheus: PathBuf, by_instants: bool, features: &str, remote: &str) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (ours, url) = standalone(dir.path());
     let exporter = Exporter::start();
@@ -75,26 +84,26 @@ fn reads_back(prometheus: PathBuf, features: &str, remote: &str) {
     running.wait_ready(&format!("{theirs}/-/ready"));
     std::thread::sleep(Duration::from_secs(12));
     let at = now() - 1.0;
-    let want = everything(&theirs, at);
+    let want = everything(&theirs, at, by_instants);
     let text = want.0.join("\n");
     // Enough of everything that it proves something.
     for (series, part) in [
         ("app_requests_total", "\"values\""),
         ("app_depth", "\"values\""),
-        ("app_sizes", "\"histograms\""),
-        ("app_shares", "\"histograms\""),
+        ("app_sizes", "\"histogram"),
+        ("app_shares", "\"histogram"),
     ] {
         let line = want.0.iter().find(|line| line.contains(&format!("\"{series}\"")) && line.contains(part));
         assert!(line.is_some(), "{series} has no {part}: {text}");
     }
     assert!(want.1.len() >= 2 && want.1.iter().all(|line| line.contains("trace_id")), "{:?}", want.1);
-    let mut got = everything(&url, at);
+    let mut got = everything(&url, at, by_instants);
     for _ in 0..100 {
         if got == want {
             break;
         }
         std::thread::sleep(Duration::from_millis(100));
-        got = everything(&url, at);
+        got = everything(&url, at, by_instants);
     }
     assert_eq!(got.0, want.0);
     assert_eq!(got.1, want.1);
@@ -137,20 +146,22 @@ fn prometheus_3() -> Option<PathBuf> {
 #[test]
 fn a_prometheus_of_the_path_sends_version_1() {
     let Some(prometheus) = find_program("prometheus") else { return };
-    reads_back(prometheus, FEATURES, METADATA);
+    let version = Command::new(&prometheus).arg("--version").output().expect("a Prometheus that runs");
+    let is_2 = String::from_utf8_lossy(&version.stdout).contains("version 2.");
+    reads_back(prometheus, is_2, FEATURES, METADATA);
 }
 
 #[test]
 fn a_prometheus_3_sends_version_1() {
     let Some(prometheus) = prometheus_3() else { return };
-    reads_back(prometheus, FEATURES, METADATA);
+    reads_back(prometheus, false, FEATURES, METADATA);
 }
 
 #[test]
 fn a_prometheus_3_sends_version_2() {
     let Some(prometheus) = prometheus_3() else { return };
     let remote = "  protobuf_message: io.prometheus.write.v2.Request\n";
-    reads_back(prometheus, &format!("{FEATURES},metadata-wal-records"), remote);
+    reads_back(prometheus, false, &format!("{FEATURES},metadata-wal-records"), remote);
 }
 
 #[test]
