@@ -137,6 +137,33 @@ impl Inner {
             .map_err(|e| self.within(format_args!("index at offset {}", range.start), e))
     }
 
+    /// The series section from where an entry begins.
+    fn entry_bytes(&self, number: u32) -> Result<&[u8], Error> {
+        let at = series::offset(number);
+        let section = self.header.toc.series_range();
+        if !section.contains(&at) {
+            return Err(Error::corrupt("postings name a series outside of the series section"));
+        }
+        Ok(&self.index[at as usize..section.end as usize])
+    }
+
+    /// An entry from its labels on; its sum is not looked at.
+    pub(crate) fn entry(&self, number: u32) -> Result<&[u8], Error> {
+        self.entry_bytes(number).and_then(series::unchecked_body).map_err(|e| self.at_series(number, e))
+    }
+
+    /// Reads a series' chunks into the decoder.
+    pub(crate) fn decode_chunks(&self, number: u32, decoder: &mut Decoder) -> Result<(), Error> {
+        self.entry_bytes(number)
+            .and_then(|bytes| decoder.decode_chunks(bytes))
+            .map_err(|e| self.at_series(number, e))
+    }
+
+    fn at_series(&self, number: u32, error: Error) -> Error {
+        let at = series::offset(number);
+        self.within(format_args!("series {number} at index offset {at}"), error)
+    }
+
     /// Labels of a series; its chunks are in the decoder. `last` is the series before, to check the order.
     pub(crate) fn decode(
         &self,
@@ -144,18 +171,13 @@ impl Inner {
         decoder: &mut Decoder,
         last: Option<&Labels>,
     ) -> Result<Labels, Error> {
-        let at = series::offset(number);
-        let section = self.header.toc.series_range();
-        let labels = if section.contains(&at) {
-            decoder.decode(&self.index[at as usize..section.end as usize], &self.header.symbols)
-        } else {
-            Err(Error::corrupt("postings name a series outside of the series section"))
-        };
-        let labels =
-            labels.map_err(|e| self.within(format_args!("series {number} at index offset {at}"), e))?;
+        let labels = self
+            .entry_bytes(number)
+            .and_then(|bytes| decoder.decode(bytes, &self.header.symbols))
+            .map_err(|e| self.at_series(number, e))?;
         if last.is_some_and(|last| *last >= labels) {
             let error = Error::corrupt(format!("{labels} is not in order"));
-            return Err(self.within(format_args!("series {number} at index offset {at}"), error));
+            return Err(self.at_series(number, error));
         }
         Ok(labels)
     }

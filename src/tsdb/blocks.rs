@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use block::{Block, BlockId, Meta};
+use block::{Block, BlockId, LabelSets, Meta};
 use model::{Kind, TenantId, TimeRange};
 use runtime::World;
-use storage::{Context, LabelRequest, Reservation, SelectRequest, SeriesEntry, SeriesSet};
+use storage::{Cancel, Context, LabelRequest, Reservation, SelectRequest, SeriesEntry, SeriesSet};
 
 use crate::head::window_start;
 use crate::tenants::Tenants;
@@ -71,6 +71,38 @@ impl OpenBlock {
             Some(name) => self.block.label_values(name, &request.matchers, request.range, limit),
         }
         .map_err(to_storage)
+    }
+}
+
+/// The series of blocks without their chunks: sets that are each sorted, as few as can be.
+pub(crate) fn labels_of(
+    blocks: &[Arc<OpenBlock>],
+    request: &SelectRequest,
+    context: &Context,
+) -> Result<Vec<Box<dyn SeriesSet>>, storage::Error> {
+    let blocks: Vec<Block> = blocks.iter().map(|open| open.block.clone()).collect();
+    let mut out: Vec<Box<dyn SeriesSet>> = Vec::new();
+    for sets in LabelSets::of(&blocks, &request.matchers, request.range).map_err(to_storage)? {
+        let held = context.budget.reserve(sets.memory() as u64)?;
+        out.push(Box::new(BlocksLabels { sets, _held: held, cancel: context.cancel.clone() }));
+    }
+    Ok(out)
+}
+
+/// Streams label sets of several blocks.
+struct BlocksLabels {
+    sets: LabelSets,
+    _held: Reservation,
+    cancel: Cancel,
+}
+
+impl SeriesSet for BlocksLabels {
+    fn next(&mut self) -> Result<Option<SeriesEntry>, storage::Error> {
+        if self.cancel.is_raised() {
+            return Err(storage::Error::new(Kind::Refused, "query was canceled"));
+        }
+        let Some(labels) = self.sets.next() else { return Ok(None) };
+        Ok(Some(SeriesEntry { labels: labels.map_err(to_storage)?, chunks: Vec::new() }))
     }
 }
 

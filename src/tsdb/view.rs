@@ -13,7 +13,7 @@ use storage::{
 };
 
 use crate::Engine;
-use crate::blocks::OpenBlock;
+use crate::blocks::{OpenBlock, labels_of};
 use crate::firsts::Firsts;
 use crate::head::ShardSet;
 use crate::tenants::Tenant;
@@ -99,8 +99,12 @@ impl Select for TenantView {
             let set = ShardSet::open(&self.engine, &self.tenant, shard, &pin, request, need, context)?;
             sources.extend(set.map(|set| Box::new(set) as Box<dyn SeriesSet>));
         }
-        for block in blocks {
-            sources.push(block.select(request, context)?);
+        if request.skip_chunks {
+            sources.extend(labels_of(&blocks, request, context)?);
+        } else {
+            for block in blocks {
+                sources.push(block.select(request, context)?);
+            }
         }
         let set: Box<dyn SeriesSet> = match sources.len() {
             1 => sources.remove(0),

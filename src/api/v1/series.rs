@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use model::{Labels, Matcher, TimeRange};
-use storage::{Cancel, Context, LabelRequest, Listed, Merge, Notes, Select, SelectRequest};
+use storage::{Cancel, Context, LabelRequest, Listed, Merge, Notes, Select, SelectRequest, SeriesSet};
 
 use super::ApiState;
 use crate::Problem;
@@ -42,11 +42,14 @@ pub(super) async fn series(
             request.limit = if limit > 0 { limit + 1 } else { 0 };
             opened.push(select.select(&request, context)?);
         }
-        let mut merged = Merge::new(opened);
+        let mut merged: Box<dyn SeriesSet> = match opened.len() {
+            1 => opened.remove(0),
+            _ => Box::new(Merge::new(opened)),
+        };
         let mut held = context.budget.reserve(0)?;
         let (mut found, mut bytes): (Vec<Labels>, usize) = (Vec::new(), 0);
         let mut cut = false;
-        while let Some(entry) = storage::SeriesSet::next(&mut merged)? {
+        while let Some(entry) = merged.next()? {
             if limit > 0 && found.len() == limit {
                 cut = true;
                 break;
@@ -58,7 +61,7 @@ pub(super) async fn series(
                 context.cancel.check(world.clock.monotonic())?;
             }
         }
-        let mut notes = storage::SeriesSet::notes(&mut merged);
+        let mut notes = merged.notes();
         if cut {
             notes.warn(TRUNCATED);
         }

@@ -59,6 +59,21 @@ fn body(bytes: &[u8]) -> Result<&[u8], Error> {
     Ok(body)
 }
 
+/// The body of the entry that starts at `bytes[0]`, from its labels on; its sum is not looked at.
+#[inline]
+pub(crate) fn unchecked_body(bytes: &[u8]) -> Result<&[u8], Error> {
+    Cursor::new(bytes).bytes()
+}
+
+/// Goes behind the labels of an entry's body.
+pub(crate) fn skip_labels(cursor: &mut Cursor<'_>) -> Result<(), Error> {
+    for _ in 0..cursor.uvarint()? {
+        cursor.uvarint()?;
+        cursor.uvarint()?;
+    }
+    Ok(())
+}
+
 /// Reads the entry that starts at `bytes[0]`; more bytes may follow it. Chunks come in order of time.
 pub fn decode_series(bytes: &[u8], symbols: &Symbols) -> Result<(Labels, Vec<ChunkMeta>), Error> {
     let mut decoder = Decoder::default();
@@ -106,6 +121,13 @@ impl Decoder {
             Labels::from_bytes(&self.canonical).map_err(|e| Error::corrupt(format!("series entry: {e}")))?;
         read_chunks(&mut cursor, &mut self.chunks)?;
         Ok(labels)
+    }
+
+    /// As [`Decoder::decode`], but for the labels.
+    pub(crate) fn decode_chunks(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let mut cursor = Cursor::new(body(bytes)?);
+        skip_labels(&mut cursor)?;
+        read_chunks(&mut cursor, &mut self.chunks)
     }
 
     /// Appends a symbol with its length; returns its length.

@@ -2,9 +2,10 @@
 //!
 //! # Cost
 //! Opening walks the table once and keeps four bytes for every 32 symbols; the text stays where it is (fetched or
-//! mapped). A lookup skips at most 31 texts.
+//! mapped). A lookup skips at most 31 texts. Two tables are compared by a digest that is taken at opening.
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::Error;
 use crate::index::SPARSE;
@@ -18,6 +19,8 @@ pub struct Symbols {
     count: u32,
     /// Position of every 32nd text.
     sparse: std::sync::Arc<[u32]>,
+    /// Of all texts with their lengths.
+    digest: u128,
 }
 
 impl Symbols {
@@ -37,7 +40,13 @@ impl Symbols {
         if !cursor.is_empty() {
             return Err(Error::corrupt("symbols: bytes are left behind the last one"));
         }
-        Ok(Symbols { texts, count, sparse: sparse.into() })
+        let digest = xxh3_128(&texts);
+        Ok(Symbols { texts, count, sparse: sparse.into(), digest })
+    }
+
+    /// Whether a number stands for the same text in both tables.
+    pub fn same(&self, other: &Symbols) -> bool {
+        (self.digest, self.count, self.texts.len()) == (other.digest, other.count, other.texts.len())
     }
 
     /// Number of symbols.
