@@ -299,11 +299,12 @@ fn quantile(q: f64, buckets: &mut [Bucket]) -> (f64, bool) {
         return (f64::NAN, false);
     }
     let forced = make_monotonic(buckets);
-    if last == 0 || buckets[last].count == 0.0 || buckets[last].count.is_nan() {
-        return (f64::NAN, forced);
+    if last == 0 || buckets[last].count == 0.0 {
+        return (f64::NAN, false);
     }
     let mut rank = q * buckets[last].count;
-    let at = buckets[..last].partition_point(|b| b.count < rank || b.count.is_nan());
+    // Where a count is NaN no bucket reaches the rank, or the halves decide which does.
+    let at = first_of(last, |at| buckets[at].count >= rank);
     if at == last {
         return (buckets[last - 1].upper, forced);
     }
@@ -320,6 +321,21 @@ fn quantile(q: f64, buckets: &mut [Bucket]) -> (f64, bool) {
         rank -= below.count;
     }
     (lower + (upper - lower) * (rank / count), forced)
+}
+
+/// The first place below `end` that is `there`, else `end`: by halves, as Go's `sort.Search` looks for it even where
+/// what lies behind the first is not all there.
+fn first_of(end: usize, there: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, end);
+    while low < high {
+        let middle = (low + high) / 2;
+        if there(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
 }
 
 /// The fraction of observations between two values.
@@ -378,6 +394,18 @@ mod tests {
         assert_eq!(quantile(1.0, &mut buckets(&[0.0, 10.0, 20.0, 30.0])), (4.0, false));
         assert_eq!(quantile(0.5, &mut buckets(&[10.0, 5.0, 20.0, 20.0])), (1.0, true));
         assert!(quantile(0.5, &mut buckets(&[1.0, 2.0])).0.is_nan());
+    }
+
+    #[test]
+    fn nan_counts_reach_no_rank() {
+        const NAN: f64 = f64::NAN;
+        assert_eq!(quantile(0.5, &mut buckets(&[NAN; 4])), (4.0, false), "the highest finite bound");
+        assert_eq!(quantile(0.5, &mut buckets(&[1.0, 2.0, 3.0, NAN])), (4.0, false));
+        // The middle one is asked first, and does not reach the rank.
+        assert!(quantile(0.1, &mut buckets(&[10.0, NAN, 20.0, 20.0])).0.is_nan());
+        assert_eq!(quantile(0.5, &mut buckets(&[2.0, 1.0, 0.0, 0.0])), (0.5, true), "fixed before");
+        let (none, forced) = quantile(0.5, &mut buckets(&[0.0, -1.0, 0.0, 0.0]));
+        assert!(none.is_nan() && !forced, "nothing is said of an answer that is none");
     }
 
     #[test]
