@@ -35,8 +35,14 @@ fn html(out: &mut Vec<u8>, text: &str) {
 }
 
 fn string(out: &mut Vec<u8>, text: &str, special: impl Fn(u8) -> bool) {
-    out.push(b'"');
     let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    // Looked through many at a time; hardly any text has a special byte.
+    if !bytes.iter().fold(false, |any, &b| any | special(b)) {
+        out.extend_from_slice(bytes);
+        return out.push(b'"');
+    }
     let mut from = 0;
     for (at, &b) in bytes.iter().enumerate() {
         if !special(b) {
