@@ -168,7 +168,7 @@ impl Engine {
         let prepared = clock.monotonic();
         let answer = with_room(expr.height(), Error::exhausted, || root.evaluate(grid, &run))?;
         let evaluated = clock.monotonic();
-        let value = answer.into_value(grid, instant);
+        let value = answer.into_value(&run, grid, instant)?;
         let stats = Stats {
             samples: run.trace.samples(),
             per_step: run.trace.per_step(grid),

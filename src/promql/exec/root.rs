@@ -8,7 +8,7 @@ use super::run::Rows;
 use super::select::window_end;
 use super::subquery::Samples;
 use super::track::Track;
-use super::{CellRef, Grid, Run, present};
+use super::{CellRef, Grid, Native, Row, Run, present};
 use crate::Error;
 use crate::parse::{Expr, ExprKind, Type};
 use crate::plan::{self, Explained, Node, PlanContext, Source};
@@ -79,7 +79,9 @@ fn matrix(source: &Source, grid: Grid, run: &Run<'_>) -> Result<Vec<Series>, Err
     while let Some((labels, drop_name)) = samples.next(&mut track)? {
         let within = |t: &Timestamp| *t > start && *t <= end;
         let floats = track.floats.timestamps.iter().zip(&track.floats.values);
-        let points: Vec<Point> = floats.filter(|(t, _)| within(t)).map(|(&t, &v)| Point { t, v }).collect();
+        let mut points: Vec<Point> =
+            Vec::with_capacity(track.floats.timestamps.iter().filter(|t| within(t)).count());
+        points.extend(floats.filter(|(t, _)| within(t)).map(|(&t, &v)| Point { t, v }));
         let natives = track.natives.timestamps.iter().zip(&track.natives.values);
         let histograms: Vec<NativePoint> =
             natives.filter(|(t, _)| within(t)).map(|(&t, h)| NativePoint { t, h: h.clone() }).collect();
@@ -87,7 +89,9 @@ fn matrix(source: &Source, grid: Grid, run: &Run<'_>) -> Result<Vec<Series>, Err
         if count == 0 {
             continue;
         }
-        held.grow(run, count, points.len() * size_of::<Point>() + track.bytes())?;
+        // The track goes on to the next series; its histograms are shared with the result.
+        let natives = track.bytes().saturating_sub(track.floats.len() * size_of::<Point>());
+        held.grow(run, count, points.len() * size_of::<Point>() + natives)?;
         let meter = run.trace.meter();
         run.count(meter, count as u64);
         run.trace.count_steps(meter, std::iter::once(count as u64));
@@ -109,9 +113,9 @@ impl Root {
 }
 
 impl Answer<'_> {
-    pub(crate) fn into_value(self, grid: Grid, instant: bool) -> Value {
+    pub(crate) fn into_value(self, run: &Run<'_>, grid: Grid, instant: bool) -> Result<Value, Error> {
         let time = grid.start;
-        match self {
+        Ok(match self {
             Answer::Text(text) => Value::String(time, text),
             Answer::Scalar(values) if instant => {
                 Value::Scalar(time, values.first().copied().unwrap_or(f64::NAN))
@@ -135,9 +139,19 @@ impl Answer<'_> {
                     .collect(),
             ),
             Answer::Rows(rows) => {
+                // A row is let go once its points are there, which have their times besides.
+                let more = |row: &Row| {
+                    (floats_of(row) * size_of::<Point>()).saturating_sub(size_of_val(&*row.values))
+                        + row
+                            .natives
+                            .len()
+                            .saturating_mul(size_of::<NativePoint>() - size_of::<Option<Native>>())
+                };
+                let _held = run.hold(0, rows.rows.iter().map(more).sum())?;
                 let series = rows.rows.into_iter().filter_map(|row| {
                     let there = row.values.iter().enumerate().filter(|(_, v)| present(**v));
-                    let points: Vec<Point> = there.map(|(at, v)| Point { t: grid.time(at), v: *v }).collect();
+                    let mut points = Vec::with_capacity(floats_of(&row));
+                    points.extend(there.map(|(at, v)| Point { t: grid.time(at), v: *v }));
                     let natives = row.natives.into_iter().enumerate();
                     let histograms: Vec<NativePoint> =
                         natives.filter_map(|(at, h)| Some(NativePoint { t: grid.time(at), h: h? })).collect();
@@ -152,6 +166,11 @@ impl Answer<'_> {
                 series.sort_by(|a, b| a.labels.cmp(&b.labels));
                 Value::Matrix(series)
             }
-        }
+        })
     }
+}
+
+/// How many of a row's values are there.
+fn floats_of(row: &Row) -> usize {
+    row.values.iter().filter(|v| present(**v)).count()
 }
