@@ -136,6 +136,10 @@ fn explained(query: &str, difference: &str) -> Option<&'static str> {
             "3.7 made histograms that were negated gauges",
         ),
         (
+            has(" - ") && has(":") && differs("only we say") && differs("not a counter"),
+            "later versions make differences of histograms gauges",
+        ),
+        (
             has("histogram_fraction") && differs("NaN"),
             "3.7.3 corrected histogram_fraction where the lower bound is in the first bucket",
         ),
