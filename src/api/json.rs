@@ -9,6 +9,10 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A string as labels and values are written: only what JSON demands is escaped.
 pub fn label(out: &mut Vec<u8>, text: &str) {
+    label_bytes(out, text.as_bytes());
+}
+
+fn label_bytes(out: &mut Vec<u8>, text: &[u8]) {
     string(out, text, |b| match b {
         b'"' | b'\\' => true,
         b => b < 0x20,
@@ -28,14 +32,13 @@ pub fn text(out: &mut Vec<u8>, text: &str) {
 }
 
 fn html(out: &mut Vec<u8>, text: &str) {
-    string(out, text, |b| match b {
+    string(out, text.as_bytes(), |b| match b {
         b'"' | b'\\' | b'<' | b'>' | b'&' => true,
         b => b < 0x20,
     });
 }
 
-fn string(out: &mut Vec<u8>, text: &str, special: impl Fn(u8) -> bool) {
-    let bytes = text.as_bytes();
+fn string(out: &mut Vec<u8>, bytes: &[u8], special: impl Fn(u8) -> bool) {
     out.reserve(bytes.len() + 2);
     out.push(b'"');
     // Looked through many at a time; hardly any text has a special byte.
@@ -69,13 +72,13 @@ fn string(out: &mut Vec<u8>, text: &str, special: impl Fn(u8) -> bool) {
 /// `{"name":"value",…}` in the order of the names.
 pub fn labels(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'{');
-    for (at, (name, value)) in labels.iter().enumerate() {
+    for (at, (name, value)) in labels.raw().enumerate() {
         if at > 0 {
             out.push(b',');
         }
-        label(out, name);
+        label_bytes(out, name);
         out.push(b':');
-        label(out, value);
+        label_bytes(out, value);
     }
     out.push(b'}');
 }

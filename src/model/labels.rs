@@ -114,6 +114,17 @@ impl Labels {
         Iter { rest: &self.bytes }
     }
 
+    /// As [`Labels::iter`], in bytes: for those who write them down as they are.
+    pub fn raw(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (name, start) = text_at(&self.bytes, at)?;
+            let (value, next) = text_at(&self.bytes, start)?;
+            at = next;
+            Some((name, value))
+        })
+    }
+
     /// The value of `name`, if present.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut at = 0;

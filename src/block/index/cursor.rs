@@ -52,6 +52,16 @@ impl<'a> Cursor<'a> {
     /// An unsigned LEB128.
     #[inline]
     pub fn uvarint(&mut self) -> Result<u64, Error> {
+        if let Some((&byte, tail)) = self.rest.split_first()
+            && byte < 0x80
+        {
+            self.rest = tail;
+            return Ok(u64::from(byte));
+        }
+        self.long_uvarint()
+    }
+
+    fn long_uvarint(&mut self) -> Result<u64, Error> {
         let mut out = 0u64;
         for (at, &byte) in self.rest.iter().take(10).enumerate() {
             if byte < 0x80 {
@@ -64,6 +74,19 @@ impl<'a> Cursor<'a> {
             out |= u64::from(byte & 0x7f) << (7 * at);
         }
         Err(Error::corrupt(if self.rest.len() < 10 { SHORT } else { "a varint overflows 64 bits" }))
+    }
+
+    /// Goes behind so many LEB128, whatever their values.
+    pub fn skip_varints(&mut self, count: usize) -> Result<(), Error> {
+        let mut left = count;
+        let mut at = 0;
+        while left > 0 {
+            let byte = *self.rest.get(at).ok_or_else(|| Error::corrupt(SHORT))?;
+            left -= usize::from(byte < 0x80);
+            at += 1;
+        }
+        self.rest = &self.rest[at..];
+        Ok(())
     }
 
     /// A zigzag LEB128.
@@ -124,6 +147,10 @@ mod tests {
             assert!(cursor.is_empty());
             assert!(Cursor::new(&out[..out.len() - 1]).varint().is_err());
         }
+        let mut cursor = Cursor::new(&[1, 0x80, 1, 0xff, 0xff, 3, 9]);
+        cursor.skip_varints(3).unwrap();
+        assert_eq!(cursor.rest(), [9]);
+        assert!(Cursor::new(&[1, 0x80]).skip_varints(2).is_err());
         assert!(Cursor::new(&[0xff; 20]).uvarint().is_err());
         assert_eq!(Cursor::new(&[0xff; 9]).uvarint().unwrap_err().message, SHORT);
     }

@@ -67,11 +67,8 @@ pub(crate) fn unchecked_body(bytes: &[u8]) -> Result<&[u8], Error> {
 
 /// Goes behind the labels of an entry's body.
 pub(crate) fn skip_labels(cursor: &mut Cursor<'_>) -> Result<(), Error> {
-    for _ in 0..cursor.uvarint()? {
-        cursor.uvarint()?;
-        cursor.uvarint()?;
-    }
-    Ok(())
+    let count = cursor.uvarint()?;
+    cursor.skip_varints(usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(2))
 }
 
 /// Reads the entry that starts at `bytes[0]`; more bytes may follow it. Chunks come in order of time.
