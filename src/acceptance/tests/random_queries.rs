@@ -140,6 +140,10 @@ fn explained(query: &str, difference: &str) -> Option<&'static str> {
             "later versions make differences of histograms gauges",
         ),
         (
+            has(":") && differs("only Prometheus says: PromQL info: incompatible sample types"),
+            "Prometheus also evaluates steps of a subquery behind the last window, and notes what it meets there",
+        ),
+        (
             has("histogram_fraction") && differs("NaN"),
             "3.7.3 corrected histogram_fraction where the lower bound is in the first bucket",
         ),

@@ -355,6 +355,47 @@ fn matchers_names_and_values_over_head_and_blocks() {
 }
 
 #[test]
+fn labels_alone_are_those_of_the_samples() {
+    let rig = Rig::new();
+    // Windows of the same series, some of which come and go, over several blocks and the head.
+    for window in 0..5i64 {
+        for series in 0..40i64 {
+            if series < 30 || series % 5 == window {
+                let t = NOON - (8 - 2 * window) * HOUR + series * MINUTE;
+                rig.push("t", &format!("m{series:02}"), &[(t, 1.0), (t + 30_000, 2.0)]);
+            }
+        }
+        if window < 4 {
+            rig.tsdb.cut(rig.now(), true).unwrap();
+        }
+    }
+    let view = rig.tsdb.tenant(&tenant("t")).unwrap();
+    let context = Context::background();
+    let labels = |request: &SelectRequest| -> Vec<Labels> {
+        let (entries, _) = collect(view.select(request, &context).unwrap()).unwrap();
+        entries.into_iter().map(|entry| entry.labels).collect()
+    };
+    for (start, end) in [
+        (0, i64::MAX),
+        (-8 * 60, -5 * 60),
+        (-4 * 60 + 20, -4 * 60 + 25),
+        (-90, 0),
+        (10, 20),
+        (-3 * 60, -3 * 60),
+    ] {
+        let range = TimeRange::new(
+            if start == 0 { 0 } else { NOON + start * MINUTE },
+            if end == i64::MAX { end } else { NOON + end * MINUTE },
+        );
+        for matchers in [vec![], vec![Matcher::new(model::MatchOp::Regex, "__name__", "m[13].").unwrap()]] {
+            let full = SelectRequest::new(range, matchers);
+            let alone = SelectRequest { skip_chunks: true, ..full.clone() };
+            assert_eq!(labels(&alone), labels(&full), "{range:?}");
+        }
+    }
+}
+
+#[test]
 fn a_damaged_block_is_skipped_and_an_unfinished_one_removed() {
     let mut rig = Rig::new();
     rig.push("t", "a", &[(NOON, 1.0)]);
