@@ -14,7 +14,7 @@ use model::{Kind, Labels, Matcher, TimeRange};
 use storage::{ChunkData, Context, LabelNeed, Need, Reservation, SelectRequest, SeriesEntry, SeriesSet};
 
 use super::postings::pairs_of;
-use super::series::{ABREAST, Copied, Series};
+use super::series::{Copied, Series};
 use super::shard::{BITE, Head, ShardState};
 use crate::Engine;
 use crate::firsts::Firsts;
@@ -150,22 +150,15 @@ impl ShardSet {
             }
             let Some(known) = state.tenant(self.tenant.index) else { break };
             self.labels.begin(&known.postings);
-            for start in bite.clone().step_by(ABREAST) {
-                let few = start..bite.end.min(start + ABREAST);
-                if self.with_chunks && self.all_samples {
-                    let slots = few.clone().filter_map(|at| self.series.get(at)).map(|(_, slot, _)| slot);
-                    state.series.touch_chunks(slots);
-                }
-                for (labels, slot, id) in few.filter_map(|at| self.series.get(at)) {
-                    // The slot may have gone to another series since.
-                    let Some(series) = state.get(slot).filter(|s| s.hot.id == id) else { continue };
-                    if load.take(series, self.range, self.with_chunks, self.all_samples) {
-                        let labels = match labels {
-                            Some(labels) => labels.clone(),
-                            None => self.labels.of(&state, &known.postings, slot),
-                        };
-                        load.labels.push(labels);
-                    }
+            for (labels, slot, id) in bite.filter_map(|at| self.series.get(at)) {
+                // The slot may have gone to another series since.
+                let Some(series) = state.get(slot).filter(|s| s.hot.id == id) else { continue };
+                if load.take(series, self.range, self.with_chunks, self.all_samples) {
+                    let labels = match labels {
+                        Some(labels) => labels.clone(),
+                        None => self.labels.of(&state, &known.postings, slot),
+                    };
+                    load.labels.push(labels);
                 }
             }
             load.position = load.position.max(state.last_position);

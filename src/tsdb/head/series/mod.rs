@@ -30,7 +30,6 @@ pub(crate) use self::read::{Copied, Measure};
 #[cfg(test)]
 pub(crate) use self::sealed::encode;
 
-use self::open::LINK;
 use self::sealed::NO_CHUNK;
 use super::native::Natives;
 use super::pages::Pages;
@@ -38,9 +37,6 @@ use super::slab::Slab;
 
 /// No sample yet.
 pub(crate) const NEVER: Timestamp = i64::MIN;
-
-/// Series whose cache misses overlap when their chunks are read.
-pub(crate) const ABREAST: usize = 16;
 
 /// All series of a shard.
 #[derive(Default)]
@@ -192,29 +188,6 @@ impl Store {
         let last = |hot: &Hot| self.open.get(hot.open).first().copied();
         let sum = slots.filter_map(hot).filter_map(last).fold(0, |sum, byte| sum ^ byte);
         std::hint::black_box(sum);
-    }
-
-    /// The same for chunks that are about to be read, of at most [`ABREAST`] series: of an open chunk each piece leads
-    /// to the one before it, so those of the series are followed side by side.
-    pub(crate) fn touch_chunks(&self, slots: impl Iterator<Item = u32>) {
-        let mut left = [(0u32, 0u8); ABREAST];
-        let mut sum = 0;
-        for (slot, left) in slots.zip(&mut left) {
-            if let Some(hot) = self.hot.get(slot).filter(|hot| hot.appender.count() > 0) {
-                *left = (hot.open, hot.pieces);
-            }
-            if let Some(cold) = self.cold.get(slot).filter(|cold| cold.sealed != NO_CHUNK) {
-                sum ^= self.sealed.get(cold.sealed).first().copied().unwrap_or_default();
-            }
-        }
-        std::hint::black_box(sum);
-        while left.iter().any(|(_, pieces)| *pieces > 0) {
-            for (name, pieces) in left.iter_mut().filter(|(_, pieces)| *pieces > 0) {
-                let link = self.open.get(*name).first_chunk::<LINK>().copied().unwrap_or_default();
-                (*name, *pieces) = (u32::from_le_bytes(link), *pieces - 1);
-            }
-        }
-        std::hint::black_box(left);
     }
 
     /// The pairs of a series' labels, as [`super::postings::pairs_of`] reads them.
