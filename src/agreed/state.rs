@@ -30,6 +30,9 @@ pub struct State {
     pub leases: Leases,
     /// The highest feature level that all nodes once had in common.
     pub level: u32,
+    /// How often it was brought back from what a node remembered; what is of a later generation is newer.
+    #[serde(default)]
+    pub generation: u32,
 }
 
 /// A ring that was proposed and is not yet in use.

@@ -6,8 +6,8 @@ use agreed::{Command, Outcome, State};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::message::Seen;
-use crate::{Error, Voter};
+use crate::message::{About, Mark, Request, Response, Seen, WATCH_FOR};
+use crate::{Error, Subscriber, Voter};
 
 /// What voters and subscribers have in common, and, for tests and simulations, who agrees with nobody but itself. Cheap to
 /// clone.
@@ -19,6 +19,7 @@ pub struct Handle {
 #[derive(Clone)]
 enum Plane {
     Voter(Voter),
+    Subscriber(Subscriber),
     Alone(Arc<Alone>),
 }
 
@@ -34,6 +35,12 @@ impl From<Voter> for Handle {
     }
 }
 
+impl From<Subscriber> for Handle {
+    fn from(subscriber: Subscriber) -> Handle {
+        Handle { plane: Plane::Subscriber(subscriber) }
+    }
+}
+
 impl Handle {
     /// Agrees in this process, without a log and without others, from `state` on.
     pub fn alone(state: State) -> Handle {
@@ -46,6 +53,7 @@ impl Handle {
     pub fn seen(&self) -> watch::Receiver<Seen> {
         match &self.plane {
             Plane::Voter(voter) => voter.watch(),
+            Plane::Subscriber(subscriber) => subscriber.watch(),
             Plane::Alone(alone) => alone.told.subscribe(),
         }
     }
@@ -61,8 +69,62 @@ impl Handle {
     pub async fn propose(&self, command: Command) -> Result<Outcome, Error> {
         match &self.plane {
             Plane::Voter(voter) => voter.propose(command).await,
+            Plane::Subscriber(subscriber) => subscriber.propose(command).await,
             Plane::Alone(alone) => alone.propose(command),
         }
+    }
+
+    /// What this node knows of the control plane: in touch, who leads, who votes.
+    pub fn about(&self) -> About {
+        match &self.plane {
+            Plane::Voter(voter) => voter.about(),
+            Plane::Subscriber(subscriber) => subscriber.about(),
+            Plane::Alone(alone) => {
+                let seen = alone.told.borrow().clone();
+                let epoch = seen.state.current().map_or(0, |e| e.number);
+                let (cluster, revision) = (seen.state.cluster.clone(), seen.revision);
+                About { cluster, revision, epoch, in_touch: true, ..About::default() }
+            }
+        }
+    }
+
+    /// Answers another node.
+    pub async fn serve(&self, request: Request) -> Response {
+        match &self.plane {
+            Plane::Voter(voter) => voter.serve(request).await,
+            Plane::Subscriber(subscriber) => subscriber.serve(request).await,
+            Plane::Alone(alone) => match request {
+                Request::Ask(command) => Response::Ask(alone.propose(command).map_err(Into::into)),
+                Request::Watch { after } => Response::Watch(newer(alone.told.subscribe(), &after).await),
+                Request::About => Response::About(self.about()),
+                _ => Response::NoVoter,
+            },
+        }
+    }
+
+    /// Takes part until [`Handle::stop`]. An error is a reason to end the process.
+    pub async fn run(&self) -> Result<(), Error> {
+        match &self.plane {
+            Plane::Voter(voter) => voter.run().await,
+            Plane::Subscriber(subscriber) => subscriber.run().await,
+            Plane::Alone(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends taking part; what is agreed stays known.
+    pub async fn stop(&self) {
+        if let Plane::Voter(voter) = &self.plane {
+            voter.stop().await;
+        }
+    }
+}
+
+/// The state once it is newer; none after a while.
+pub(crate) async fn newer(mut seen: watch::Receiver<Seen>, after: &Mark) -> Option<Seen> {
+    let newer = seen.wait_for(|seen| seen.is_news(after));
+    match tokio::time::timeout(WATCH_FOR, newer).await {
+        Ok(Ok(seen)) => Some(seen.clone()),
+        _ => None,
     }
 }
 

@@ -15,8 +15,8 @@ use crate::Error;
 use crate::message::{Request, Response};
 use crate::types::{Types, Vote};
 
-/// Carries a request to the voter at an address and brings its answer. It gives up by itself after a time that is
-/// short beside an election's, but for watching.
+/// Carries a request to the node at an address and brings its answer. It gives up by itself after
+/// [`Request::patience`].
 #[async_trait::async_trait]
 pub trait Transport: Send + Sync + 'static {
     async fn call(&self, address: &str, request: Request) -> Result<Response, Error>;
@@ -91,7 +91,9 @@ impl RaftNetwork<Types> for Line {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
-        let request = Request::Snapshot { to: self.id, vote, meta: snapshot.meta, bytes: *snapshot.snapshot };
+        let state = String::from_utf8(*snapshot.snapshot)
+            .map_err(|e| StreamingError::Network(NetworkError::new(&AnyError::new(&e))))?;
+        let request = Request::Snapshot { to: self.id, vote, meta: snapshot.meta, state };
         let answer = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
             answer = self.call(request) => answer?,

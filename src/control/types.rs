@@ -47,19 +47,20 @@ impl From<Result<Outcome, agreed::Error>> for Reply {
     fn from(result: Result<Outcome, agreed::Error>) -> Reply {
         match result {
             Ok(outcome) => Reply::Taken(outcome),
-            Err(error) => {
-                let refusal = match error.kind {
-                    Kind::Invalid => Refusal::Change,
-                    Kind::Unavailable => Refusal::Wait,
-                    _ => Refusal::NotAsThingsStand,
-                };
-                Reply::Refused { refusal, message: error.message }
-            }
+            Err(error) => Reply::Refused { refusal: Refusal::of(error.kind), message: error.message },
         }
     }
 }
 
 impl Refusal {
+    pub(crate) fn of(kind: Kind) -> Refusal {
+        match kind {
+            Kind::Invalid => Refusal::Change,
+            Kind::Unavailable => Refusal::Wait,
+            _ => Refusal::NotAsThingsStand,
+        }
+    }
+
     pub fn kind(self) -> Kind {
         match self {
             Refusal::Change => Kind::Invalid,

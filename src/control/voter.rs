@@ -17,9 +17,10 @@ use runtime::World;
 use tokio::sync::watch;
 
 use crate::Error;
+use crate::handle::newer;
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::message::{Hello, Proposed, Request, Response, Seen};
+use crate::message::{About, Hello, Mark, PROPOSE_FOR, Proposed, Refused, Request, Response, Seen};
 use crate::transport::{Network, Transport};
 use crate::types::{Reply, Types};
 
@@ -29,10 +30,8 @@ const ELECTION_MS: (u64, u64) = (3000, 5000);
 const HEARTBEAT_MS: u64 = 1000;
 /// Entries after which the log is replaced by the state that it made.
 const SNAPSHOT_EVERY: u64 = 512;
-/// How long a proposal looks for a leader.
-const PROPOSE_FOR: Duration = Duration::from_secs(5);
-/// How long a watcher is left without an answer where nothing changes.
-const WATCH_FOR: Duration = Duration::from_secs(10);
+/// How often a voter that waits with a watcher makes sure that it would hear of something new.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const MEET_EVERY: Duration = Duration::from_millis(500);
 const ID: &str = "id";
 
@@ -45,6 +44,9 @@ pub struct Settings {
     pub voters: Vec<String>,
     /// The ring that a new cluster starts with.
     pub plan: RingPlan,
+    /// The cluster whose data this node has; empty where it has none. Voters that have lost what was agreed do not start
+    /// another cluster over the data of one.
+    pub cluster: String,
 }
 
 /// A running voter. Cheap to clone.
@@ -91,14 +93,15 @@ impl Voter {
         Ok(Voter { raft, hello: Arc::new(Me { id, settings }), transport, seen, world: world.clone() })
     }
 
-    /// Meets the others until the cluster is formed and this one is of it; then keeps a leader's word that it leads.
-    /// Ends when the voter is stopped.
-    pub async fn run(&self) {
+    /// Meets the others until the cluster is formed and this one is of it. Ends when the voter is stopped; an error is
+    /// another cluster's voters or data, with which nothing good comes of going on.
+    pub async fn run(&self) -> Result<(), Error> {
         let mut told = false;
         loop {
             match self.meet().await {
                 Ok(true) => told = false,
                 Ok(false) => {}
+                Err(error) if error.kind == Kind::Refused => return Err(error),
                 Err(error) if !told => {
                     tracing::warn!(%error, "this voter is not yet one of a group");
                     told = true;
@@ -106,7 +109,7 @@ impl Voter {
                 Err(error) => tracing::debug!(%error, "this voter is not yet one of a group"),
             }
             if self.raft.metrics().borrow().running_state.is_err() {
-                return;
+                return Ok(());
             }
             tokio::time::sleep(MEET_EVERY).await;
         }
@@ -176,12 +179,14 @@ impl Voter {
             }
             Request::Vote { rpc, .. } => Response::Vote(self.raft.vote(rpc).await),
             Request::Append { rpc, .. } => Response::Append(self.raft.append_entries(rpc).await),
-            Request::Snapshot { vote, meta, bytes, .. } => {
-                let snapshot = Snapshot { meta, snapshot: Box::new(bytes) };
+            Request::Snapshot { vote, meta, state, .. } => {
+                let snapshot = Snapshot { meta, snapshot: Box::new(state.into_bytes()) };
                 Response::Snapshot(self.raft.install_full_snapshot(vote, snapshot).await)
             }
             Request::Propose(command) => Response::Propose(self.offer(command).await),
-            Request::Watch { after } => Response::Watch(self.newer(after).await),
+            Request::Ask(command) => Response::Ask(self.propose(command).await.map_err(Refused::from)),
+            Request::Watch { after } => Response::Watch(self.newer(&after).await),
+            Request::About => Response::About(self.about()),
         }
     }
 
@@ -207,12 +212,44 @@ impl Voter {
         }
     }
 
-    async fn newer(&self, after: u64) -> Option<Seen> {
-        let mut seen = self.seen.clone();
-        let newer = seen.wait_for(|seen| seen.revision > after);
-        match tokio::time::timeout(WATCH_FOR, newer).await {
-            Ok(Ok(seen)) => Some(seen.clone()),
-            _ => None,
+    /// The state once it is newer; none after a while, and soon where this voter would not hear of it.
+    async fn newer(&self, after: &Mark) -> Option<Seen> {
+        let deaf = async {
+            tokio::time::sleep(LOOK_EVERY).await;
+            while self.in_touch() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            newer = newer(self.seen.clone(), after) => newer,
+            () = deaf => None,
+        }
+    }
+
+    /// Whether a majority of the voters was heard of just now: by the leader itself, or by its word.
+    pub fn in_touch(&self) -> bool {
+        let metrics = self.raft.metrics().borrow().clone();
+        match metrics.current_leader {
+            None => false,
+            Some(leader) if leader != self.hello.id => true,
+            Some(_) => metrics.millis_since_quorum_ack.is_some_and(|ms| ms < ELECTION_MS.1),
+        }
+    }
+
+    /// What the voter knows of itself.
+    pub fn about(&self) -> About {
+        let seen = self.seen.borrow().clone();
+        About {
+            address: self.hello.settings.address.clone(),
+            cluster: seen.state.cluster.clone(),
+            revision: seen.revision,
+            epoch: seen.state.current().map_or(0, |e| e.number),
+            voter: true,
+            in_touch: self.in_touch(),
+            leader: self.leader(),
+            group: self.group(),
+            ..About::default()
         }
     }
 
@@ -228,6 +265,10 @@ impl Voter {
     /// One step towards a cluster that is formed. Answers whether this voter is one of a group.
     async fn meet(&self) -> Result<bool, Error> {
         let me = self.hello().await;
+        let ours = &self.hello.settings.cluster;
+        if !ours.is_empty() && !me.cluster.is_empty() && *ours != me.cluster {
+            return Err(strange(&me.cluster, "the voters", ours));
+        }
         if me.initialized {
             self.form().await?;
             return Ok(true);
@@ -239,6 +280,9 @@ impl Voter {
             else {
                 return Err(unlike(address));
             };
+            if !ours.is_empty() && !hello.cluster.is_empty() && *ours != hello.cluster {
+                return Err(strange(&hello.cluster, address, ours));
+            }
             if hello.initialized {
                 return self.ask_in(address, me).await.map(|()| false);
             }
@@ -264,6 +308,14 @@ impl Voter {
         let leads = self.raft.metrics().borrow().current_leader == Some(self.hello.id);
         if !leads || !self.seen.borrow().state.cluster.is_empty() {
             return Ok(());
+        }
+        let ours = &self.hello.settings.cluster;
+        if !ours.is_empty() {
+            let message = format!(
+                "the data folder here is of cluster {ours}, of which the voters know nothing any more; bring back a voter \
+                 that does, or what was agreed, from a backup or any node that remembers it (`tributary ring restore`)"
+            );
+            return Err(Error::new(Kind::Unavailable, message));
         }
         let cluster = format!("{:016x}{:016x}", self.world.chance.next_u64(), self.world.chance.next_u64());
         let plan = self.hello.settings.plan.clone();
@@ -329,6 +381,14 @@ impl Voter {
 
 fn unlike(address: &str) -> Error {
     Error::new(Kind::Unavailable, format!("{address} answered something else than was asked; is it a voter?"))
+}
+
+fn strange(theirs: &str, who: &str, ours: &str) -> Error {
+    let message = format!(
+        "the data folder here is of cluster {ours}, and {who} is of cluster {theirs}; give this node an empty folder, or \
+         the voters of its own cluster"
+    );
+    Error::new(Kind::Refused, message)
 }
 
 fn outcome(reply: Reply) -> Result<Outcome, Error> {

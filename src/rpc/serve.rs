@@ -24,6 +24,7 @@ use crate::facts::{Exemplars, FactServer, Metadata, Rules, Statistics, Targets};
 use crate::incoming;
 use crate::metrics::CountCalls;
 use crate::peer::PeerOptions;
+use crate::plane::ControlServer;
 use crate::{Health, QueryServer, StoreServer, WriteServer};
 
 /// What is served on one port.
@@ -85,6 +86,12 @@ impl Services {
     /// Figures of the head.
     pub fn statistics(self, statistics: FactServer<Statistics>) -> Services {
         let service = StatusServer::new(statistics).max_encoding_message_size(MAX_MESSAGE);
+        self.with(|routes| routes.add_service(service))
+    }
+
+    /// Agrees with the others, or says what is agreed.
+    pub fn control(self, control: ControlServer) -> Services {
+        let service = control.into_service(self.closing.subscribe());
         self.with(|routes| routes.add_service(service))
     }
 

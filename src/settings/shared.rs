@@ -109,6 +109,53 @@ impl TlsFiles {
 }
 
 settings! {
+    /// Control plane.
+    pub struct Control {
+        /// gRPC addresses of the receivers that vote on what the cluster agrees on: one, three or five, separated by
+        /// commas, the same on every node. With it the ring, limits, elections and jobs are agreed on and changes of the
+        /// ring lose nothing; the first start of all voters forms the cluster. Without it the ring file alone rules, as
+        /// in Thanos.
+        ["control.voters"] voters: String = String::new();
+    }
+}
+
+impl Control {
+    /// Whether there is a control plane.
+    pub fn on(&self) -> bool {
+        !self.voters.trim().is_empty()
+    }
+
+    /// Addresses, in the order given.
+    pub fn voters(&self) -> Vec<String> {
+        let parts = self.voters.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(str::to_owned).collect()
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        if !self.on() {
+            return Ok(());
+        }
+        let voters = self.voters();
+        if ![1, 3, 5].contains(&voters.len()) {
+            return Err(format!(
+                "--control.voters has {} addresses; it takes one, three or five, the same on every node",
+                voters.len()
+            ));
+        }
+        for (n, voter) in voters.iter().enumerate() {
+            let port = voter.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+                return Err(format!("--control.voters: {voter:?} is not an address, host:port"));
+            }
+            if voters[..n].contains(voter) {
+                return Err(format!("--control.voters names {voter} twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+settings! {
     /// Object storage.
     pub struct Objstore {
         /// Bucket to use, as YAML text in the format of Thanos; $(VAR) takes a value from the environment.

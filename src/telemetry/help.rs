@@ -135,6 +135,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("tributary_catalog_memory_bytes", "Bytes of memory that the catalog holds, by part."),
     ("tributary_catalog_memory_limit_bytes", "Most bytes of memory that the catalog holds."),
     ("tributary_catalog_write_failures_total", "Writes to the catalog that failed."),
+    ("tributary_control_calls_total", "Requests to other nodes of the control plane, by request and outcome."),
     ("tributary_hints_damaged_total", "Folders of hints that were damaged and set aside."),
     ("tributary_hints_delivered_samples_total", "Samples that a peer missed and has now."),
     ("tributary_hints_dropped_samples_total", "Samples that a peer missed and will not get, by reason."),

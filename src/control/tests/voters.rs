@@ -90,7 +90,7 @@ impl Cluster {
         let world = World::real();
         let catalog = self.catalog(&world, address).await;
         let voters = VOTERS.map(str::to_owned).to_vec();
-        let settings = Settings { address: address.to_owned(), voters, plan: plan() };
+        let settings = Settings { address: address.to_owned(), voters, plan: plan(), cluster: String::new() };
         let wire = Wire { from: address.to_owned(), wires: Arc::clone(&self.wires) };
         let voter = Voter::start(&world, &catalog, settings, Arc::new(wire)).await.unwrap();
         self.wires.lock().voters.insert(address.to_owned(), voter.clone());

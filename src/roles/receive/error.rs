@@ -38,6 +38,12 @@ impl From<catalog::Error> for Error {
     }
 }
 
+impl From<control::Error> for Error {
+    fn from(error: control::Error) -> Error {
+        Error { kind: error.kind, message: error.message.clone(), source: Some(Box::new(error)) }
+    }
+}
+
 impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Error {
         Error { kind: error.kind, message: error.to_string(), source: Some(Box::new(error)) }

@@ -29,6 +29,7 @@ mod origin;
 mod otlp;
 mod peers;
 mod pending;
+mod plane;
 #[cfg(any(test, feature = "proof"))]
 pub mod proof;
 mod quorum;
@@ -51,6 +52,7 @@ mod write;
 
 pub use error::Error;
 pub use listen::{Bound, serve};
+pub use plane::Plane;
 pub use settings::{
     Admission, AlgorithmName, DurabilityName, Mode, Otlp, QuorumName, Relabel, Replication, Settings,
     Storage, Tenancy,
@@ -126,6 +128,7 @@ pub struct Receive {
     hints: Arc<Hints>,
     /// See [`Outside`].
     machine: bool,
+    plane: Option<Arc<Plane>>,
 }
 
 /// What a receiver meets outside of itself.
@@ -230,7 +233,19 @@ impl Receive {
             limits,
             hints,
             machine,
+            plane: None,
         })
+    }
+
+    /// With a part in the control plane, which is opened before.
+    pub fn with_plane(mut self, plane: Option<Plane>) -> Receive {
+        self.plane = plane.map(Arc::new);
+        self
+    }
+
+    /// The node's part in the control plane, if there is one.
+    pub fn plane(&self) -> Option<&Arc<Plane>> {
+        self.plane.as_ref()
     }
 
     /// `POST` of remote write at its three paths, and the answer for OTLP.
@@ -320,6 +335,34 @@ impl Receive {
     /// the doors are closed: copies to peers are then finished, and the log is ended in good order. The head is
     /// not flushed. An error is a reason to end the process.
     pub async fn run(&self, stop: Shutdown) -> Result<(), Error> {
+        let (agreeing, mut strange) = self.agree();
+        let ended = tokio::select! {
+            ended = self.run_parts(stop) => ended,
+            Ok(error) = &mut strange => Err(error),
+        };
+        agreeing.abort();
+        ended
+    }
+
+    /// Takes part in the control plane, if there is one, from before the log is replayed on. What comes is an error
+    /// that ends the process.
+    fn agree(&self) -> (tokio::task::JoinHandle<()>, tokio::sync::oneshot::Receiver<Error>) {
+        let (tell, strange) = tokio::sync::oneshot::channel();
+        let (plane, world, folder) = (self.plane.clone(), self.world.clone(), self.settings.data_dir.clone());
+        let readiness = self.readiness.clone();
+        let agreeing = tokio::spawn(async move {
+            if let Some(plane) = plane
+                && let Err(error) = plane.run(&world, &folder, Arc::new(move || readiness.is_ready())).await
+            {
+                // Nobody listens any more where the process ends anyhow.
+                let _ = tell.send(error);
+            }
+            std::future::pending().await
+        });
+        (agreeing, strange)
+    }
+
+    async fn run_parts(&self, stop: Shutdown) -> Result<(), Error> {
         let engine = match self.settings.mode().stores() {
             false => {
                 self.open_router().await?;
@@ -366,11 +409,15 @@ impl Receive {
         let readiness = self.readiness.clone();
         let (dir, hints) = (settings.dir.clone(), Arc::clone(&self.hints));
         let (machine, threads) = (self.machine, world.threads.clone());
+        let open = self.plane.as_ref().and_then(|plane| plane.catalog.clone());
         let opening = threads.blocking(move || {
             let mut told = 0;
             // Once the folder is known to be ours, and not only after a long replay: the doors are open already.
             let begin = || {
-                let catalog = machine.then(|| Catalog::open(&world, &dir.join("catalog"))).transpose()?;
+                let catalog = match open {
+                    Some(catalog) => Some(catalog),
+                    None => machine.then(|| Catalog::open(&world, &dir.join("catalog"))).transpose()?,
+                };
                 if let Err(error) = hints.open(catalog.clone()) {
                     tracing::error!(%error, dir = %dir.display(), "no hints are kept: what a replica misses it will not have");
                 }
@@ -522,6 +569,10 @@ impl Receive {
     }
 
     async fn close(&self, engine: Option<Arc<Tsdb>>) -> Result<(), Error> {
+        if let Some(plane) = &self.plane {
+            // It writes into the catalog.
+            plane.handle.stop().await;
+        }
         let current = self.writer.ring().current();
         let grace = self.settings.replication.forward_timeout.as_duration();
         self.writer.finish(grace).await;

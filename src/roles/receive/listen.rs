@@ -10,7 +10,7 @@ use runtime::{Shutdown, World};
 use secure::ServerTls;
 use tokio::net::TcpListener;
 
-use crate::{Error, PATHS, Receive, Settings};
+use crate::{Error, PATHS, Plane, Receive, Settings};
 
 /// Thanos counts a limit of samples in chunks of as many.
 const SAMPLES_PER_CHUNK: u64 = 120;
@@ -49,7 +49,8 @@ impl Bound {
         })?;
         warn_if_open(&settings);
         let readiness = Readiness::starting("the log is being replayed");
-        let receive = Arc::new(Receive::build(settings, world, readiness)?);
+        let plane = Plane::open(&settings, &world).await?;
+        let receive = Arc::new(Receive::build(settings, world, readiness)?.with_plane(plane));
         Ok(Bound { receive, http, write, grpc, grpc_address, tls })
     }
 
@@ -111,6 +112,13 @@ impl Bound {
                 WriteServer::new(receive.write_backend(), limits),
                 receive.settings().replication.peer(),
             );
+        let services = match receive.plane() {
+            None => services,
+            Some(plane) => {
+                let ready = readiness.clone();
+                services.control(plane.server(move || ready.is_ready()))
+            }
+        };
         let age = settings.max_connection_age;
         let options = ServeOptions {
             grace: settings.grpc.grpc_grace_period.as_duration(),

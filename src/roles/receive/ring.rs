@@ -115,7 +115,7 @@ impl RingHolder {
 }
 
 /// The ring's text, if this node has a ring.
-fn read(settings: &Settings, world: &World) -> Result<Option<String>, Error> {
+pub(crate) fn read(settings: &Settings, world: &World) -> Result<Option<String>, Error> {
     let Some(path) = &settings.replication.hashrings_file else {
         return Ok(settings.replication.hashrings.clone());
     };

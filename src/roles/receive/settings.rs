@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use hashring::Algorithm;
 use model::{Labels, TenantId};
-use settings::{ByteSize, Common, Grpc, LabelPair, Listen, Objstore, Scalar, Span, TlsFiles, settings};
+use settings::{
+    ByteSize, Common, Control, Grpc, LabelPair, Listen, Objstore, Scalar, Span, TlsFiles, settings,
+};
 
 use runtime::World;
 use secure::ClientTls;
@@ -391,6 +393,9 @@ settings! {
         [..] storage: Storage;
         [..] tenancy: Tenancy;
         [..] replication: Replication;
+        [..] control: Control;
+        /// This node's address among the voters. Default: receive.local-endpoint.
+        ["control.address"] control_address: Option<String> = None;
         [..] admission: Admission;
         [..] tls: WriteTls;
         [..] otlp: Otlp;
@@ -428,6 +433,18 @@ impl Settings {
             return Err("--receive.tenant-certificate-field needs --remote-write.server-tls-client-ca, or nobody shows a \
                         certificate"
                 .to_owned());
+        }
+        if self.control.on() {
+            if !self.has_ring() {
+                return Err("--control.voters needs the ring that the cluster starts with: --receive.hashrings-file or \
+                            --receive.hashrings"
+                    .to_owned());
+            }
+            if self.votes() && !self.mode().stores() {
+                return Err("--control.address is one of --control.voters, and this node has no data folder to vote in; \
+                            let a receiver with --receive.local-endpoint vote"
+                    .to_owned());
+            }
         }
         let labels = self.external_labels()?;
         let replicated = self.replication.replication_factor > 1;
@@ -471,6 +488,17 @@ impl Settings {
 
     pub fn has_ring(&self) -> bool {
         self.replication.hashrings_file.is_some() || self.replication.hashrings.is_some()
+    }
+
+    /// This node's address in the control plane.
+    pub fn control_address(&self) -> Option<&str> {
+        self.control_address.as_deref().or(self.replication.local_endpoint.as_deref())
+    }
+
+    /// Whether this node is one of the voters.
+    pub fn votes(&self) -> bool {
+        let voters = self.control.voters();
+        self.control_address().is_some_and(|own| voters.iter().any(|voter| voter == own))
     }
 
     pub fn mode(&self) -> Mode {

@@ -1,0 +1,154 @@
+//! A receiver's part in the control plane: a vote or a subscription, its registration, and the catalog for both.
+//!
+//! It is opened before the log is replayed: voters have to agree while one of them starts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use agreed::{Registration, RingPlan};
+use catalog::Catalog;
+use control::{About, Handle, Member, Subscriber, Transport, Voter, cluster_of};
+use hashring::Algorithm;
+use model::Kind;
+use rpc::{ClientOptions, ControlServer, GrpcTransport};
+use runtime::World;
+
+use crate::settings::Settings;
+use crate::{Error, Mode, ring};
+
+/// What is agreed, for a receiver.
+pub struct Plane {
+    pub handle: Handle,
+    /// The node's, where it has a data folder.
+    pub catalog: Option<Catalog>,
+    /// How other nodes are asked.
+    pub transport: Arc<dyn Transport>,
+    who: Registration,
+}
+
+impl Plane {
+    /// Joins the voters that the settings name, or none. Within a tokio runtime.
+    pub async fn open(settings: &Settings, world: &World) -> Result<Option<Plane>, Error> {
+        if !settings.control.on() {
+            return Ok(None);
+        }
+        let tls = settings.tls.towards_peers(world)?;
+        let slow = settings.replication.slow_after.as_duration();
+        let options = ClientOptions {
+            tls,
+            connect_timeout: slow,
+            keepalive: slow,
+            keepalive_timeout: slow,
+            ..ClientOptions::default()
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let transport: Arc<dyn Transport> = Arc::new(GrpcTransport::new(options, &runtime));
+        let (opened, who) = {
+            let (settings, world) = (settings.clone(), world.clone());
+            let opening = tokio::task::spawn_blocking(move || open_folder(&settings, &world));
+            opening.await.map_err(|error| {
+                Error::with_source(Kind::Internal, format!("opening the catalog: {error}"), error)
+            })??
+        };
+        let handle = match (settings.votes(), &opened) {
+            (true, Some(catalog)) => {
+                let settings = control::Settings {
+                    address: settings.control_address().unwrap_or_default().to_owned(),
+                    voters: settings.control.voters(),
+                    plan: plan(settings, world)?,
+                    cluster: who.cluster.clone(),
+                };
+                Voter::start(world, catalog, settings, Arc::clone(&transport)).await?.into()
+            }
+            (_, catalog) => {
+                Subscriber::start(world, catalog.as_ref(), settings.control.voters(), Arc::clone(&transport))?
+                    .into()
+            }
+        };
+        let seen = handle_cluster(&handle);
+        if !seen.is_empty() && !who.cluster.is_empty() && seen != who.cluster {
+            let message = format!(
+                "the data folder is of cluster {}, and the catalog in it of cluster {seen}; give the node back what is \
+                 its own",
+                who.cluster
+            );
+            return Err(Error::new(Kind::Refused, message));
+        }
+        Ok(Some(Plane { handle, catalog: opened, transport, who }))
+    }
+
+    /// Answers other nodes over gRPC; `ready` says whether writes can be taken.
+    pub fn server(&self, ready: impl Fn() -> bool + Send + Sync + 'static) -> ControlServer {
+        let who = self.who.clone();
+        let describe = move |about: &mut About| {
+            about.address.clone_from(&who.address);
+            about.incarnation.clone_from(&who.incarnation);
+            about.ready = ready();
+            about.version = telemetry::build().version.to_owned();
+        };
+        ControlServer::new(self.handle.clone(), Arc::new(describe))
+    }
+
+    /// Takes part until it is dropped. An error is a node that must not run here.
+    pub async fn run(
+        &self,
+        world: &World,
+        folder: &Path,
+        ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    ) -> Result<(), Error> {
+        // A router has nothing that others would have to know of.
+        if self.who.incarnation.is_empty() {
+            return Ok(self.handle.run().await?);
+        }
+        let member = Member::new(self.handle.clone(), world, folder, self.who.clone(), ready);
+        tokio::try_join!(self.handle.run(), member.run())?;
+        Ok(())
+    }
+}
+
+fn handle_cluster(handle: &Handle) -> String {
+    handle.now().state.cluster.clone()
+}
+
+/// The catalog and who the node is, by its data folder. Blocks on the disk.
+fn open_folder(settings: &Settings, world: &World) -> Result<(Option<Catalog>, Registration), Error> {
+    let address = settings.replication.local_endpoint.clone().unwrap_or_default();
+    let levels = control::LEVELS;
+    let ships = settings.objstore.document().is_some();
+    if settings.mode() == Mode::RouterOnly {
+        let (incarnation, cluster) = (String::new(), String::new());
+        return Ok((None, Registration { address, incarnation, cluster, levels, ships }));
+    }
+    let dir = &settings.data_dir;
+    tsdb::recognise(world, dir)?;
+    let failed = |error: std::io::Error| {
+        Error::with_source(Kind::Unavailable, format!("{}: {error}", dir.display()), error)
+    };
+    world.disk.create_dir_all(dir).map_err(failed)?;
+    let catalog = Catalog::open(world, &dir.join("catalog"))?;
+    let incarnation = crate::incarnation(world, dir)?;
+    let cluster = cluster_of(world, dir)?;
+    Ok((Some(catalog), Registration { address, incarnation, cluster, levels, ships }))
+}
+
+/// The ring that a new cluster starts with.
+fn plan(settings: &Settings, world: &World) -> Result<RingPlan, Error> {
+    let text = ring::read(settings, world)?.unwrap_or_default();
+    of_text(settings, text)
+}
+
+/// A ring file with the numbers that the settings give it.
+pub fn of_text(settings: &Settings, text: String) -> Result<RingPlan, Error> {
+    let replication = &settings.replication;
+    let number = |n: usize| {
+        u8::try_from(n)
+            .map_err(|_| Error::new(Kind::Invalid, format!("{n} copies are more than there can be")))
+    };
+    let copies = replication.replication_factor as usize;
+    Ok(RingPlan {
+        text,
+        replication: number(copies)?,
+        quorum: number(replication.quorum.needed(copies))?,
+        hashmod: replication.algorithm.0 == Algorithm::Hashmod,
+    })
+}
