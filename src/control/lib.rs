@@ -5,15 +5,14 @@
 //! nothing new is agreed on and everything goes on as it was. How voters reach each other is not known here
 //! ([`Transport`]).
 //!
-//! Every node has a [`Handle`]: a [`Voter`], a [`Subscriber`], or, in tests, one alone. Who proposes what: a [`Member`]
-//! registers its node and says when it is ready; the receiver says which epochs it refuses (`Adopted`) and of which the
-//! bucket has everything (`Clear`); the watched ring file and `tributary ring` propose rings.
+//! Every node has a [`Handle`]: a [`Voter`], a [`Subscriber`], or, in tests, one alone. Who proposes what: a receiver
+//! registers, and says when it is ready, which epochs it refuses (`Adopted`) and of which the bucket has everything
+//! (`Clear`); the watched ring file and `tributary ring` propose rings.
 
 mod error;
 mod handle;
 mod log;
 mod machine;
-mod member;
 mod message;
 #[cfg(test)]
 mod store_test;
@@ -22,9 +21,12 @@ mod transport;
 mod types;
 mod voter;
 
+/// Feature levels that this version speaks, from and to. A level more comes with whatever an older version would
+/// misunderstand: a command of the log, a frame, a file.
+pub const LEVELS: (u32, u32) = (1, 1);
+
 pub use error::Error;
 pub use handle::Handle;
-pub use member::{LEVELS, Member, cluster_of};
 pub use message::{About, Hello, Mark, Proposed, Refused, Request, Response, Seen};
 pub use subscriber::Subscriber;
 pub use transport::Transport;

@@ -142,11 +142,10 @@ fn refuse_foreign(world: &World, dir: &Path) -> Result<(), Error> {
 /// What may lie in a folder that is not ours yet: what a file system and a mount put there, what a start that was
 /// broken off leaves, and what the bucket of `standalone`, a store beside us and hints for peers keep there.
 fn is_harmless(name: &str) -> bool {
-    const HARMLESS: [&str; 11] = [
+    const HARMLESS: [&str; 10] = [
         "lost+found",
         "lock",
         "incarnation",
-        "cluster",
         "quarantine",
         "catalog",
         "bucket",

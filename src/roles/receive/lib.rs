@@ -348,14 +348,13 @@ impl Receive {
     /// that ends the process.
     fn agree(&self) -> (tokio::task::JoinHandle<()>, tokio::sync::oneshot::Receiver<Error>) {
         let (tell, strange) = tokio::sync::oneshot::channel();
-        let (plane, world, folder) = (self.plane.clone(), self.world.clone(), self.settings.data_dir.clone());
-        let readiness = self.readiness.clone();
+        let plane = self.plane.clone();
         let agreeing = tokio::spawn(async move {
             if let Some(plane) = plane
-                && let Err(error) = plane.run(&world, &folder, Arc::new(move || readiness.is_ready())).await
+                && let Err(error) = plane.handle.run().await
             {
                 // Nobody listens any more where the process ends anyhow.
-                let _ = tell.send(error);
+                let _ = tell.send(Error::from(error));
             }
             std::future::pending().await
         });

@@ -1,13 +1,12 @@
-//! A receiver's part in the control plane: a vote or a subscription, its registration, and the catalog for both.
+//! A receiver's part in the control plane: a vote or a subscription, and the catalog for it.
 //!
 //! It is opened before the log is replayed: voters have to agree while one of them starts.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use agreed::{Registration, RingPlan};
+use agreed::RingPlan;
 use catalog::Catalog;
-use control::{About, Handle, Member, Subscriber, Transport, Voter, cluster_of};
+use control::{About, Handle, Subscriber, Transport, Voter};
 use hashring::Algorithm;
 use model::Kind;
 use rpc::{ClientOptions, ControlServer, GrpcTransport};
@@ -23,7 +22,17 @@ pub struct Plane {
     pub catalog: Option<Catalog>,
     /// How other nodes are asked.
     pub transport: Arc<dyn Transport>,
-    who: Registration,
+    who: Who,
+}
+
+/// What the node says of itself.
+#[derive(Clone, Default)]
+struct Who {
+    address: String,
+    /// Of its data folder.
+    incarnation: String,
+    /// Whose data are in it; empty where it has never joined a cluster.
+    cluster: String,
 }
 
 impl Plane {
@@ -88,22 +97,6 @@ impl Plane {
         };
         ControlServer::new(self.handle.clone(), Arc::new(describe))
     }
-
-    /// Takes part until it is dropped. An error is a node that must not run here.
-    pub async fn run(
-        &self,
-        world: &World,
-        folder: &Path,
-        ready: Arc<dyn Fn() -> bool + Send + Sync>,
-    ) -> Result<(), Error> {
-        // A router has nothing that others would have to know of.
-        if self.who.incarnation.is_empty() {
-            return Ok(self.handle.run().await?);
-        }
-        let member = Member::new(self.handle.clone(), world, folder, self.who.clone(), ready);
-        tokio::try_join!(self.handle.run(), member.run())?;
-        Ok(())
-    }
 }
 
 fn handle_cluster(handle: &Handle) -> String {
@@ -111,13 +104,10 @@ fn handle_cluster(handle: &Handle) -> String {
 }
 
 /// The catalog and who the node is, by its data folder. Blocks on the disk.
-fn open_folder(settings: &Settings, world: &World) -> Result<(Option<Catalog>, Registration), Error> {
-    let address = settings.replication.local_endpoint.clone().unwrap_or_default();
-    let levels = control::LEVELS;
-    let ships = settings.objstore.document().is_some();
+fn open_folder(settings: &Settings, world: &World) -> Result<(Option<Catalog>, Who), Error> {
+    let address = settings.control_address().unwrap_or_default().to_owned();
     if settings.mode() == Mode::RouterOnly {
-        let (incarnation, cluster) = (String::new(), String::new());
-        return Ok((None, Registration { address, incarnation, cluster, levels, ships }));
+        return Ok((None, Who { address, ..Who::default() }));
     }
     let dir = &settings.data_dir;
     tsdb::recognise(world, dir)?;
@@ -127,8 +117,7 @@ fn open_folder(settings: &Settings, world: &World) -> Result<(Option<Catalog>, R
     world.disk.create_dir_all(dir).map_err(failed)?;
     let catalog = Catalog::open(world, &dir.join("catalog"))?;
     let incarnation = crate::incarnation(world, dir)?;
-    let cluster = cluster_of(world, dir)?;
-    Ok((Some(catalog), Registration { address, incarnation, cluster, levels, ships }))
+    Ok((Some(catalog), Who { address, incarnation, cluster: String::new() }))
 }
 
 /// The ring that a new cluster starts with.
