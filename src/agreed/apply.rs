@@ -23,6 +23,7 @@ impl State {
             Command::Clear { address, incarnation, through } => self.clear(&address, &incarnation, through),
             Command::Abort { by, time } => self.abort(by, time),
             Command::Force { plan, lost, by, time } => self.force(plan, lost, by, time),
+            Command::Restore { state, beyond, by, time } => self.restore(*state, beyond, by, time),
             Command::SetLimits { expect, text, by, time } => self.set_limits(expect, text, by, time),
             Command::Elect(asked) => self.elections.elect(asked),
             Command::Lease { job, holder, token, time, ttl } => {
@@ -82,6 +83,15 @@ impl State {
 
     fn propose(&mut self, asked: Proposal) -> Result<Outcome, Error> {
         let current = self.formed()?;
+        // Everybody who sees the same edit of a file proposes it.
+        let goes_on = match (&current.view, &self.pending) {
+            (View::Joint { new, .. }, _) => asked.plan == *new.plan(),
+            (View::Stable(_), Some(pending)) => asked.plan == *pending.ring.plan(),
+            (View::Stable(ring), None) => asked.plan == *ring.plan(),
+        };
+        if goes_on {
+            return Ok(Outcome::Already);
+        }
         let View::Stable(ring) = &current.view else {
             return Err(Error::later(format!(
                 "epoch {} is in the middle of a change; wait for its end (`tributary ring show`), or take it back \
@@ -95,8 +105,8 @@ impl State {
             ));
         }
         if asked.plan == *ring.plan() {
-            let was = self.pending.take();
-            return Ok(if was.is_some() { Outcome::Done } else { Outcome::Already });
+            self.pending = None;
+            return Ok(Outcome::Done);
         }
         let next = Placed::try_from(asked.plan.clone())?;
         check::change(ring, &next, &asked, &self.nodes)?;
@@ -228,6 +238,35 @@ impl State {
             epoch.retired = epoch.shortfall(|a| epoch.clear.contains(a)).is_none();
         }
         self.begin(View::Stable(ring), time, by);
+        Ok(Outcome::Done)
+    }
+
+    /// A cluster of which the voters know nothing goes on from what somebody remembered: with a new epoch, beyond every
+    /// one that any receiver has heard of, so that none has to be believed in twice.
+    fn restore(
+        &mut self,
+        state: State,
+        beyond: EpochNumber,
+        by: String,
+        time: i64,
+    ) -> Result<Outcome, Error> {
+        if self.cluster == state.cluster && self.generation > state.generation {
+            return Ok(Outcome::Already);
+        }
+        if !self.cluster.is_empty() {
+            return Err(Error::refused(format!(
+                "the voters know of cluster {}; only where they know of none can another state be brought back",
+                self.cluster
+            )));
+        }
+        let Some(current) = state.current() else {
+            return Err(Error::invalid("what is brought back is of no cluster: it has no ring"));
+        };
+        // The change that went on is where it was: in its middle.
+        let (view, number) = (current.view.clone(), current.number.max(beyond) + 1);
+        *self = State { generation: state.generation + 1, pending: None, ..state };
+        self.epochs.push(Epoch::new(number, view, time, by));
+        self.finish_if_sealed(time);
         Ok(Outcome::Done)
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::EpochNumber;
 use crate::node::Registration;
 use crate::plan::RingPlan;
+use crate::state::State;
 
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,14 @@ pub enum Command {
     Force {
         plan: RingPlan,
         lost: BTreeSet<String>,
+        by: String,
+        time: i64,
+    },
+    /// To voters that know of no cluster: what somebody remembered of it. `beyond` is the greatest epoch that any node has
+    /// heard of.
+    Restore {
+        state: Box<State>,
+        beyond: EpochNumber,
         by: String,
         time: i64,
     },

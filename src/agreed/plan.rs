@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hashring::{Algorithm, Document, Rings};
 use serde::{Deserialize, Serialize};
@@ -81,8 +81,27 @@ impl Placed {
 impl TryFrom<RingPlan> for Placed {
     type Error = Error;
 
-    /// Checks the plan and builds its table.
+    /// Checks the plan and builds its table, or shares that of an equal plan that is in use: a state has the same ring in
+    /// many epochs.
     fn try_from(plan: RingPlan) -> Result<Placed, Error> {
+        static IN_USE: Mutex<Vec<Weak<(RingPlan, Rings)>>> = Mutex::new(Vec::new());
+        let known = |held: &[Weak<(RingPlan, Rings)>]| {
+            held.iter().filter_map(Weak::upgrade).find(|inner| inner.0 == plan)
+        };
+        // A table is as good where somebody broke off beside it.
+        if let Some(inner) = known(&IN_USE.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(Placed { inner });
+        }
+        let placed = Placed::build(plan)?;
+        let mut held = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|inner| inner.strong_count() > 0);
+        held.push(Arc::downgrade(&placed.inner));
+        Ok(placed)
+    }
+}
+
+impl Placed {
+    fn build(plan: RingPlan) -> Result<Placed, Error> {
         let document = Document::parse(&plan.text).map_err(|e| Error::invalid(e.to_string()))?;
         let default = if plan.hashmod { Algorithm::Hashmod } else { Algorithm::Ketama };
         let rings = Rings::build(&document, usize::from(plan.replication), default)

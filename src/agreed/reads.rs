@@ -1,5 +1,9 @@
 //! Whom a read has to hear from, and when a node is needed no more.
 
+use std::collections::BTreeSet;
+
+use crate::epoch::View;
+use crate::plan::Placed;
 use crate::state::State;
 
 /// What is missing for a complete answer.
@@ -35,6 +39,40 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// In words, a line each: what may be gone for good if the ring is `next` from now on and what only `lost` nodes have is
+    /// given up. Nothing where every acked sample has a copy on a node that stays known, or in the bucket.
+    pub fn would_lose(&self, next: &Placed, lost: &BTreeSet<String>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for epoch in self.epochs.iter().filter(|e| !e.retired) {
+            let joined = |a: &str| self.nodes.get(a).is_some_and(|n| n.joined <= epoch.number);
+            let stays = |a: &str| epoch.clear.contains(a) || (!lost.contains(a) && joined(a));
+            if let Some(set) = epoch.shortfall(stays) {
+                let gone: Vec<&str> = set.iter().map(String::as_str).filter(|a| !stays(a)).collect();
+                lines.push(format!(
+                    "epoch {}: samples that were acknowledged and lie on {} alone, among the copies on {}, are given up; \
+                     queries will not say that they are missing",
+                    epoch.number,
+                    gone.join(", "),
+                    set.join(", ")
+                ));
+            }
+        }
+        if let Some(pending) = &self.pending {
+            lines.push(format!("the change that goes on (by {}) is dropped", pending.by));
+        }
+        if let Some(View::Joint { .. }) = self.current().map(|current| &current.view) {
+            lines.push(
+                "a change is in its middle: a router that has not heard of it may get writes acknowledged by the ring of \
+                 before for as long as members of that take them"
+                    .to_owned(),
+            );
+        }
+        if let Some(address) = next.members().find(|a| !self.nodes.contains_key(*a)) {
+            lines.push(format!("{address} has never been here: it is refused"));
+        }
+        lines
     }
 
     /// Why a node is still needed; none once it may be stopped and its folder deleted.

@@ -1,5 +1,6 @@
 //! The control plane as any node of a cluster has it: what is agreed, and a way to have something agreed on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use agreed::{Command, Outcome, State};
@@ -71,6 +72,15 @@ impl Handle {
             Plane::Voter(voter) => voter.propose(command).await,
             Plane::Subscriber(subscriber) => subscriber.propose(command).await,
             Plane::Alone(alone) => alone.propose(command),
+        }
+    }
+
+    /// Those of `addresses` that do not answer just now, as a voter finds it.
+    pub async fn away(&self, addresses: Vec<String>) -> Result<BTreeSet<String>, Error> {
+        match &self.plane {
+            Plane::Voter(voter) => Ok(voter.away(addresses).await),
+            Plane::Subscriber(subscriber) => subscriber.away(addresses).await,
+            Plane::Alone(_) => Ok(BTreeSet::new()),
         }
     }
 

@@ -9,11 +9,14 @@
 //! registers, and says when it is ready, which epochs it refuses (`Adopted`) and of which the bucket has everything
 //! (`Clear`); the watched ring file and `tributary ring` propose rings.
 
+mod change;
 mod error;
 mod handle;
 mod log;
 mod machine;
+mod measure;
 mod message;
+mod progress;
 #[cfg(test)]
 mod store_test;
 mod subscriber;
@@ -25,9 +28,12 @@ mod voter;
 /// misunderstand: a command of the log, a frame, a file.
 pub const LEVELS: (u32, u32) = (1, 1);
 
+pub use change::{Change, plan};
 pub use error::Error;
 pub use handle::Handle;
+pub use measure::measure;
 pub use message::{About, Hello, Mark, Proposed, Refused, Request, Response, Seen};
+pub use progress::{Phase, Progress};
 pub use subscriber::Subscriber;
 pub use transport::Transport;
 pub use types::{Refusal, Reply};

@@ -95,6 +95,8 @@ pub enum Request {
     },
     /// Who is there; every node answers it.
     About,
+    /// Which of these do not answer a voter.
+    Away(Vec<String>),
 }
 
 impl Request {
@@ -104,6 +106,7 @@ impl Request {
             Request::Hello(_) | Request::Vote { .. } | Request::Append { .. } | Request::About => {
                 Duration::from_secs(2)
             }
+            Request::Away(_) => Duration::from_secs(8),
             Request::Join(_) | Request::Snapshot { .. } => Duration::from_secs(30),
             Request::Propose(_) => PROPOSE_FOR + Duration::from_secs(2),
             Request::Ask(_) => 2 * PROPOSE_FOR + Duration::from_secs(2),
@@ -123,6 +126,7 @@ impl Request {
             Request::Ask(_) => "ask",
             Request::Watch { .. } => "watch",
             Request::About => "about",
+            Request::Away(_) => "away",
         }
     }
 }
@@ -139,6 +143,7 @@ pub enum Response {
     Ask(Result<Outcome, Refused>),
     Watch(Option<Seen>),
     About(About),
+    Away(std::collections::BTreeSet<String>),
     /// The one that was asked does not vote.
     NoVoter,
     /// The voter that was meant is not here any more.

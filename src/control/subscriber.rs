@@ -3,7 +3,7 @@
 //! It asks one voter to tell it of the next state, and another one where that one is silent, gone or cut off. What it
 //! learned last it keeps, in the catalog where it has one, and goes on with it for as long as nobody tells it more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -135,6 +135,22 @@ impl Subscriber {
         Err(Error::new(Kind::Unavailable, "no voter was asked"))
     }
 
+    /// Those of `addresses` that do not answer a voter, as one says that is there itself.
+    pub async fn away(&self, addresses: Vec<String>) -> Result<BTreeSet<String>, Error> {
+        let inner = &*self.inner;
+        let first = inner.at.load(Relaxed);
+        let mut why = String::new();
+        for n in 0..inner.voters.len() {
+            let address = inner.voter(first + n);
+            match inner.transport.call(address, Request::Away(addresses.clone())).await {
+                Ok(Response::Away(away)) => return Ok(away),
+                Ok(_) => why = format!("{address} is not a voter"),
+                Err(error) => why = error.message,
+            }
+        }
+        Err(Error::new(Kind::Unavailable, why))
+    }
+
     /// Whether a voter said lately that it knows what there is to know.
     pub fn in_touch(&self) -> bool {
         let now = self.inner.world.clock.monotonic();
@@ -160,6 +176,10 @@ impl Subscriber {
             Request::Ask(command) => Response::Ask(self.propose(command).await.map_err(Into::into)),
             Request::Watch { after } => Response::Watch(newer(self.watch(), &after).await),
             Request::About => Response::About(self.about()),
+            Request::Away(addresses) => match self.away(addresses).await {
+                Ok(away) => Response::Away(away),
+                Err(_) => Response::NoVoter,
+            },
             _ => Response::NoVoter,
         }
     }

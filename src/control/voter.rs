@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agreed::{Command, Outcome, RingPlan};
+use agreed::{Command, Outcome, Placed, RingPlan};
 use catalog::Catalog;
 use model::Kind;
 use openraft::error::{ClientWriteError, RaftError};
@@ -17,6 +17,7 @@ use runtime::World;
 use tokio::sync::watch;
 
 use crate::Error;
+use crate::change;
 use crate::handle::newer;
 use crate::log::Log;
 use crate::machine::Machine;
@@ -187,7 +188,13 @@ impl Voter {
             Request::Ask(command) => Response::Ask(self.propose(command).await.map_err(Refused::from)),
             Request::Watch { after } => Response::Watch(self.newer(&after).await),
             Request::About => Response::About(self.about()),
+            Request::Away(addresses) => Response::Away(self.away(addresses).await),
         }
+    }
+
+    /// Those of `addresses` that do not answer this voter.
+    pub async fn away(&self, addresses: Vec<String>) -> BTreeSet<String> {
+        change::away(&self.transport, addresses).await
     }
 
     /// Stops taking part. What was agreed on stays in the catalog.
@@ -197,8 +204,20 @@ impl Voter {
         }
     }
 
+    /// What may cost data is said in the log of whoever leads, before it is agreed on.
+    fn warn_of(&self, command: &Command) {
+        let leads = self.leader().as_ref() == Some(&self.hello.settings.address);
+        let Command::Force { plan, lost, by, .. } = command else { return };
+        let Ok(next) = Placed::try_from(plan.clone()) else { return };
+        if leads {
+            let words = self.seen.borrow().state.would_lose(&next, lost);
+            tracing::warn!(by, ?lost, may_lose = words.join("; "), "the ring is forced");
+        }
+    }
+
     /// To this voter's own log, if it leads.
     async fn offer(&self, command: Command) -> Proposed {
+        self.warn_of(&command);
         // A leader that has lost the others waits for them without an end.
         let Ok(written) = tokio::time::timeout(PROPOSE_FOR, self.raft.client_write(command)).await else {
             return Proposed::Failed("the other voters do not answer the one that leads".to_owned());

@@ -37,6 +37,8 @@ pub use load::prose as __prose;
 pub use load::{Load, Loaded, Origin, Provenance, Setting, ValidByDefault, from_args, load};
 pub use nearest::nearest;
 pub use secret::{Secret, SecretSource};
-pub use shared::{Common, Control, Grpc, GrpcServerTls, Log, LogFormat, LogLevel, Objstore, TlsFiles};
+pub use shared::{
+    Common, Control, Grpc, GrpcClientTls, GrpcServerTls, Log, LogFormat, LogLevel, Objstore, TlsFiles,
+};
 pub use span::Span;
 pub use value::{Scalar, Value};

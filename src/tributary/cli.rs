@@ -9,7 +9,7 @@ use runtime::World;
 use settings::{Load, with_flags};
 
 use crate::standalone::{self, StandaloneSettings};
-use crate::{boot, roles, tools};
+use crate::{boot, ring, roles, tools};
 
 const ABOUT: &str = "A receive-first home for Prometheus metrics, wire- and format-compatible with Thanos.";
 
@@ -45,6 +45,7 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
         Some(("store", matches)) => {
             boot::start("store", matches, |s: &store::Settings| &s.common.log, roles::store)
         }
+        Some(("ring", matches)) => ring::run(matches),
         Some(("tools", matches)) => tools::run(matches),
         // Clap requires one of those that command() lists.
         _ => ExitCode::from(2),
@@ -67,6 +68,7 @@ pub fn command() -> Command {
         .subcommand(role::<receive::Settings>("receive"))
         .subcommand(role::<query::Settings>("query"))
         .subcommand(role::<store::Settings>("store"))
+        .subcommand(ring::command())
         .subcommand(tools::command())
 }
 

@@ -2,6 +2,7 @@
 
 mod boot;
 mod cli;
+mod ring;
 mod roles;
 mod standalone;
 mod tools;

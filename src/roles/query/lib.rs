@@ -69,6 +69,7 @@ pub struct Query {
     readiness: Readiness,
     door: Door,
     flags: BTreeMap<String, String>,
+    plane: Option<control::Handle>,
 }
 
 impl Query {
@@ -116,6 +117,10 @@ impl Query {
             response_timeout: Some(discovery.response_timeout.as_duration()).filter(|limit| !limit.is_zero()),
             tls: client_tls,
         };
+        let plane = match settings.control.on() {
+            false => None,
+            true => Some(subscribe(&settings, world, options.tls.clone())?),
+        };
         let endpoints = Endpoints::new(options, Arc::new(Dns::new()), world.clone());
         let readiness = Readiness::starting("asking the endpoints for the first time");
         let door = Door::new("tributary query", readiness.clone(), metrics)
@@ -134,6 +139,7 @@ impl Query {
             readiness,
             door,
             flags,
+            plane,
         })
     }
 
@@ -163,6 +169,7 @@ impl Query {
             readiness,
             door,
             flags,
+            plane,
         } = self;
         tracing::info!(address = %grpc_address, "listening for grpc");
         let everyone = Everyone {
@@ -199,6 +206,18 @@ impl Query {
             .exemplars(facts!())
             .metadata(facts!())
             .statistics(facts!());
+        let services = match &plane {
+            None => services,
+            Some(handle) => {
+                let (own, ready) = (grpc_address.to_string(), readiness.clone());
+                let describe = move |about: &mut control::About| {
+                    about.address.clone_from(&own);
+                    about.ready = ready.is_ready();
+                    about.version = telemetry::build().version.to_owned();
+                };
+                services.control(rpc::ControlServer::new(handle.clone(), Arc::new(describe)))
+            }
+        };
         let serve_options = ServeOptions {
             grace: settings.grpc.grpc_grace_period.as_duration(),
             tls,
@@ -233,7 +252,25 @@ impl Query {
                 () = shutdown.wait() => {}
             }
         };
-        let (result, (), (), ()) = tokio::join!(watched, serving_http, discovery, stopping);
+        let agreeing = async {
+            let agreed = match plane {
+                None => return Ok(()),
+                Some(handle) => tokio::select! {
+                    ended = handle.run() => ended,
+                    () = measure(&handle) => Ok(()),
+                    () = shutdown.wait() => Ok(()),
+                },
+            };
+            // Voters of another cluster: what they say must not be answered by.
+            shutdown.trigger();
+            agreed
+        };
+        let (result, (), (), (), agreed) = tokio::join!(watched, serving_http, discovery, stopping, agreeing);
+        agreed.map_err(|error| Error {
+            kind: error.kind,
+            message: error.to_string(),
+            source: Some(error.into()),
+        })?;
         result.map_err(Error::from)
     }
 }
@@ -304,6 +341,29 @@ fn routes(
     match queries.tenant_certificate_field.as_str() {
         "" => (state, routes),
         field => (state, certificate::tenants_by(field, stores_headers, routes)),
+    }
+}
+
+/// Listens to the voters.
+fn subscribe(
+    settings: &Settings,
+    world: &World,
+    tls: Option<secure::ClientTls>,
+) -> Result<control::Handle, Error> {
+    let options = rpc::ClientOptions { tls, ..rpc::ClientOptions::default() };
+    let transport = Arc::new(rpc::GrpcTransport::new(options, &tokio::runtime::Handle::current()));
+    let subscriber = control::Subscriber::start(world, None, settings.control.voters(), transport);
+    subscriber.map(control::Handle::from).map_err(|error| Error {
+        kind: error.kind,
+        message: error.to_string(),
+        source: Some(error.into()),
+    })
+}
+
+async fn measure(handle: &control::Handle) {
+    loop {
+        control::measure(handle);
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use secure::PeerNames;
-use settings::{ByteSize, Common, Grpc, Span, TlsFiles, settings};
+use settings::{ByteSize, Common, Control, Grpc, GrpcClientTls, Span, settings};
 
 settings! {
     /// Endpoints.
@@ -89,49 +89,13 @@ settings! {
 }
 
 settings! {
-    /// TLS towards endpoints.
-    pub struct ClientTls {
-        /// Speaks TLS with every endpoint.
-        ["grpc-client-tls-secure"] secure: bool = false;
-        /// Trusts any certificate of an endpoint. Whoever stands in between can then read and change answers.
-        ["grpc-client-tls-skip-verify"] skip_verify: bool = false;
-        /// What this querier shows to endpoints, in PEM.
-        ["grpc-client-tls-cert"] certificate: Option<PathBuf> = None;
-        /// Key of that certificate, in PEM.
-        ["grpc-client-tls-key"] key: Option<PathBuf> = None;
-        /// Who signs endpoints' certificates, in PEM; without it, whoever the system trusts.
-        ["grpc-client-tls-ca"] ca: Option<PathBuf> = None;
-        /// Name that endpoints' certificates must have, where it is not the one that is dialled.
-        ["grpc-client-server-name"] server_name: Option<String> = None;
-        /// Oldest version of TLS that is spoken: 1.2 or 1.3.
-        ["grpc-client-tls-min-version"] min_version: String = "1.3".to_owned();
-    }
-}
-
-impl ClientTls {
-    fn validate(&self) -> Result<(), String> {
-        self.files().pair("grpc-client-tls-cert", "grpc-client-tls-key")
-    }
-
-    pub fn files(&self) -> TlsFiles {
-        TlsFiles {
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
-            ca: self.ca.clone(),
-            min_version: self.min_version.clone(),
-            server_name: self.server_name.clone(),
-            skip_verify: self.skip_verify,
-        }
-    }
-}
-
-settings! {
     /// Answers PromQL over everyone who has data: asks StoreAPI endpoints, merges their series, evaluates, and
     /// serves the Prometheus HTTP API. It is a StoreAPI itself, so that queriers stack.
     pub struct Settings {
         [..] common: Common;
         [..] grpc: Grpc;
-        [..] client: ClientTls;
+        [..] client: GrpcClientTls;
+        [..] control: Control;
         [..] discovery: Discovery;
         [..] queries: Queries;
         /// Experimental parts of PromQL that queries may use, by Prometheus's names: promql-experimental-functions,

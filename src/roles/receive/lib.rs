@@ -38,6 +38,7 @@ mod replicate;
 mod resolve;
 mod resolve_v2;
 mod ring;
+mod ring_file;
 mod route;
 mod settings;
 mod shares;
@@ -51,6 +52,7 @@ mod watch;
 mod write;
 
 pub use error::Error;
+pub use limits::check as check_limits;
 pub use listen::{Bound, serve};
 pub use plane::Plane;
 pub use settings::{
@@ -565,6 +567,38 @@ impl Receive {
             .join(Duration::from_secs(10))
             .await
             .map_err(|error| Error::with_source(Kind::Internal, error.to_string(), error))
+    }
+
+    /// What the control plane brings besides the ring: limits, proposals of the ring file, and what is told of both.
+    fn follow_agreed(&self, tasks: &TaskGroup, until: &Shutdown) {
+        let Some(plane) = &self.plane else { return };
+        let (handle, stop) = (plane.handle.clone(), until.clone());
+        tasks.spawn("agreed ring", ring_file::follow(handle, stop));
+        let (handle, stop) = (plane.handle.clone(), until.clone());
+        let (limits, writer, world) =
+            (Arc::clone(&self.limits), Arc::clone(&self.writer), self.world.clone());
+        tasks.spawn("agreed limits", async move {
+            let mut seen = handle.seen();
+            loop {
+                let state = Arc::clone(&seen.borrow_and_update().state);
+                if limits.agree(state.limits.version, &state.limits.text) {
+                    apply_limits(&writer, &world);
+                }
+                tokio::select! {
+                    () = stop.wait() => return Ok::<(), Error>(()),
+                    changed = seen.changed() => if changed.is_err() { return Ok(()) },
+                }
+            }
+        });
+        if let Some(path) = self.settings.replication.hashrings_file.clone() {
+            let (handle, stop, world) = (plane.handle.clone(), until.clone(), self.world.clone());
+            let every = self.settings.replication.refresh.as_duration();
+            let who =
+                self.settings.replication.local_endpoint.clone().unwrap_or_else(|| "a router".to_owned());
+            tasks.spawn("ring file proposals", async move {
+                ring_file::run(&path, every, handle, world, who, stop).await
+            });
+        }
     }
 
     async fn close(&self, engine: Option<Arc<Tsdb>>) -> Result<(), Error> {

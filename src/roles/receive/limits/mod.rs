@@ -6,6 +6,7 @@
 pub(crate) mod file;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use model::{Kind, TenantId};
@@ -31,6 +32,8 @@ pub struct Limits {
     current: ArcSwap<Current>,
     /// Text in force; one reload at a time.
     text: Mutex<String>,
+    /// Version of the agreed limits; 0 where the file rules.
+    agreed: AtomicU64,
 }
 
 struct Current {
@@ -56,6 +59,7 @@ impl Limits {
             widest: settings.storage.out_of_order_window.ms(),
             current: ArcSwap::from_pointee(Current { document: Document::default(), gate: None }),
             text: Mutex::default(),
+            agreed: AtomicU64::new(0),
         };
         let text = limits.read()?;
         limits.put(limits.parse(&text)?);
@@ -71,9 +75,36 @@ impl Limits {
         }
     }
 
+    /// Limits that the nodes have agreed on take the place of the file; true if they changed. What cannot be read here,
+    /// as a newer version may have written it, is reported and those before it stay.
+    pub fn agree(&self, version: u64, text: &str) -> bool {
+        if version == 0 || self.agreed.load(Relaxed) == version {
+            return false;
+        }
+        let mut held = self.text.lock();
+        self.agreed.store(version, Relaxed);
+        match file::parse(text, &self.base, self.widest) {
+            Ok(document) => {
+                tracing::info!(version, tenants = document.tenants.len(), "agreed limits are in force");
+                self.put(document);
+                text.clone_into(&mut held);
+                true
+            }
+            Err(error) => {
+                metrics::counter!("thanos_receive_limits_config_reload_err_total").increment(1);
+                tracing::error!(
+                    version,
+                    error,
+                    "agreed limits cannot be read, those before them stay in force"
+                );
+                false
+            }
+        }
+    }
+
     /// Reads them again; true if they changed. After an error those before are in force. Blocks on the disk.
     pub fn reload(&self) -> Result<bool, Error> {
-        if self.path().is_none() {
+        if self.path().is_none() || self.agreed.load(Relaxed) > 0 {
             return Ok(false);
         }
         let mut held = self.text.lock();
@@ -192,6 +223,11 @@ impl Limits {
     }
 }
 
+/// Whether a text can be the limits of a cluster; the error says where it cannot.
+pub fn check(text: &str) -> Result<(), String> {
+    file::parse(text, &Profile::default(), i64::MAX).map(drop)
+}
+
 fn over(tenant: &TenantId, limit: &'static str, by: u64) {
     metrics::histogram!(
         "thanos_receive_write_limits_hit", "tenant" => tenant.to_string(), "limit" => limit
@@ -249,6 +285,21 @@ mod tests {
         assert!(matches!(limits.check(&tenant, &profile, 3, 3), Err(Denial::TooLarge(_))));
         assert!(limits.check_size(&tenant, &profile, 10).is_ok());
         assert!(matches!(limits.check_size(&tenant, &profile, 11), Err(Denial::TooLarge(_))));
+    }
+
+    #[test]
+    fn agreed_limits_take_the_place_of_the_file() {
+        let mut settings = Settings::default();
+        settings.admission.limits_config = Some("write: {default: {head_series_limit: 7}}".to_owned());
+        let limits = Limits::open(&settings, &World::real()).unwrap();
+        let tenant = TenantId::new("t").unwrap();
+        assert!(!limits.agree(0, ""));
+        assert_eq!(limits.of_engine(&tenant, 1).series, 7);
+        assert!(limits.agree(1, "write: {default: {head_series_limit: 9}}"));
+        assert!(!limits.agree(1, "write: {default: {head_series_limit: 9}}"));
+        assert!(!limits.agree(2, "write: {default: {head_series_limit: x}}"));
+        assert_eq!(limits.of_engine(&tenant, 1).series, 9);
+        assert!(check("write: {defautl: {}}").is_err() && check("write: {}").is_ok());
     }
 
     #[tokio::test]
