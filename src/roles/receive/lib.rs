@@ -415,7 +415,7 @@ impl Receive {
             let mut told = 0;
             // Once the folder is known to be ours, and not only after a long replay: the doors are open already.
             let begin = || {
-                let catalog = match open {
+                let catalog = match open.clone() {
                     Some(catalog) => Some(catalog),
                     None => machine.then(|| Catalog::open(&world, &dir.join("catalog"))).transpose()?,
                 };
@@ -492,6 +492,7 @@ impl Receive {
     async fn work(&self, engine: Option<Arc<Tsdb>>, stop: Shutdown) -> Result<(), Error> {
         let inner = Shutdown::new();
         let tasks = TaskGroup::new(inner.clone());
+        self.follow_agreed(&tasks, &inner);
         let replication = &self.settings.replication;
         let (writer, world) = (Arc::clone(&self.writer), self.world.clone());
         let reload = move || {
