@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agreed::State;
+use agreed::{Outcome, State};
 use catalog::Catalog;
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError};
@@ -42,13 +42,17 @@ impl Machine {
             })?,
         };
         let machine = Machine { catalog, applied, told };
-        machine.tell();
+        machine.tell(true);
         Ok(machine)
     }
 
-    fn tell(&self) {
+    /// Who watches is woken only where there is something new: whoever proposes upon it would else never rest.
+    fn tell(&self, changed: bool) {
         let revision = self.applied.last.map_or(0, |id| id.index);
-        self.told.send_replace(Seen { revision, state: Arc::clone(&self.applied.state) });
+        self.told.send_if_modified(|seen| {
+            *seen = Seen { revision, state: Arc::clone(&self.applied.state) };
+            changed
+        });
     }
 
     async fn save(&self, bytes: Vec<u8>) -> Result<(), StorageError> {
@@ -87,6 +91,7 @@ impl RaftStateMachine<Types> for Machine {
         I::IntoIter: OptionalSend,
     {
         let mut replies = Vec::new();
+        let mut changed = false;
         for entry in entries {
             self.applied.last = Some(entry.log_id);
             replies.push(match entry.payload {
@@ -95,10 +100,14 @@ impl RaftStateMachine<Types> for Machine {
                     self.applied.membership = Membership::new(Some(entry.log_id), membership);
                     Reply::Nothing
                 }
-                EntryPayload::Normal(command) => Arc::make_mut(&mut self.applied.state).apply(command).into(),
+                EntryPayload::Normal(command) => {
+                    let applied = Arc::make_mut(&mut self.applied.state).apply(command);
+                    changed |= applied.as_ref().is_ok_and(|outcome| *outcome != Outcome::Already);
+                    applied.into()
+                }
             });
         }
-        self.tell();
+        self.tell(changed);
         Ok(replies)
     }
 
@@ -119,7 +128,7 @@ impl RaftStateMachine<Types> for Machine {
             decode(&bytes).map_err(|e| StorageIOError::read_snapshot(Some(meta.signature()), e))?;
         self.save(*bytes).await?;
         self.applied = applied;
-        self.tell();
+        self.tell(true);
         Ok(())
     }
 

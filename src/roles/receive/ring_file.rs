@@ -105,7 +105,9 @@ pub async fn run(
     };
     let watching = watch::run(watched, until.clone());
     let proposing = async {
-        let (mut file, mut told, mut pause) = (File::default(), String::new(), Duration::ZERO);
+        let (mut file, mut told) = (File::default(), String::new());
+        // What was proposed last, and when it may be again.
+        let (mut proposed, mut again) = (None, world.clock.monotonic());
         let mut seen = handle.seen();
         loop {
             let state = Arc::clone(&seen.borrow_and_update().state);
@@ -125,14 +127,18 @@ pub async fn run(
                 }
                 Ok(Stand::Proposes) => {
                     differs(true);
-                    pause = propose(&file, &handle, &world, &who, &state, &mut told).await;
+                    if proposed != file.edit || world.clock.monotonic() >= again {
+                        let pause = propose(&file, &handle, &world, &who, &state, &mut told).await;
+                        proposed.clone_from(&file.edit);
+                        again = world.clock.monotonic() + pause;
+                    }
                 }
             }
             tokio::select! {
                 () = until.wait() => return Ok(()),
                 () = nudge.notified() => {}
                 changed = seen.changed() => if changed.is_err() { return Ok(()) },
-                () = tokio::time::sleep(pause), if file.edit.is_some() => {}
+                () = tokio::time::sleep(again.saturating_duration_since(world.clock.monotonic())), if file.edit.is_some() => {}
             }
         }
     };
@@ -166,8 +172,10 @@ async fn propose(
     let Some(edit) = &file.edit else { return AGAIN };
     let agreed =
         state.current().map(|current| current.view.target().plan().text.as_str()).unwrap_or_default();
-    // Another spelling of the agreed ring is the agreed ring.
-    let expect = if same(&edit.before, agreed) { agreed.to_owned() } else { edit.before.clone() };
+    let on_its_way = state.pending.as_ref().is_some_and(|p| same(&edit.before, &p.ring.plan().text));
+    // Another spelling of the agreed ring is the agreed ring, and what is only on its way stands before it.
+    let expect =
+        if on_its_way || same(&edit.before, agreed) { agreed.to_owned() } else { edit.before.clone() };
     let change = Change {
         expect,
         text: edit.text.clone(),
