@@ -238,7 +238,11 @@ impl Inner {
                 tracing::warn!(%error, "what is agreed is not noted in the catalog");
             }
         }
-        self.told.send_replace(seen);
+        self.told.send_if_modified(|told| {
+            let changed = told.state != seen.state;
+            *told = seen;
+            changed
+        });
         Ok(())
     }
 }

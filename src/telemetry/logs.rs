@@ -38,8 +38,18 @@ pub fn init_logs(level: Level, format: Format) -> bool {
 }
 
 /// Libraries that log every frame at debug, and things that only they understand at info.
-const CHATTY: [&str; 9] =
-    ["h2", "hyper", "hyper_util", "tower", "tonic", "rustls", "reqwest", "hickory_proto", "hickory_resolver"];
+const CHATTY: [&str; 10] = [
+    "h2",
+    "hyper",
+    "hyper_util",
+    "tower",
+    "tonic",
+    "rustls",
+    "reqwest",
+    "hickory_proto",
+    "hickory_resolver",
+    "openraft",
+];
 
 fn subscriber<W>(level: Level, format: Format, writer: W) -> impl Subscriber + Send + Sync
 where
