@@ -596,8 +596,9 @@ impl Receive {
             let every = self.settings.replication.refresh.as_duration();
             let who =
                 self.settings.replication.local_endpoint.clone().unwrap_or_else(|| "a router".to_owned());
+            let first = plane.ring.clone();
             tasks.spawn("ring file proposals", async move {
-                ring_file::run(&path, every, handle, world, who, stop).await
+                ring_file::run(&path, first, every, handle, world, who, stop).await
             });
         }
     }

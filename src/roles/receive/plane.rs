@@ -22,6 +22,8 @@ pub struct Plane {
     pub catalog: Option<Catalog>,
     /// How other nodes are asked.
     pub transport: Arc<dyn Transport>,
+    /// The ring file as it was at the start, where there is one.
+    pub ring: Option<String>,
     who: Who,
 }
 
@@ -83,7 +85,8 @@ impl Plane {
             );
             return Err(Error::new(Kind::Refused, message));
         }
-        Ok(Some(Plane { handle, catalog: opened, transport, who }))
+        let ring = ring::read(settings, world)?;
+        Ok(Some(Plane { handle, catalog: opened, transport, ring, who }))
     }
 
     /// Answers other nodes over gRPC; `ready` says whether writes can be taken.

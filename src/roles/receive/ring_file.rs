@@ -87,8 +87,11 @@ impl File {
 }
 
 /// Watches and proposes until the shutdown.
+///
+/// `first` is the file as it was read when the process started: an edit while the log was replayed was seen to happen too.
 pub async fn run(
     path: &Path,
+    first: Option<String>,
     every: Duration,
     handle: Handle,
     world: World,
@@ -105,7 +108,7 @@ pub async fn run(
     };
     let watching = watch::run(watched, until.clone());
     let proposing = async {
-        let (mut file, mut told) = (File::default(), String::new());
+        let (mut file, mut told) = (File { text: first, edit: None }, String::new());
         // What was proposed last, and when it may be again.
         let (mut proposed, mut again) = (None, world.clock.monotonic());
         let mut seen = handle.seen();
@@ -289,7 +292,7 @@ mod tests {
         let (at, runs, stop) = (path.clone(), handle.clone(), until.clone());
         let who = "a:1".to_owned();
         let in_world = world.clone();
-        let watching = tokio::spawn(async move { run(&at, every, runs, in_world, who, stop).await });
+        let watching = tokio::spawn(async move { run(&at, None, every, runs, in_world, who, stop).await });
         tokio::time::sleep(Duration::from_millis(200)).await;
         // Fewer nodes than copies: refused, and the ring stays.
         put(&["a"]);
