@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::doors::Door;
+use crate::overload::{self, Rush};
 use crate::peers::{self, Case, Pace};
 use crate::scenarios::{self, Shape};
 use crate::{demo, engine, floor, queries, report};
@@ -42,7 +44,15 @@ fn command() -> Command {
             .arg(opt("case", "stopped, black-hole, restarts, full-disk, rolling or all-killed; may be repeated").action(ArgAction::Append))
             .arg(opt("away", "Seconds of trouble").default_value("60"))
             .arg(opt("restarts", "How often the receiver restarts").default_value("200"))
-            .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("4 s of trouble, 3 restarts, no times judged")),
+            .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("4 s of trouble, 3 restarts unless more are asked for, no times judged")),
+        )
+        .subcommand(
+            shape(Command::new("overload").about(
+                "A standalone node is offered several times what it manages, over many connections; it must shed and recover",
+            ))
+            .arg(opt("rush-connections", "Connections of the rush").default_value("10000"))
+            .arg(opt("times", "How many times what it manages is offered").default_value("5"))
+            .arg(opt("seconds", "How long").default_value("10")),
         )
         .subcommand(engine_command())
         .subcommand(
@@ -196,7 +206,14 @@ pub async fn run() -> Result<bool> {
         "peers" => {
             let quick = args.get_flag("quick");
             let pace = match quick {
-                true => Pace { quick, away: Duration::from_secs(4), restarts: 3 },
+                true => Pace {
+                    quick,
+                    away: Duration::from_secs(4),
+                    restarts: match args.value_source("restarts") {
+                        Some(ValueSource::CommandLine) => number(args, "restarts")?,
+                        _ => 3,
+                    },
+                },
                 false => Pace {
                     quick,
                     away: Duration::from_secs(number(args, "away")?),
@@ -205,6 +222,14 @@ pub async fn run() -> Result<bool> {
             };
             let cases = list(args, "case").iter().map(|name| Case::of(name)).collect::<Result<Vec<_>>>()?;
             peers::run(&shape, if cases.is_empty() { &Case::ALL } else { &cases }, pace).await?
+        }
+        "overload" => {
+            let rush = Rush {
+                connections: number(args, "rush-connections")?,
+                times: number(args, "times")?,
+                length: Duration::from_secs(number(args, "seconds")?),
+            };
+            vec![overload::run(&shape, rush).await?]
         }
         "crash" => vec![scenarios::crash(&shape, number(args, "cycles")?).await?],
         _ => vec![scenarios::node_loss(&shape, Duration::from_secs(number(args, "away")?)).await?],

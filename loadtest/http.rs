@@ -9,6 +9,14 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+/// What came back.
+pub struct Answer {
+    pub status: u16,
+    /// There is a `Retry-After`.
+    pub says_when: bool,
+    pub body: Bytes,
+}
+
 /// One connection to `host:port`, opened when needed.
 pub struct Client {
     authority: String,
@@ -38,6 +46,18 @@ impl Client {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> Result<(u16, Bytes)> {
+        let answer = self.exchange(method, path, headers, body).await?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// As [`Client::send`], with what else the answer says.
+    pub async fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer> {
         let timeout = self.timeout;
         match tokio::time::timeout(timeout, self.send_once(method, path, headers, body)).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -58,7 +78,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: Bytes,
-    ) -> Result<(u16, Bytes)> {
+    ) -> Result<Answer> {
         let mut sender = match self.sender.take().filter(|s| !s.is_closed()) {
             Some(sender) => sender,
             None => {
@@ -78,9 +98,10 @@ impl Client {
         }
         let answer = sender.send_request(request.body(Full::new(body))?).await?;
         let status = answer.status().as_u16();
-        let bytes = answer.into_body().collect().await?.to_bytes();
+        let says_when = answer.headers().contains_key("retry-after");
+        let body = answer.into_body().collect().await?.to_bytes();
         self.sender = Some(sender);
-        Ok((status, bytes))
+        Ok(Answer { status, says_when, body })
     }
 
     pub async fn get(&mut self, path: &str) -> Result<(u16, Bytes)> {

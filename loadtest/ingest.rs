@@ -52,13 +52,14 @@ impl Ledger {
         self.ack(request);
     }
 
-    fn sent(&self, request: usize) {
+    pub fn sent(&self, request: usize) {
         self.states[request].fetch_max(1, Relaxed);
     }
 
-    fn ack(&self, request: usize) {
-        self.states[request].store(2, Relaxed);
-        self.acked.fetch_add(1, Relaxed);
+    pub fn ack(&self, request: usize) {
+        if self.states[request].swap(2, Relaxed) != 2 {
+            self.acked.fetch_add(1, Relaxed);
+        }
     }
 }
 

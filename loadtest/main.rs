@@ -10,6 +10,7 @@ mod floor;
 mod http;
 mod ingest;
 mod instructions;
+mod overload;
 mod peers;
 mod process;
 mod queries;

@@ -176,3 +176,19 @@ fn every_bad_input_gets_a_clear_answer_and_harms_nothing() {
     assert_eq!(s.values("z9"), [1.0]);
     s.running.stop();
 }
+
+/// A request that says what metrics mean and has no sample is taken, and `/api/v1/metadata` says the same.
+#[test]
+fn metadata_alone_is_taken_and_told_t16() {
+    let s = standalone();
+    let said = |kind: u8, metric: &str, help: &str| {
+        let parts = [&[0x08, kind][..], &field(0x12, metric.as_bytes()), &field(0x22, help.as_bytes())];
+        field(0x1a, &parts.concat())
+    };
+    let body = [said(1, "requests_total", "What came."), said(2, "heat", "How hot it is.")].concat();
+    says(&s.raw("/api/v1/receive", &[], &snappy(&body)), 204, &[]);
+    let told = get(&format!("{}/api/v1/metadata", s.url)).expect("an answer");
+    let heat = r#""heat":[{"type":"gauge","unit":"","help":"how hot it is."}]"#;
+    says(&told, 200, &[heat, r#""requests_total":[{"type":"counter""#]);
+    s.running.stop();
+}

@@ -19,11 +19,11 @@ fn loadtest(scenario: &str, args: &[&str]) {
 }
 
 #[test]
-fn a_single_node_killed_three_times() {
+fn a_single_node_killed_three_times_t9() {
     loadtest("crash", &["--cycles", "3"]);
 }
 
 #[test]
-fn one_of_three_receivers_killed_while_data_flows() {
+fn one_of_three_receivers_killed_while_data_flows_t9() {
     loadtest("node-loss", &["--away", "2", "--rate", "40000"]);
 }
