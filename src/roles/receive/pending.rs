@@ -30,6 +30,7 @@ struct State {
     missed: Vec<(Vec<u32>, Keeper)>,
     /// The first thing that went wrong, in words.
     trouble: Option<String>,
+    away: bool,
 }
 
 /// Takes rows of a batch that a replica missed, once others have accepted them.
@@ -41,6 +42,8 @@ pub struct Collected {
     /// By verdict of the batch.
     pub outcomes: Vec<Outcome>,
     pub trouble: Option<String>,
+    /// A replica was not reached. It may be back the next moment.
+    pub away: bool,
 }
 
 /// What one replica says of the rows that it was asked to store.
@@ -52,13 +55,21 @@ pub enum Answer {
     InOrder(Vec<Verdict>),
     /// None stored, and why.
     Unavailable(String),
+    /// The same of one that was not reached.
+    Away(String),
 }
 
 impl Pending {
+    #[cfg(test)]
     pub fn new(batch: Arc<WriteBatch>, replicas: usize, needed: usize) -> Arc<Pending> {
-        let quorum = Quorum::new(batch.verdicts(), replicas, needed);
-        let state =
-            Mutex::new(State { quorum, outstanding: 0, spared: 0, missed: Vec::new(), trouble: None });
+        Pending::without(batch, 0, replicas, needed)
+    }
+
+    /// A write of a batch, or of a part of it: about `samples` of its samples nobody is asked.
+    pub fn without(batch: Arc<WriteBatch>, samples: usize, replicas: usize, needed: usize) -> Arc<Pending> {
+        let quorum = Quorum::new(batch.verdicts(), replicas, needed).without(samples);
+        let (missed, trouble, away) = (Vec::new(), None, false);
+        let state = Mutex::new(State { quorum, outstanding: 0, spared: 0, missed, trouble, away });
         Arc::new(Pending { batch, state, settled: Notify::new() })
     }
 
@@ -101,7 +112,8 @@ impl Pending {
         if late && state.trouble.is_none() {
             state.trouble = Some(format!("replicas did not answer within {limit:?}"));
         }
-        Collected { outcomes: state.quorum.outcomes().collect(), trouble: state.trouble.clone() }
+        let away = state.away && !late;
+        Collected { outcomes: state.quorum.outcomes().collect(), trouble: state.trouble.clone(), away }
     }
 
     fn hear(&self, rows: &[u32], answer: &Answer, missed: Option<(Vec<u32>, Keeper)>) {
@@ -147,14 +159,15 @@ impl Pending {
                 let verdict = match answer {
                     Answer::ByIndex(verdicts) => verdicts.get(sample),
                     Answer::InOrder(verdicts) => verdicts.get(next),
-                    Answer::Unavailable(_) => None,
+                    Answer::Unavailable(_) | Answer::Away(_) => None,
                 };
                 // An answer that is too short says nothing of the rest.
                 state.quorum.observe(sample, verdict.copied().unwrap_or(Verdict::Unavailable));
                 next += 1;
             }
         }
-        if let Answer::Unavailable(why) = answer
+        state.away |= matches!(answer, Answer::Away(_));
+        if let Answer::Unavailable(why) | Answer::Away(why) = answer
             && state.trouble.is_none()
         {
             state.trouble = Some(why.clone());
@@ -196,7 +209,7 @@ impl Part {
     pub fn missed(mut self, answer: Answer, keeper: Keeper) {
         self.answered = true;
         let rows = match &answer {
-            Answer::Unavailable(_) => self.rows.clone(),
+            Answer::Unavailable(_) | Answer::Away(_) => self.rows.clone(),
             Answer::InOrder(verdicts) => self.lacking(verdicts),
             Answer::ByIndex(verdicts) => self.lacking_of(verdicts),
         };

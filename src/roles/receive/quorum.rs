@@ -88,6 +88,11 @@ impl Quorum {
         Quorum { replicas, needed, tallies: vec![Tally::default(); samples], open: samples }
     }
 
+    /// The same where nobody is asked about so many of them: those are not waited for.
+    pub fn without(self, samples: usize) -> Quorum {
+        Quorum { open: self.open.saturating_sub(samples), ..self }
+    }
+
     /// Takes one replica's word on one sample.
     pub fn observe(&mut self, sample: usize, verdict: Verdict) {
         let (replicas, needed) = (self.replicas, self.needed);

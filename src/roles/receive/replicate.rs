@@ -160,7 +160,7 @@ impl Peer {
             Pass::Stop(_) if needed => Role::Needed,
             Pass::Stop(_) => {
                 let why = format!("{} failed or was slow a moment ago and is left alone", self.way.address);
-                return self.way.miss(tenant, judged_at, replica, part, Answer::Unavailable(why), None);
+                return self.way.miss(tenant, judged_at, replica, part, Answer::Away(why), None);
             }
         };
         let permit = match self.queue.try_acquire(part.bytes()) {
@@ -261,7 +261,7 @@ impl Way {
         }
         if role == Role::Usual && !self.breaker.lock().is_closed() {
             let why = format!("{} failed or was slow and is left alone", self.address);
-            return self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why), Some(permit));
+            return self.miss(&tenant, judged_at, replica, part, Answer::Away(why), Some(permit));
         }
         let (batch, rows) = (Arc::clone(part.batch()), part.rows().to_vec());
         let call = WriteCall { tenant: tenant.clone(), batch, rows, replica, judged_at };
@@ -280,7 +280,7 @@ impl Way {
                 if !why.starts_with(&self.address) {
                     why = format!("{}: {why}", self.address);
                 }
-                self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why), Some(permit));
+                self.miss(&tenant, judged_at, replica, part, Answer::Away(why), Some(permit));
             }
         }
     }

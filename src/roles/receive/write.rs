@@ -10,6 +10,7 @@ use model::{Labels, TenantId, Timestamp};
 use runtime::ByteGate;
 use storage::WriteBatch;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::hints::Hints;
 use crate::local::Local;
@@ -22,6 +23,10 @@ use crate::status::Denial;
 
 /// How long peers that are left alone are spared while the others have not answered.
 const SPARED: Duration = Duration::from_millis(100);
+
+/// How long after its beginning a write may be tried again, and after which pause.
+const AGAIN_WITHIN: Duration = Duration::from_millis(700);
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// What routes, stores and waits.
 pub struct Writer {
@@ -131,6 +136,9 @@ impl Writer {
     }
 
     /// Sends a placed batch to all its replicas and waits for the quorum. Copies beyond it go on by themselves.
+    ///
+    /// What failed only because a replica was not reached is tried once more: where one goes and another comes back, as when
+    /// all restart in turn, a write can meet the one too early and the other too late.
     pub async fn send(
         &self,
         plan: Plan,
@@ -138,11 +146,48 @@ impl Writer {
         batch: Arc<WriteBatch>,
         judged_at: Timestamp,
     ) -> Collected {
+        let began = Instant::now();
+        let mut collected = self.send_rows(plan, None, tenant, &batch, judged_at).await;
+        if collected.away && lost(&collected) && began.elapsed() < AGAIN_WITHIN {
+            tokio::time::sleep(AGAIN_AFTER).await;
+            if let Ok(plan) = self.plan(tenant, &batch) {
+                let rows = rows_lost(&batch, &collected.outcomes);
+                let again = self.send_rows(plan, Some(&rows), tenant, &batch, judged_at).await;
+                for (first, second) in collected.outcomes.iter_mut().zip(again.outcomes) {
+                    if *first == Outcome::Retryable {
+                        *first = second;
+                    }
+                }
+                collected.trouble = again.trouble.or(collected.trouble);
+            }
+        }
+        let result = if lost(&collected) { "error" } else { "success" };
+        metrics::counter!("thanos_receive_replications_total", "result" => result).increment(1);
+        collected
+    }
+
+    /// Sends a batch once, or those of its rows that are given (ascending).
+    async fn send_rows(
+        &self,
+        plan: Plan,
+        only: Option<&[u32]>,
+        tenant: &TenantId,
+        batch: &Arc<WriteBatch>,
+        judged_at: Timestamp,
+    ) -> Collected {
         let copies = plan.current.rings.replication_factor();
-        let pending = Pending::new(batch, copies, self.needed);
+        let others = only.map_or(0, |rows| batch.verdicts() - samples_of(batch, rows));
+        let pending = Pending::without(Arc::clone(batch), others, copies, self.needed);
         let mut spared = Vec::new();
         for share in plan.shares {
-            let (part, copy) = (pending.part(share.rows), share.copy as u32 + 1);
+            let mut rows = share.rows;
+            if let Some(only) = only {
+                rows.retain(|row| only.binary_search(row).is_ok());
+                if rows.is_empty() {
+                    continue;
+                }
+            }
+            let (part, copy) = (pending.part(rows), share.copy as u32 + 1);
             match &plan.current.targets[usize::from(share.endpoint)] {
                 Target::Peer(peer) if peer.is_away() => spared.push((peer, copy, part)),
                 Target::Peer(peer) => peer.send(tenant, judged_at, copy, part, false),
@@ -159,11 +204,7 @@ impl Writer {
                 peer.send(tenant, judged_at, copy, part, needed);
             }
         }
-        let collected = pending.collect(self.timeout).await;
-        let lost = collected.outcomes.contains(&Outcome::Retryable);
-        let result = if lost { "error" } else { "success" };
-        metrics::counter!("thanos_receive_replications_total", "result" => result).increment(1);
-        collected
+        pending.collect(self.timeout).await
     }
 
     /// Stores the copy that is this node's, beside its request: the others may be enough for an ack. What is not taken
@@ -204,6 +245,28 @@ impl Writer {
     }
 }
 
+fn lost(collected: &Collected) -> bool {
+    collected.outcomes.contains(&Outcome::Retryable)
+}
+
+/// Rows of which a sample is not settled.
+fn rows_lost(batch: &WriteBatch, outcomes: &[Outcome]) -> Vec<u32> {
+    let is_lost = |row: &u32| {
+        let series = &batch.series()[*row as usize];
+        batch
+            .verdicts_of(series)
+            .into_iter()
+            .flatten()
+            .any(|sample| outcomes.get(sample) == Some(&Outcome::Retryable))
+    };
+    (0..batch.series().len() as u32).filter(is_lost).collect()
+}
+
+fn samples_of(batch: &WriteBatch, rows: &[u32]) -> usize {
+    let series = rows.iter().filter_map(|row| batch.series().get(*row as usize));
+    series.map(|series| batch.verdicts_of(series).into_iter().flatten().count()).sum()
+}
+
 /// One of those under way.
 struct Counted(watch::Sender<usize>);
 
@@ -222,6 +285,8 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
     use futures::FutureExt;
     use futures::future::BoxFuture;
     use rpc::WriteCall;
@@ -246,8 +311,27 @@ mod tests {
         }
     }
 
-    /// A door with a log of its own, of whose peers all take everything at once, and the one thread that appends.
+    /// Is away for so many calls, then takes everything.
+    struct Returns(AtomicU32);
+
+    impl Remote for Returns {
+        fn write(&self, call: WriteCall) -> BoxFuture<'_, Result<Vec<Verdict>, storage::Error>> {
+            match self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+                Ok(_) => async { Err(storage::Error::new(model::Kind::Unavailable, "refused")) }.boxed(),
+                Err(_) => Quick.write(call),
+            }
+        }
+    }
+
     fn door(dir: &std::path::Path) -> (Writer, Pool, Arc<Hints>) {
+        door_to(dir, |_| Arc::new(Quick))
+    }
+
+    /// A door with a log of its own, peers as they are given, and the one thread that appends.
+    fn door_to(
+        dir: &std::path::Path,
+        remote: impl Fn(&str) -> Arc<dyn Remote> + Send + Sync + 'static,
+    ) -> (Writer, Pool, Arc<Hints>) {
         let world = World::real();
         let mut settings = Settings { data_dir: dir.join("data"), ..Settings::default() };
         settings.replication.hashrings = Some(r#"[{"endpoints": ["a:1", "b:1", "c:1"]}]"#.to_owned());
@@ -259,7 +343,10 @@ mod tests {
         let limits = PeerLimits { workers: 1, queue_bytes: 1 << 20, deadline: second, rules };
         let chance = Arc::clone(&world.chance);
         let connect = Arc::new(move |address: &str| {
-            Ok(Peer::start(address, Arc::new(Quick), limits, Arc::clone(&chance), None))
+            let peer = Peer::start(address, remote(address), limits, Arc::clone(&chance), None);
+            // One call for each write.
+            peer.set_ours(true);
+            Ok(peer)
         });
         let ring = RingHolder::open(&settings, &world, connect).unwrap();
         let pool = Pool::new("append", 1, 16).unwrap();
@@ -299,6 +386,20 @@ mod tests {
         engine.close().unwrap();
         assert_eq!(engine.head_stats().samples, 20);
         assert!(busy.await.unwrap().unwrap());
+    }
+
+    /// As when all restart in turn: who goes was asked too late, who comes back too early.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_write_that_met_nobody_meets_the_one_that_is_back() {
+        for (b, c, wanted) in [(1, 9, Outcome::Accepted), (2, 9, Outcome::Retryable)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (writer, _, _) = door_to(dir.path(), move |address| {
+                Arc::new(Returns(AtomicU32::new(if address == "b:1" { b } else { c })))
+            });
+            writer.local().open(engine(dir.path())).unwrap();
+            assert_eq!(write(&writer).await, [wanted; 20], "{b}");
+            writer.finish(Duration::from_secs(60)).await;
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
