@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use chunk::ChunkData;
 use model::{Kind, Labels, TimeRange, Timestamp};
-use runtime::{File, World};
+use runtime::{File, PIECE, Pace, World};
 
 use crate::chunks::{self, SEGMENT_SIZE};
 use crate::index::series::{ChunkMeta, encode_chunks};
@@ -339,19 +339,14 @@ pub(crate) struct Sink {
     buffer: Vec<u8>,
     /// Bytes put so far.
     pub(crate) written: u64,
-    /// Of these, bytes that the disk has.
-    synced: u64,
+    world: World,
+    pace: Pace,
 }
-
-/// Writes are collected to this many bytes.
-const BUFFER: usize = 256 << 10;
-/// The disk is given so many bytes at a time: a log that syncs beside us waits for them, and not for a whole block.
-const SYNC_EVERY: u64 = 4 << 20;
 
 impl Sink {
     fn create(world: &World, path: PathBuf) -> Result<Sink, Error> {
         let file = world.disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
-        Ok(Sink { path, file, buffer: Vec::new(), written: 0, synced: 0 })
+        Ok(Sink { path, file, buffer: Vec::new(), written: 0, world: world.clone(), pace: Pace::default() })
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -363,7 +358,7 @@ impl Sink {
         let before = self.buffer.len();
         write(&mut self.buffer);
         self.written += (self.buffer.len() - before) as u64;
-        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= PIECE { self.flush() } else { Ok(()) }
     }
 
     /// Zeroes up to a multiple of `align`.
@@ -373,23 +368,21 @@ impl Sink {
         self.put(&zeroes[..missing as usize])
     }
 
+    /// In pieces with rests between them: a log that syncs beside us waits for one, and not for a whole block.
     fn flush(&mut self) -> Result<(), Error> {
-        let at = self.written - self.buffer.len() as u64;
-        self.file.write_all_at(&self.buffer, at).map_err(|e| Error::io("write", &self.path, e))?;
-        self.buffer.clear();
-        if self.written - self.synced >= SYNC_EVERY { self.sync() } else { Ok(()) }
-    }
-
-    fn sync(&mut self) -> Result<(), Error> {
-        self.file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
-        self.synced = self.written;
+        let Sink { path, file, buffer, written, world, pace } = self;
+        let at = *written - buffer.len() as u64;
+        pace.after(world, || {
+            file.write_all_at(buffer, at).map_err(|e| Error::io("write", path, e))?;
+            file.sync_data().map_err(|e| Error::io("sync", path, e))
+        })?;
+        buffer.clear();
         Ok(())
     }
 
     /// Flushes, syncs and returns the size.
     fn finish(mut self) -> Result<u64, Error> {
         self.flush()?;
-        self.sync()?;
         Ok(self.written)
     }
 }

@@ -30,10 +30,10 @@ pub struct Bucket {
 
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn ObjectStore>,
-    provider: Provider,
+    pub(crate) provider: Provider,
     name: String,
-    endpoint: String,
-    prefix: String,
+    pub(crate) endpoint: String,
+    pub(crate) prefix: String,
     pub(crate) part_size: usize,
     pub(crate) retry: RetryPolicy,
     pub(crate) world: World,

@@ -1,4 +1,5 @@
-//! Files of this machine on their way into a bucket: read in pieces, sent in parts, never whole in memory.
+//! Files of this machine on their way into a bucket: read in pieces, sent in parts, never whole in memory; into a folder of
+//! the same file system by a second name.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,15 +10,20 @@ use model::Kind;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use runtime::World;
 
-use crate::{Bucket, Error, Operation};
+use crate::{Bucket, Error, Operation, Provider};
 
 /// Parts of one file on their way at once; with the part size this bounds an upload's memory.
 const PARTS_IN_FLIGHT: usize = 3;
 
 impl Bucket {
-    /// Uploads a file of this machine, in parts where it is large; answers its size. Memory: a few parts.
+    /// Uploads a file of this machine, in parts where it is large; answers its size. Memory: a few parts. The file must be
+    /// durable and must not change any more: a bucket on the same file system gets no copy of it.
     pub async fn put_file(&self, path: &str, file: &Path) -> Result<u64, Error> {
         let source = LocalFile::open(&self.inner.world, file).await?;
+        if self.link(path, file).await {
+            self.count_uploaded(source.len);
+            return Ok(source.len);
+        }
         if source.len <= self.inner.part_size as u64 {
             let content = source.read(0, source.len as usize).await?;
             self.put(path, content).await?;
@@ -42,6 +48,34 @@ impl Bucket {
         outcome?;
         self.count_uploaded(source.len);
         Ok(source.len)
+    }
+
+    /// Gives the file its name in the bucket, durable. False: it has to be copied.
+    async fn link(&self, path: &str, file: &Path) -> bool {
+        if self.inner.provider != Provider::Filesystem {
+            return false;
+        }
+        let root = Path::new(&self.inner.endpoint).join(&self.inner.prefix);
+        let (disk, from, to) = (self.inner.world.disk.clone(), file.to_owned(), root.join(path));
+        let linked = blocking(move || {
+            let folders = to.ancestors().skip(1).take_while(|folder| folder.starts_with(&root));
+            if let Some(parent) = to.parent() {
+                disk.create_dir_all(parent)?;
+            }
+            // Part of it, from an upload that was broken off.
+            if disk.exists(&to) {
+                disk.remove_file(&to)?;
+            }
+            disk.hard_link(&from, &to)?;
+            folders.into_iter().try_for_each(|folder| disk.sync_dir(folder))
+        });
+        match linked.await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(path, %error, "file is copied into the bucket: it cannot be linked");
+                false
+            }
+        }
     }
 
     async fn put_parts(&self, path: &str, source: &LocalFile) -> Result<(), Error> {

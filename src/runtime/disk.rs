@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +15,10 @@ pub trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// As [`Disk::open`], past the cache of the operating system where the disk can: see [`File::alignment`].
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path)
+    }
     /// Opens an existing file for reading.
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Reads a whole file.
@@ -24,6 +28,11 @@ pub trait Disk: Send + Sync {
     /// Creates a folder and its parents; not an error if it exists.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name. Not every disk can, and none across file systems.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
@@ -61,6 +70,10 @@ pub trait Disk: Send + Sync {
 pub trait File: Send + Sync {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Reads and writes begin and end at multiples of so many bytes, in the file and in memory; 1 where they need not.
+    fn alignment(&self) -> usize {
+        1
+    }
     /// Makes content (and size) durable. Never retry it after an error: the pages may be gone.
     fn sync_data(&self) -> io::Result<()>;
     /// Reserves and zeroes `len` bytes, so that later writes inside change no metadata.
@@ -81,6 +94,11 @@ pub struct RealDisk;
 
 struct RealFile(fs::File);
 
+struct DirectFile(RealFile);
+
+/// What all disks and file systems that we meet are content with.
+const DIRECT_ALIGNMENT: usize = 4096;
+
 #[allow(clippy::disallowed_methods)]
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -90,6 +108,16 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).write(true).open(path)?)))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let direct = fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(path);
+        match direct {
+            Ok(file) => Ok(Arc::new(DirectFile(RealFile(file)))),
+            // Some file systems have nothing but their cache.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.open(path),
+            Err(error) => Err(error),
+        }
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -116,6 +144,10 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -185,5 +217,35 @@ impl File for RealFile {
 
     fn as_std(&self) -> Option<&fs::File> {
         Some(&self.0)
+    }
+}
+
+impl File for DirectFile {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(buf, offset)
+    }
+
+    fn alignment(&self) -> usize {
+        DIRECT_ALIGNMENT
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.0.allocate(len)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
     }
 }

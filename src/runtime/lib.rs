@@ -4,6 +4,7 @@
 //! the few tools of running: shutdown, task groups, byte gates, back-off and the pools for blocking work.
 
 mod backoff;
+mod behind;
 mod chance;
 mod clock;
 mod disk;
@@ -17,6 +18,7 @@ mod turn;
 mod watch;
 
 pub use backoff::Backoff;
+pub use behind::{PIECE, Pace, give_way};
 pub use chance::{Chance, OsChance};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::{Disk, File, RealDisk};

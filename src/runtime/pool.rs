@@ -73,6 +73,25 @@ impl Pool {
 
     /// As [`Pool::new`]; where there are no threads, each job is a step.
     pub fn on(seam: &Threads, name: &str, threads: usize, queue: usize) -> io::Result<Pool> {
+        Pool::start(seam, name, threads, queue, || {})
+    }
+
+    /// As [`Pool::on`], for work that nobody waits for: its threads give way to all others.
+    pub fn behind(seam: &Threads, name: &str, threads: usize, queue: usize) -> io::Result<Pool> {
+        Pool::start(seam, name, threads, queue, || {
+            if let Err(error) = crate::give_way() {
+                tracing::debug!(%error, "a thread for work behind keeps its priority");
+            }
+        })
+    }
+
+    fn start(
+        seam: &Threads,
+        name: &str,
+        threads: usize,
+        queue: usize,
+        begin: fn(),
+    ) -> io::Result<Pool> {
         let threads = threads.max(1);
         let shared =
             Arc::new(Shared { name: name.to_owned(), queue: Mutex::default(), ready: Condvar::new() });
@@ -86,7 +105,10 @@ impl Pool {
         }
         for n in 0..threads {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name(format!("{name}-{n}")).spawn(move || shared.work())?;
+            thread::Builder::new().name(format!("{name}-{n}")).spawn(move || {
+                begin();
+                shared.work();
+            })?;
         }
         Ok(pool)
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::Kind;
-use runtime::{Disk, File, World};
+use runtime::{Disk, File, PIECE, Pace, World};
 
 use crate::Error;
 use crate::log::{Log, Settings};
@@ -18,8 +18,6 @@ use crate::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 pub(crate) const PREFIX: &str = "checkpoint-";
 /// Kind of the last record.
 pub(crate) const END: u8 = 0;
-const BUFFER: usize = 4 << 20;
-
 fn checkpoint_path(dir: &Path, index: u64) -> PathBuf {
     dir.join(format!("{PREFIX}{index:012}"))
 }
@@ -31,6 +29,8 @@ pub struct CheckpointWriter {
     buf: Vec<u8>,
     offset: u64,
     seq: u64,
+    world: World,
+    pace: Pace,
 }
 
 impl CheckpointWriter {
@@ -44,7 +44,15 @@ impl CheckpointWriter {
         let file = disk.create(&path).map_err(|e| Error::io("create log checkpoint", &path, e))?;
         file.write_all_at(&segment::encode_header(index), 0)
             .map_err(|e| Error::io("write log checkpoint", &path, e))?;
-        Ok(CheckpointWriter { file, path, buf: Vec::new(), offset: SEGMENT_HEADER_BYTES, seq: 1 })
+        Ok(CheckpointWriter {
+            file,
+            path,
+            buf: Vec::new(),
+            offset: SEGMENT_HEADER_BYTES,
+            seq: 1,
+            world: world.clone(),
+            pace: Pace::default(),
+        })
     }
 
     /// Ends the checkpoint and gives it its name, durable. `first_seq`: the first record of the segments.
@@ -64,18 +72,20 @@ impl CheckpointWriter {
     pub fn put(&mut self, kind: u8, parts: &[&[u8]]) -> Result<(), Error> {
         record::put(&mut self.buf, kind, self.seq, parts);
         self.seq += 1;
-        if self.buf.len() >= BUFFER { self.flush() } else { Ok(()) }
+        if self.buf.len() >= PIECE { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), Error> {
         record::seal(&mut self.buf, self.seq - 1);
-        self.file
-            .write_all_at(&self.buf, self.offset)
-            .map_err(|e| Error::io("write log checkpoint", &self.path, e))?;
-        self.offset += self.buf.len() as u64;
-        self.buf.clear();
-        // In pieces: the log itself syncs beside us and would wait for all of it.
-        self.file.sync_data().map_err(|e| Error::io("sync log checkpoint", &self.path, e))
+        let CheckpointWriter { file, path, buf, offset, world, pace, .. } = self;
+        // In pieces with rests between them: the log itself syncs beside us and would wait for all of it.
+        pace.after(world, || {
+            file.write_all_at(buf, *offset).map_err(|e| Error::io("write log checkpoint", path, e))?;
+            file.sync_data().map_err(|e| Error::io("sync log checkpoint", path, e))
+        })?;
+        *offset += buf.len() as u64;
+        buf.clear();
+        Ok(())
     }
 }
 

@@ -62,7 +62,7 @@ pub struct Round {
 
 impl Ship {
     pub fn new(world: &World, bucket: Option<Bucket>, peers: Arc<Peers>) -> Result<Ship, Error> {
-        let pool = Pool::on(&world.threads, "cut", 1, 16)
+        let pool = Pool::behind(&world.threads, "cut", 1, 16)
             .map_err(|e| Error::with_source(Kind::Internal, format!("threads cannot be started: {e}"), e))?;
         let holdings = bucket.clone().map(|bucket| Holdings::new(bucket, world));
         let shipper = bucket.map(|bucket| Shipper::new(bucket, world, ShipSettings::default()));
