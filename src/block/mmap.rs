@@ -1,6 +1,6 @@
 //! A whole file as bytes: mapped into memory where the disk is real, read otherwise.
 //!
-//! This is the one module that allows `unsafe`. The argument: mapping is unsound where the file changes or shrinks
+//! One of the few modules that allow `unsafe`. The argument: mapping is unsound where the file changes or shrinks
 //! while it is mapped. Files of a block are complete before their folder gets its name, no code of ours opens them
 //! for writing after that, and they are removed by unlinking, never truncated: a mapping keeps an unlinked file's
 //! pages. What is left is somebody else who truncates a file in our data directory; then the process is ended by

@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::Aligned;
+
 /// The one way to the file system. Blocking: call it from pools and threads of your own.
 pub trait Disk: Send + Sync {
     /// Creates a new file for reading and writing; fails if it exists.
@@ -92,9 +94,16 @@ pub trait File: Send + Sync {
 /// The machine's file system.
 pub struct RealDisk;
 
-struct RealFile(fs::File);
+struct RealFile {
+    file: fs::File,
+    alignment: usize,
+}
 
-struct DirectFile(RealFile);
+impl RealFile {
+    fn cached(file: fs::File) -> Arc<dyn File> {
+        Arc::new(RealFile { file, alignment: 1 })
+    }
+}
 
 /// What all disks and file systems that we meet are content with.
 const DIRECT_ALIGNMENT: usize = 4096;
@@ -103,17 +112,17 @@ const DIRECT_ALIGNMENT: usize = 4096;
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(RealFile::cached(file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).write(true).open(path)?)))
+        Ok(RealFile::cached(fs::OpenOptions::new().read(true).write(true).open(path)?))
     }
 
     fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let direct = fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(path);
         match direct {
-            Ok(file) => Ok(Arc::new(DirectFile(RealFile(file)))),
+            Ok(file) => Ok(Arc::new(RealFile { file, alignment: DIRECT_ALIGNMENT })),
             // Some file systems have nothing but their cache.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.open(path),
             Err(error) => Err(error),
@@ -121,7 +130,7 @@ impl Disk for RealDisk {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile(fs::File::open(path)?)))
+        Ok(RealFile::cached(fs::File::open(path)?))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -183,69 +192,44 @@ impl Disk for RealDisk {
 
 impl File for RealFile {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
+        self.file.read_exact_at(buf, offset)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buf, offset)
+        self.file.write_all_at(buf, offset)
+    }
+
+    fn alignment(&self) -> usize {
+        self.alignment
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         // Written zeroes, not only reserved blocks: a write into an unwritten extent would make the next
         // fdatasync journal metadata.
-        let zeroes = vec![0u8; 1 << 20];
+        let mut zeroes = Aligned::default();
+        let zeroes = zeroes.zeroed(1 << 20, self.alignment);
         let mut at = 0;
         while at < len {
             let n = (len - at).min(zeroes.len() as u64);
-            self.0.write_all_at(&zeroes[..n as usize], at)?;
+            self.file.write_all_at(&zeroes[..n as usize], at)?;
             at += n;
         }
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn as_std(&self) -> Option<&fs::File> {
-        Some(&self.0)
-    }
-}
-
-impl File for DirectFile {
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
-    }
-
-    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buf, offset)
-    }
-
-    fn alignment(&self) -> usize {
-        DIRECT_ALIGNMENT
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.0.allocate(len)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        Some(&self.file)
     }
 }

@@ -85,13 +85,7 @@ impl Pool {
         })
     }
 
-    fn start(
-        seam: &Threads,
-        name: &str,
-        threads: usize,
-        queue: usize,
-        begin: fn(),
-    ) -> io::Result<Pool> {
+    fn start(seam: &Threads, name: &str, threads: usize, queue: usize, begin: fn()) -> io::Result<Pool> {
         let threads = threads.max(1);
         let shared =
             Arc::new(Shared { name: name.to_owned(), queue: Mutex::default(), ready: Condvar::new() });

@@ -217,6 +217,11 @@ impl Tsdb {
         Ok(self.engine.log.wait(position, timeout)?)
     }
 
+    /// Whether an append of so many bytes would wait for nothing: neither for the log nor for the disk.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.engine.log.has_room(bytes)
+    }
+
     /// Returns when the log has failed, with the reason: the process should then end and be restarted.
     pub async fn poisoned(&self) -> String {
         self.engine.log.until_poisoned().await.to_string()

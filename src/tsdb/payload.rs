@@ -12,6 +12,7 @@
 //! DELETE  shard | z start, z end | v n | n × z id delta
 //! HISTOGRAMS  shard | v n | n × (z id delta, z time delta, histogram)
 //! EXEMPLARS   shard | v n | n × (z id delta, z time delta, 8 value bits, v len, label bytes)
+//! ZEROS   shard | v n | n × (z id delta, z time delta)
 //! SAMPLES shard | v n | n × (control, value, z id delta - 1 if 16, z time delta if 32)
 //!
 //! control     0 to 8: that many bytes of the value's bits, the highest, the others are zero
@@ -26,6 +27,7 @@
 //! Deltas start from 0. The newest time is `i64::MIN` for a new series. FREEZE says which series had their
 //! samples of a window set aside for a block; CUT, that the block is durable and they are dropped.
 //! DELETE takes the samples of a closed range out of some series; its ids begin anew like those of FREEZE.
+//! ZEROS says which samples were made up, and give way to one that is sent for their time; builds before it pass it over.
 //! FLOATS is read, SAMPLES is what is written in its place: most values are whole numbers or have two decimals, and
 //! most samples of a record are of neighbouring series at one time.
 
@@ -42,10 +44,14 @@ pub(crate) const DELETE: u8 = 16;
 pub(crate) const HISTOGRAMS: u8 = 6;
 pub(crate) const EXEMPLARS: u8 = 7;
 pub(crate) const SAMPLES: u8 = 8;
-pub(crate) const KINDS: &[u8] = &[SERIES, FLOATS, FREEZE, CUT, SHARD, HISTOGRAMS, EXEMPLARS, SAMPLES, DELETE];
+pub(crate) const ZEROS: u8 = 128;
+pub(crate) const KINDS: &[u8] =
+    &[SERIES, FLOATS, FREEZE, CUT, SHARD, HISTOGRAMS, EXEMPLARS, SAMPLES, DELETE, ZEROS];
 
 /// Most bytes that one sample takes in a SAMPLES payload.
 pub(crate) const SAMPLE_BYTES: usize = 29;
+/// Most bytes of one series in a ZEROS payload.
+pub(crate) const ZERO_BYTES: usize = 20;
 /// Most bytes of a payload besides its repeated parts.
 pub(crate) const FIXED_BYTES: usize = 256;
 /// Most bytes of one series in a SERIES payload besides its labels.
@@ -196,6 +202,18 @@ fn put_ids(out: &mut Vec<u8>, ids: &[u64]) {
     }
 }
 
+/// Appends a ZEROS payload to `out`.
+pub(crate) fn zeros(shard: u16, zeros: &[(u64, Timestamp)], out: &mut Vec<u8>) {
+    out.extend_from_slice(&shard.to_le_bytes());
+    put_v(out, zeros.len() as u64);
+    let mut last = (0, 0);
+    for &(id, t) in zeros {
+        put_z(out, id.wrapping_sub(last.0) as i64);
+        put_z(out, t.wrapping_sub(last.1));
+        last = (id, t);
+    }
+}
+
 pub(crate) fn cut(tenant: &TenantId, block: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(FIXED_BYTES);
     put_text(&mut out, tenant.as_str().as_bytes());
@@ -297,6 +315,21 @@ impl<'a> Reader<'a> {
         (0..n)
             .map(|_| {
                 last = last.wrapping_add(self.z()? as u64);
+                Ok(last)
+            })
+            .collect()
+    }
+
+    /// What [`zeros`] wrote, after the shard.
+    pub(crate) fn zeros(&mut self) -> Result<Vec<(u64, Timestamp)>, Error> {
+        let n = self.v()?;
+        if n > self.rest.len() as u64 {
+            return Err(broken());
+        }
+        let mut last = (0u64, 0i64);
+        (0..n)
+            .map(|_| {
+                last = (last.0.wrapping_add(self.z()? as u64), last.1.wrapping_add(self.z()?));
                 Ok(last)
             })
             .collect()

@@ -80,6 +80,7 @@ fn name(kind: u8) -> &'static str {
         payload::DELETE => "deletions",
         payload::HISTOGRAMS => "histograms",
         payload::EXEMPLARS => "exemplars",
+        payload::ZEROS => "zeros",
         _ => "others",
     }
 }

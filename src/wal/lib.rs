@@ -9,6 +9,7 @@ mod checkpoint;
 mod error;
 mod inspect;
 mod log;
+mod pen;
 mod reader;
 mod record;
 mod salvage;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use model::Kind;
 use parking_lot::{Condvar, Mutex};
 use runtime::World;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::Error;
 use crate::reader;
@@ -97,9 +97,33 @@ pub(crate) struct Shared {
     pub asked: AtomicBool,
     /// Itself, for whoever asks for a turn.
     pub own: Weak<Shared>,
+    /// Tasks that wait, each for its position: only those are woken that have it.
+    pub waiting: Mutex<Vec<Waiter>>,
+}
+
+pub(crate) struct Waiter {
+    pub position: u64,
+    pub done: oneshot::Sender<()>,
 }
 
 impl Shared {
+    /// To be called after every change of the state.
+    pub(crate) fn wake(&self) {
+        let (durable, over) = {
+            let state = self.state.borrow();
+            (state.durable, state.poisoned.is_some() || state.ended)
+        };
+        let woken: Vec<Waiter> =
+            self.waiting.lock().extract_if(.., |waiter| over || waiter.position <= durable).collect();
+        for waiter in woken {
+            // Who has given up needs no word.
+            let _ = waiter.done.send(());
+        }
+        // Taking the lock orders this after the check of a waiter that is about to sleep.
+        drop(self.turn.lock());
+        self.turned.notify_all();
+    }
+
     /// Wakes the writer.
     pub(crate) fn wake_writer(&self) {
         self.work.notify_one();
@@ -175,6 +199,7 @@ impl Log {
             stepped,
             asked: AtomicBool::new(false),
             own: own.clone(),
+            waiting: Mutex::default(),
         });
         let threads = crate::writer::start(&shared)?;
         Ok((Log { shared, threads: Mutex::new(threads) }, opened.report))
@@ -247,8 +272,16 @@ impl Log {
 
     /// Wakes the writer for what was enqueued quietly. Whoever waits for a position does so, too.
     pub fn announce(&self) {
-        self.shared.staging.lock().announced = true;
-        self.shared.wake_writer();
+        self.announce_up_to(u64::MAX);
+    }
+
+    /// Whether records of so many bytes could be enqueued by several at once and none would have to wait for a segment
+    /// or for room in the queue.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        const SEVERAL: u64 = 8;
+        let (staging, wanted) = (self.shared.staging.lock(), bytes.saturating_mul(SEVERAL));
+        let queued = staging.buf.len() as u64 + staging.reserved;
+        queued.saturating_add(wanted) <= self.shared.settings.queue_bytes && staging.fits(wanted)
     }
 
     /// Position of the last record enqueued.
@@ -311,7 +344,8 @@ impl Log {
         {
             let mut staging = self.shared.staging.lock();
             staging.sync_wanted = staging.sync_wanted.max(position);
-            staging.announced = true;
+            // What there is goes with it; nothing there is announced ahead.
+            staging.announced |= !staging.buf.is_empty();
             self.shared.wake_writer();
         }
         self.wait_until(position, timeout, |state| state.synced)
@@ -322,7 +356,7 @@ impl Log {
         if reached()? {
             return Ok(());
         }
-        self.announce();
+        self.announce_up_to(position);
         if self.shared.stepped.is_some() {
             crate::writer::step(&self.shared);
             let late =
@@ -347,18 +381,38 @@ impl Log {
 
     /// As [`Log::wait`], for tasks; the caller sets its own time limit.
     pub async fn wait_async(&self, position: u64) -> Result<(), Error> {
-        let mut state = self.shared.state.subscribe();
-        let mut announced = false;
-        loop {
-            if reached(&state.borrow_and_update(), position, |state| state.durable)? {
+        let reached = || reached(&self.shared.state.borrow(), position, |state| state.durable);
+        if reached()? {
+            return Ok(());
+        }
+        let (done, woken) = oneshot::channel();
+        {
+            let mut waiting = self.shared.waiting.lock();
+            // The writer changes the state before it looks for waiters, so a change is never slept through.
+            if reached()? {
                 return Ok(());
             }
-            if !std::mem::replace(&mut announced, true) {
-                self.announce();
+            waiting.push(Waiter { position, done });
+        }
+        self.announce_up_to(position);
+        let gone = woken.await.is_err();
+        match reached()? {
+            true => Ok(()),
+            false if gone => Err(Error::new(Kind::Unavailable, "the log is closed")),
+            false => {
+                Err(Error::new(Kind::Internal, "a position of the log was announced before it was durable"))
             }
-            if state.changed().await.is_err() {
-                return Err(Error::new(Kind::Unavailable, "the log is closed"));
-            }
+        }
+    }
+
+    /// Wakes the writer if a record up to `position` waits for it. To announce more than there is would make it take
+    /// the next batch before that is whole.
+    fn announce_up_to(&self, position: u64) {
+        let mut staging = self.shared.staging.lock();
+        let waits = staging.runs.first().is_some_and(|run| run.first_seq <= position);
+        if waits {
+            staging.announced = true;
+            self.shared.wake_writer();
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::Kind;
-use runtime::{Disk, File};
+use runtime::{Aligned, Disk, File};
 
 use crate::Error;
 use crate::record::{u32_at, u64_at};
@@ -16,8 +16,9 @@ const VERSION: u32 = 1;
 /// What an operator does with a log that is refused.
 pub(crate) const WAY_OUT: &str = "restore the folder from a copy, or run `tributary tools wal inspect` to see what is damaged and \
     `tributary tools wal salvage` to make a log of what can still be read";
-/// How much of a new segment is zeroed at once.
-const STEP_BYTES: u64 = 4 << 20;
+/// How much of a new segment is zeroed at once, and synced.
+const STEP_BYTES: u64 = 1 << 20;
+const SYNC_BYTES: u64 = 4 << 20;
 
 /// An open segment, or a checkpoint, which looks like one.
 pub(crate) struct Segment {
@@ -61,18 +62,24 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
         if disk.exists(&temporary) {
             disk.remove_file(&temporary)?;
         }
-        let file = disk.create(&temporary)?;
-        // In steps, each synced: one long flush would hold up the log's own syncs on the same disk. Written zeroes,
-        // so that writing records later changes no metadata.
-        let zeroes = vec![0; len.min(STEP_BYTES) as usize];
+        drop(disk.create(&temporary)?);
+        let file = for_writing(disk, &temporary, len)?;
+        // In steps: one long flush would hold up the log's own syncs on the same disk. Written zeroes, so that writing
+        // records later changes no metadata.
+        let mut zeroes = Aligned::default();
+        let zeroes = zeroes.zeroed(len.min(STEP_BYTES) as usize, file.alignment());
         let mut at = 0;
         while at < len {
             let n = (len - at).min(STEP_BYTES);
             file.write_all_at(&zeroes[..n as usize], at)?;
-            file.sync_data()?;
             at += n;
+            if at % SYNC_BYTES == 0 {
+                file.sync_data()?;
+            }
         }
-        file.write_all_at(&encode_header(index), 0)?;
+        let front = &mut zeroes[..file.alignment().max(SEGMENT_HEADER_BYTES as usize)];
+        front[..SEGMENT_HEADER_BYTES as usize].copy_from_slice(&encode_header(index));
+        file.write_all_at(front, 0)?;
         file.sync_data()?;
         disk.rename(&temporary, &path)?;
         disk.sync_dir(dir)?;
@@ -85,6 +92,13 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
         }
         Error::io("allocate log segment", &path, error)
     })
+}
+
+/// Opens a file of `len` bytes for the log's writer. Past the cache: nobody reads what was just written, and the kernel
+/// would copy it, walk it and write it out page by page.
+pub(crate) fn for_writing(disk: &dyn Disk, path: &Path, len: u64) -> std::io::Result<Arc<dyn File>> {
+    let file = disk.open_direct(path)?;
+    if len % file.alignment() as u64 == 0 { Ok(file) } else { disk.open(path) }
 }
 
 /// Opens an existing segment and checks its header.

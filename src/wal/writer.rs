@@ -9,6 +9,7 @@ use parking_lot::MutexGuard;
 
 use crate::Error;
 use crate::log::{Mode, Shared, State};
+use crate::pen::Pen;
 use crate::record;
 use crate::segment::{self, Segment};
 use crate::staging::{Run, Staging};
@@ -52,7 +53,11 @@ pub(crate) struct Writer {
 impl Writer {
     /// For a log that is durable up to `tail`.
     pub(crate) fn new(tail: u64) -> Writer {
-        Writer { buf: Vec::new(), runs: Vec::new(), group: Group { synced: tail, dirty: None } }
+        Writer {
+            buf: Vec::new(),
+            runs: Vec::new(),
+            group: Group { synced: tail, dirty: None, pen: Pen::default() },
+        }
     }
 
     /// Takes what has gathered, writes it, syncs it, says so; false once there will be nothing more to do.
@@ -76,6 +81,7 @@ impl Writer {
         self.runs.clear();
         // A burst must not hold its memory for ever.
         self.buf.shrink_to(8 << 20);
+        self.group.pen.shrink(8 << 20);
         true
     }
 }
@@ -119,7 +125,7 @@ pub(crate) fn step(shared: &Shared) {
 
 fn end(shared: &Shared) {
     shared.state.send_modify(|state| state.ended = true);
-    wake(shared);
+    shared.wake();
 }
 
 /// What was written since the last sync.
@@ -128,6 +134,7 @@ struct Group {
     synced: u64,
     /// The segment that has unsynced bytes, with the time of the first of them and the last record.
     dirty: Option<(Arc<Segment>, std::time::Instant, u64)>,
+    pen: Pen,
 }
 
 impl Group {
@@ -143,7 +150,7 @@ impl Group {
                 self.sync(shared)?;
             }
             records += record::seal(part, self.synced);
-            run.segment.file.write_all_at(part, run.offset).map_err(|error| {
+            self.pen.write(&run.segment, part, run.offset).map_err(|error| {
                 let path = segment::segment_path(&shared.settings.dir, run.segment.index);
                 Error::io("write log segment", &path, error)
             })?;
@@ -190,13 +197,7 @@ fn publish(shared: &Shared, durable: u64, synced: u64) {
         state.durable = state.durable.max(durable);
         state.synced = state.synced.max(synced);
     });
-    wake(shared);
-}
-
-fn wake(shared: &Shared) {
-    // Taking the lock orders this after the check of a waiter that is about to sleep.
-    drop(shared.turn.lock());
-    shared.turned.notify_all();
+    shared.wake();
 }
 
 pub(crate) fn poison(shared: &Shared, error: &str) {
@@ -207,7 +208,7 @@ pub(crate) fn poison(shared: &Shared, error: &str) {
     shared.staging.lock().closed = true;
     shared.work.notify_all();
     shared.spare.notify_all();
-    wake(shared);
+    shared.wake();
 }
 
 /// Makes a spare segment whenever there is none.

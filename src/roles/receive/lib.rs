@@ -450,7 +450,8 @@ impl Receive {
 
     fn engine_settings(&self) -> tsdb::Settings {
         let storage = &self.settings.storage;
-        let writer = Arc::clone(&self.writer);
+        // Weak: the writer has the engine, and would be kept by it.
+        let writer = Arc::downgrade(&self.writer);
         tsdb::Settings {
             dir: self.settings.data_dir.clone(),
             out_of_order_window: storage.out_of_order_window.ms(),
@@ -461,7 +462,7 @@ impl Receive {
             external_labels: self.labels.clone(),
             tenant_label: self.settings.tenancy.label.clone(),
             tenant_labels: Some(tsdb::TenantLabels(Arc::new(move |tenant| {
-                writer.ring_labels(tenant.as_str())
+                writer.upgrade().map(|writer| writer.ring_labels(tenant.as_str())).unwrap_or_default()
             }))),
             durability: match storage.durability {
                 DurabilityName::Durable => tsdb::Durability::Durable,
@@ -480,10 +481,11 @@ impl Receive {
 
     /// The limits of a tenant in the engine here: its share of what the ring may have.
     fn limits_of(&self) -> storage::LimitsOf {
-        let (limits, writer) = (Arc::clone(&self.limits), Arc::clone(&self.writer));
+        let (limits, writer) = (Arc::clone(&self.limits), Arc::downgrade(&self.writer));
         storage::LimitsOf(Arc::new(move |tenant| {
-            let current = writer.ring().current();
-            let nodes = current.rings.resolve(tenant.as_str()).map_or(1, |ring| ring.len());
+            let current = writer.upgrade().map(|writer| writer.ring().current());
+            let ring = current.and_then(|current| current.rings.resolve(tenant.as_str()));
+            let nodes = ring.map_or(1, |ring| ring.len());
             limits.of_engine(tenant, nodes)
         }))
     }

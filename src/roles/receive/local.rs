@@ -46,6 +46,11 @@ impl Local {
         self.engine.set(engine).map_err(twice)
     }
 
+    /// Whether an append of so many bytes would not have to wait.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.engine.get().is_some_and(|engine| engine.has_room(bytes))
+    }
+
     /// Appends all of a batch on the calling thread, which may compute and take locks, and shows the verdicts to
     /// `judge`. Rows without labels need `known`. The verdicts may leave this node only when the log is durable up to the position that is returned.
     pub fn append<R>(

@@ -18,7 +18,7 @@ use super::of_tenant::ShardTenants;
 use super::series::SeriesMut;
 use super::shard::{Head, Shard, ShardState};
 use crate::Error;
-use crate::payload::{self, FIXED_BYTES, Floats, SAMPLE_BYTES, SERIES_BYTES};
+use crate::payload::{self, FIXED_BYTES, Floats, SAMPLE_BYTES, SERIES_BYTES, ZERO_BYTES};
 use crate::rows;
 use crate::tenants::Tenant;
 
@@ -82,12 +82,17 @@ impl Head {
         let labels = batch.label_bytes(&batch.series()[rows.row as usize]).len();
         let first = rows.start as usize;
         let entries = match batch.kind_of(first) {
-            SampleKind::Float if batch.has_starts() => (rows.end - rows.start) as usize * 2 * SAMPLE_BYTES,
+            SampleKind::Float if batch.has_starts() => {
+                (rows.end - rows.start) as usize * (2 * SAMPLE_BYTES + ZERO_BYTES)
+            }
             SampleKind::Float => (rows.end - rows.start) as usize * SAMPLE_BYTES,
             // Twice: there may be one of zero at the start.
             SampleKind::Histogram => (batch.histograms().iter().skip(first - batch.first_histogram()))
                 .take((rows.end - rows.start) as usize)
-                .map(|row| rows::native_cost(&row.histogram) * if row.start == 0 { 1 } else { 2 })
+                .map(|row| match (rows::native_cost(&row.histogram), row.start) {
+                    (cost, 0) => cost,
+                    (cost, _) => 2 * cost + ZERO_BYTES,
+                })
                 .sum(),
             SampleKind::Exemplar => (batch.exemplars().iter().skip(first - batch.first_exemplar()))
                 .take((rows.end - rows.start) as usize)
@@ -110,9 +115,9 @@ impl Head {
         verdicts: &mut [Verdict],
         notes: &mut Notes,
     ) -> Result<Done, Error> {
-        let bytes = cost + 4 * FIXED_BYTES;
+        let bytes = cost + 5 * FIXED_BYTES;
         // Before the lock: this may wait for a spare segment.
-        let mut permit = log.reserve(bytes as u64, 4)?.quietly();
+        let mut permit = log.reserve(bytes as u64, 5)?.quietly();
         let mut guard = shard.state.lock();
         let state = &mut *guard;
         let position = log.tail() + 1;
@@ -121,6 +126,7 @@ impl Head {
         state.floats.clear();
         state.natives.clear();
         state.exemplars.clear();
+        state.zeros.clear();
         state.new_series.clear();
         for few in group.chunks(AHEAD) {
             // Without a handle, the series that most likely come now are those after the last one.
@@ -151,6 +157,11 @@ impl Head {
         if !state.natives.is_empty() {
             done.natives = state.natives.count();
             state.last_position = permit.enqueue(payload::HISTOGRAMS, &state.natives.parts(shard.index))?;
+        }
+        if !state.zeros.is_empty() {
+            let mut record = Vec::new();
+            payload::zeros(shard.index, &state.zeros, &mut record);
+            state.last_position = permit.enqueue(payload::ZEROS, &[&record])?;
         }
         if !state.exemplars.is_empty() {
             state.last_position = permit.enqueue(payload::EXEMPLARS, &state.exemplars.parts(shard.index))?;
@@ -331,6 +342,7 @@ impl Head {
             if series.start(start, t, None, at.judged_at, at.bounds, settings.block_range).is_some() {
                 let id = series.hot.id;
                 state.floats.push(id, Sample { timestamp: start, value: 0.0 });
+                state.zeros.push((id, start));
                 self.note(&mut state.tenants, at, start, done);
             }
             self.append_floats(state, at, &[sample], &mut verdicts[index..=index], done);
@@ -357,6 +369,7 @@ impl Head {
                     series.start(row.start, t, Some(h), at.judged_at, bounds, block_range)
             {
                 state.natives.push_native(id, row.start, &zero);
+                state.zeros.push((id, row.start));
                 self.note(&mut state.tenants, at, row.start, done);
             }
             let Some(mut series) = state.get_mut(at.slot) else { return };

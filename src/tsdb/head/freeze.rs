@@ -1,10 +1,12 @@
 //! Setting a window's samples aside for a block: freeze, then drop once the block is durable, or thaw.
 //!
 //! Freezing seals what a tenant has in a window and marks it; what comes later goes into new chunks and is not
-//! part of it. Frozen samples stay readable. The shards' locks are held for a few hundred series at a time.
+//! part of it. Frozen samples stay readable. The shards' locks are held for a hundred series at a time, and handed to who
+//! waits for them in between.
 
 use chunk::cut::window_start;
 use model::{Labels, TimeRange, Timestamp};
+use parking_lot::MutexGuard;
 use storage::ChunkData;
 use wal::Log;
 
@@ -70,7 +72,8 @@ impl Head {
         let bite = BITE.min(self.settings.group_bytes / 16).max(1);
         let (mut ids, mut slots_of) = (Vec::new(), Vec::new());
         for slots in all.chunks(bite) {
-            let mut permit = log.reserve((FIXED_BYTES + slots.len() * 10) as u64, 1)?;
+            // All of them at once: who freezes waits for the last one.
+            let mut permit = log.reserve((FIXED_BYTES + slots.len() * 10) as u64, 1)?.quietly();
             ids.clear();
             let mut state = shard.state.lock();
             for &slot in slots {
@@ -90,6 +93,7 @@ impl Head {
                 state.last_position = permit.enqueue(payload::FREEZE, &[&record])?;
                 frozen.position = state.last_position;
             }
+            MutexGuard::unlock_fair(state);
         }
         Ok(())
     }
@@ -123,6 +127,7 @@ impl Head {
                         series.thaw(part.tag);
                     }
                 }
+                MutexGuard::unlock_fair(state);
             }
             shard.state.lock().end_freeze(part.tag, Outcome::Thawed);
         }
@@ -141,6 +146,7 @@ impl Head {
                         series.drop_frozen(part.tag, remember);
                     }
                 }
+                MutexGuard::unlock_fair(state);
             }
             shard.state.lock().end_freeze(part.tag, Outcome::dropped(remember));
         }

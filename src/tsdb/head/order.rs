@@ -3,19 +3,20 @@
 //! The pairs of a shard are ranked once by name and value; a series then sorts as the ranks of its pairs do. What
 //! that takes is let go before the next shard's turn; afterwards labels are put together one series at a time.
 //!
-//! The shard's lock is held for a few hundred series or a few thousand pairs at a time. Series that are sorted must
+//! The shard's lock is held for a hundred series or a thousand pairs at a time. Series that are sorted must
 //! not go meanwhile (those of a freeze do not); others may come and go.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use model::Labels;
+use parking_lot::MutexGuard;
 
 use super::postings::pairs_of;
 use super::shard::{BITE, Head, Shard};
 
 /// Pairs copied under one hold of the lock.
-const PAIRS: usize = 4096;
+const PAIRS: usize = 1024;
 
 /// Sorts the slots of series of a tenant by their labels.
 pub(crate) fn sort_by_labels(shard: &Shard, tenant: u32, slots: &mut [u32]) {
@@ -31,6 +32,7 @@ pub(crate) fn sort_by_labels(shard: &Shard, tenant: u32, slots: &mut [u32]) {
             keys.extend(pairs.map(|pair| ranks.get(pair as usize).copied().unwrap_or(u32::MAX)));
             places.push((slot, start, keys.len() as u32));
         }
+        MutexGuard::unlock_fair(state);
     }
     let key = |&(_, start, end): &(u32, u32, u32)| &keys[start as usize..end as usize];
     places.sort_unstable_by(|a, b| key(a).cmp(key(b)));

@@ -148,6 +148,7 @@ impl Replay<'_> {
             payload::FLOATS | payload::SAMPLES => self.floats(kind, reader, position)?,
             payload::HISTOGRAMS => self.natives(reader, position)?,
             payload::EXEMPLARS => self.exemplars(reader)?,
+            payload::ZEROS => self.zeros(reader)?,
             payload::FREEZE => self.freeze(reader, position)?,
             payload::DELETE => self.delete(reader)?,
             payload::SHARD => {
@@ -224,6 +225,7 @@ impl Replay<'_> {
             for &(slot, sample) in few {
                 let Some(mut series) = self.state.get_mut(slot) else { continue };
                 let (tenant, t) = (series.hot.tenant, sample.timestamp);
+                series.replace_made_up(t);
                 series.take(sample, range);
                 if !window.is_some_and(|(of, start)| of == tenant && t >= start && t - start < range) {
                     self.state.tenants.note_window(tenant, t, range, position, self.now);
@@ -239,6 +241,7 @@ impl Replay<'_> {
             let Some(slot) = self.slot(id)? else { return Ok(()) };
             let Some(mut series) = self.state.get_mut(slot) else { return Ok(()) };
             let tenant = series.hot.tenant;
+            series.replace_made_up(timestamp);
             if !series.take_native(Row { timestamp, histogram }, range) {
                 return Err(broken());
             }
@@ -257,6 +260,18 @@ impl Replay<'_> {
             tenant.exemplars.lock().take(key, || self.state.labels(slot), exemplar, self.settings);
             Ok(())
         })
+    }
+
+    fn zeros(&mut self, mut reader: Reader<'_>) -> Result<(), Error> {
+        for (id, t) in reader.zeros()? {
+            // Of a series that is not known, it says nothing.
+            if let Some(&slot) = self.slots.get(&id)
+                && let Some(mut series) = self.state.get_mut(slot)
+            {
+                series.mark_made_up(t);
+            }
+        }
+        Ok(())
     }
 
     #[inline]

@@ -18,7 +18,7 @@ use crate::rows::Entries;
 use crate::tenants::Tenants;
 
 /// Series visited under one hold of a shard's lock.
-pub(crate) const BITE: usize = 512;
+pub(crate) const BITE: usize = 128;
 
 /// What the head needs of the engine's settings.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +70,8 @@ pub(crate) struct ShardState {
     pub floats: Floats,
     pub natives: Entries,
     pub exemplars: Entries,
+    /// Zeros that were made up for start timestamps, by the series' number.
+    pub zeros: Vec<(u64, Timestamp)>,
     pub new_series: Vec<u8>,
 }
 

@@ -393,6 +393,8 @@ fn a_zero_that_was_made_up_gives_way_to_a_sample_of_its_time_and_a_real_one_does
     let conflict = Verdict::Refused(storage::Refusal::Conflict);
     assert_eq!(send(&rig, 10, 5, 7.0, 7), [Verdict::Stored; 2]);
     assert_eq!(send(&rig, 20, 5, 8.0, 8), [Verdict::Stored; 2]);
+    // A restart does not make it a sample that somebody sent.
+    rig.kill();
     assert_eq!(send(&rig, 5, 0, 3.0, 3), [Verdict::Stored; 2]);
     assert_eq!(send(&rig, 5, 0, 3.0, 3), [Verdict::Duplicate; 2]);
     assert_eq!(send(&rig, 5, 0, 4.0, 4), [conflict; 2]);
@@ -412,7 +414,8 @@ fn a_zero_that_was_made_up_gives_way_to_a_sample_of_its_time_and_a_real_one_does
     check(&rig);
     rig.kill();
     check(&rig);
-    assert_eq!(send(&rig, 5, 0, 3.0, 3)[0], Verdict::Duplicate);
+    assert_eq!(send(&rig, 5, 0, 3.0, 3), [Verdict::Duplicate; 2]);
+    assert_eq!(send(&rig, 5, 0, 4.0, 4), [conflict; 2]);
     rig.tsdb.cut(rig.now(), true).unwrap();
     check(&rig);
     // A zero that somebody sent was acknowledged.

@@ -81,3 +81,20 @@ async fn in_a_ring_the_caller_must_know_that_each_member_is_asked() {
     assert_eq!(call(&format!("{DELETE}?match[]=up&scope=node")).await.status, 204);
     node.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_is_gone_once_its_node_has_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(single(dir.path())).await;
+    assert_eq!(node.post(&[series("up", &[(now(), 1.0)])]).await.status, 204);
+    let engine = std::sync::Arc::downgrade(&node.receive.tsdb().unwrap());
+    node.stop().await.unwrap();
+    // Connections and tasks that were told to end may take a moment.
+    for _ in 0..1000 {
+        if engine.strong_count() == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{} parts of a stopped node still hold its engine", engine.strong_count());
+}

@@ -71,7 +71,7 @@ pub(crate) struct Hot {
     /// sample.
     left: u32,
     /// Low half of the time of a zero that was made up for a start timestamp and may give way to a sample; 0: none.
-    /// Samples of the head are much less than 2^32 ms apart. Forgotten at a restart.
+    /// Samples of the head are much less than 2^32 ms apart.
     made_up: u32,
     /// Pieces of the open chunk, and bytes in the last one.
     pieces: u8,

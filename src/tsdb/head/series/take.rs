@@ -155,8 +155,25 @@ impl SeriesMut<'_> {
         {
             return false;
         }
+        self.remove_made_up(t)
+    }
+
+    fn remove_made_up(&mut self, t: Timestamp) -> bool {
         self.hot.made_up = 0;
         self.delete(TimeRange::new(t, t)).is_ok()
+    }
+
+    /// Notes that the sample at `t` was made up.
+    pub(crate) fn mark_made_up(&mut self, t: Timestamp) {
+        self.hot.made_up = t as u32;
+    }
+
+    /// What the log says was taken at `t` took the place of a zero that was made up there, if there is one.
+    #[inline]
+    pub(crate) fn replace_made_up(&mut self, t: Timestamp) {
+        if self.hot.made_up != 0 && self.hot.made_up == t as u32 {
+            self.remove_made_up(t);
+        }
     }
 
     /// Takes a sample whose time is not there yet.
