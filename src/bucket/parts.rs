@@ -57,7 +57,7 @@ impl Bucket {
         }
         let root = Path::new(&self.inner.endpoint).join(&self.inner.prefix);
         let (disk, from, to) = (self.inner.world.disk.clone(), file.to_owned(), root.join(path));
-        let linked = blocking(move || {
+        let linked = blocking(&self.inner.world, move || {
             let folders = to.ancestors().skip(1).take_while(|folder| folder.starts_with(&root));
             if let Some(parent) = to.parent() {
                 disk.create_dir_all(parent)?;
