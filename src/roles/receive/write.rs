@@ -373,7 +373,12 @@ mod tests {
         let engine = engine(dir.path());
         writer.local().open(Arc::clone(&engine)).unwrap();
         let (open, opened) = std::sync::mpsc::channel::<()>();
-        let busy = tokio::spawn(async move { pool.run(move || opened.recv().is_ok()).await });
+        let (began, begun) = tokio::sync::oneshot::channel();
+        let busy = tokio::spawn(async move {
+            let wait = move || began.send(()).is_ok() && opened.recv().is_ok();
+            pool.run(wait).await
+        });
+        begun.await.unwrap();
         assert_eq!(write(&writer).await, [Outcome::Accepted; 20]);
         let mut finished = Box::pin(writer.finish(Duration::from_secs(60)));
         for _ in 0..20 {
