@@ -73,7 +73,7 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
             let n = (len - at).min(STEP_BYTES);
             file.write_all_at(&zeroes[..n as usize], at)?;
             at += n;
-            if at % SYNC_BYTES == 0 {
+            if at.is_multiple_of(SYNC_BYTES) {
                 file.sync_data()?;
             }
         }
@@ -98,7 +98,7 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
 /// would copy it, walk it and write it out page by page.
 pub(crate) fn for_writing(disk: &dyn Disk, path: &Path, len: u64) -> std::io::Result<Arc<dyn File>> {
     let file = disk.open_direct(path)?;
-    if len % file.alignment() as u64 == 0 { Ok(file) } else { disk.open(path) }
+    if len.is_multiple_of(file.alignment() as u64) { Ok(file) } else { disk.open(path) }
 }
 
 /// Opens an existing segment and checks its header.
