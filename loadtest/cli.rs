@@ -52,7 +52,8 @@ fn command() -> Command {
             ))
             .arg(opt("rush-connections", "Connections of the rush").default_value("10000"))
             .arg(opt("times", "How many times what it manages is offered").default_value("5"))
-            .arg(opt("seconds", "How long").default_value("10")),
+            .arg(opt("seconds", "How long").default_value("10"))
+            .arg(opt("flag", "A further flag of the node, as --name=value; may be repeated").action(ArgAction::Append)),
         )
         .subcommand(engine_command())
         .subcommand(
@@ -228,6 +229,7 @@ pub async fn run() -> Result<bool> {
                 connections: number(args, "rush-connections")?,
                 times: number(args, "times")?,
                 length: Duration::from_secs(number(args, "seconds")?),
+                flags: list(args, "flag"),
             };
             vec![overload::run(&shape, rush).await?]
         }

@@ -27,12 +27,14 @@ const IN_A_ROW: usize = 50;
 const OTHER_FILES: usize = 200;
 
 /// What is offered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rush {
     pub connections: usize,
     /// Times what was managed before.
     pub times: f64,
     pub length: Duration,
+    /// Further flags of the node.
+    pub flags: Vec<String>,
 }
 
 /// Measures what a standalone node manages, offers it `rush`, and watches it recover.
@@ -43,7 +45,8 @@ pub async fn run(shape: &Shape, rush: Rush) -> Result<Line> {
     }
     let folder = shape.folder()?;
     let data = folder.path.join("standalone");
-    let system = standalone(&Program::new(&shape.binary), &data, None).await?;
+    let program = rush.flags.iter().fold(Program::new(&shape.binary), |program, flag| program.with(flag));
+    let system = standalone(&program, &data, None).await?;
     let pid = system.servers.first().map_or(0, |server| server.pid());
     let workload = shape.workload()?;
     let ledger = Arc::new(Ledger::new(workload.requests()));
@@ -55,7 +58,7 @@ pub async fn run(shape: &Shape, rush: Rush) -> Result<Line> {
 
     reset_peak_rss(pid)?;
     let steps = third..2 * third;
-    let seen = offer(&workload, &ledger, &system.write_urls[0], rush, manages, steps).await?;
+    let seen = offer(&workload, &ledger, &system.write_urls[0], &rush, manages, steps).await?;
     let peak = peak_rss(pid)?;
     let recovered = recovery(&workload, &ledger, &system.write_urls[0], 2 * third).await?;
 
@@ -64,7 +67,7 @@ pub async fn run(shape: &Shape, rush: Rush) -> Result<Line> {
     let after = 2 * third + 1..shape.samples;
     let after: Outcome = ingest::run(workload.clone(), ledger.clone(), &plan, after, Arc::default()).await?;
     let mut line = Line::new("overload, after", shape.series, &after, system.usage()?, folder_size(&data));
-    line.notes.extend(seen.told(rush, manages, peak));
+    line.notes.extend(seen.told(&rush, manages, peak));
     line.notes.push(format!(
         "before: {manages:.0} samples/s, p99 {:.1?}; taken again {recovered:.1?} after the rush",
         before.percentile(0.99)
@@ -112,7 +115,7 @@ impl Seen {
         }
     }
 
-    fn told(&self, rush: Rush, manages: f64, peak: u64) -> Vec<String> {
+    fn told(&self, rush: &Rush, manages: f64, peak: u64) -> Vec<String> {
         let seconds = self.elapsed.as_secs_f64();
         vec![format!(
             "rush: {} connections, {} requests in {seconds:.1} s ({:.1} times offered), by status {:?}, {:.0} samples/s \
@@ -153,7 +156,7 @@ async fn offer(
     workload: &Arc<Workload>,
     ledger: &Arc<Ledger>,
     url: &str,
-    rush: Rush,
+    rush: &Rush,
     manages: f64,
     steps: std::ops::Range<u32>,
 ) -> Result<Seen> {
@@ -168,6 +171,7 @@ async fn offer(
     let batches = workload.batches();
     let next = Arc::new(AtomicUsize::new(steps.start as usize * batches));
     let (first, end) = (steps.start as usize * batches, steps.end as usize * batches);
+    let length = rush.length;
     let per_second = manages * rush.times / workload.batch.min(workload.series.len()) as f64;
     let begin = Instant::now();
     let tasks = clients.into_iter().map(|mut client| {
@@ -178,7 +182,7 @@ async fn offer(
             loop {
                 let index = next.fetch_add(1, Relaxed);
                 let due = Duration::from_secs_f64((index - first) as f64 / per_second);
-                if index >= end || due > rush.length {
+                if index >= end || due > length {
                     return seen;
                 }
                 tokio::time::sleep_until((begin + due).into()).await;

@@ -11,6 +11,8 @@ fn a_rush_is_shed_and_what_was_taken_is_there() {
     let out = Command::new(beside("loadtest"))
         .args(["overload", "--series", "4000", "--samples", "90", "--batch", "200", "--seconds", "3"])
         .arg(format!("--rush-connections={connections}"))
+        // A few dozen of them at once.
+        .arg("--flag=--receive.max-inflight-bytes=1MiB")
         .arg(format!("--binary={}", binary().display()))
         .output()
         .expect("loadtest runs");
@@ -18,5 +20,6 @@ fn a_rush_is_shed_and_what_was_taken_is_there() {
     println!("{text}");
     assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
     assert!(text.contains("acked: 0 lost, 0 twice, 0 wrong, 0 strange"), "{text}");
+    assert!(text.contains("503: "), "nobody was turned away: {text}");
     assert!(!text.contains("BROKEN"), "{text}");
 }
