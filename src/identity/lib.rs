@@ -91,6 +91,10 @@ impl Expected<'_> {
     }
 }
 
+/// The keyed hash of a text, good for as long as the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text(Key);
+
 /// A series of a request: known, or to be learned.
 #[derive(Clone, Copy, Debug)]
 pub struct Met {
@@ -220,17 +224,15 @@ impl Session<'_> {
 
     /// A keyed hash of a text, of which keys are made where labels are lists of texts: see [`Session::key_of_list`].
     #[inline]
-    pub fn text(&self, text: &[u8]) -> [u8; 16] {
-        let Key(low, high) = self.secret.key(text);
-        (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
+    pub fn text(&self, text: &[u8]) -> Text {
+        Text(self.secret.key(text))
     }
 
-    /// The key of a list of texts, which `hashes` holds as [`Session::text`] gives them, behind one another. No stretch
-    /// of bytes has the same.
+    /// The key of a list of texts, which `list` names by their places in `texts`. No stretch of bytes has the same.
     #[inline]
-    pub fn key_of_list(&self, hashes: &[u8]) -> Key {
-        let Key(low, high) = self.key(hashes);
-        Key(low ^ LIST, high)
+    pub fn key_of_list(&self, list: &[u32], texts: &[Text]) -> Key {
+        let named = list.iter().filter_map(|at| texts.get(*at as usize));
+        key::of_list(named.map(|text| text.0)).mixed(self.tenant.mix)
     }
 
     /// What should follow a series.
@@ -264,9 +266,6 @@ impl Session<'_> {
         self.table.link(before, next);
     }
 }
-
-/// Tells keys of lists from keys of bytes.
-const LIST: u64 = 0x6c69_7374_6f66_7478;
 
 fn minute(now: i64) -> u32 {
     now.div_euclid(60_000) as u32

@@ -121,9 +121,14 @@ impl Engine {
                 continue;
             }
             // Histograms are judged one by one: some are larger than a thousand floats.
-            let [_, histograms, exemplars] = batch.verdicts_of(series);
+            let [_, histograms, _] = batch.verdicts_of(series);
             split(row, histograms, 1, of_shard);
-            split(row, exemplars, EXEMPLARS, of_shard);
+        }
+        // Last, because an exemplar makes no series, and senders may name it before the samples of its series.
+        for &row in rows.iter().filter(|_| !batch.exemplars().is_empty()) {
+            let series = &batch.series()[row as usize];
+            let [_, _, exemplars] = batch.verdicts_of(series);
+            split(row, exemplars, EXEMPLARS, &mut by_shard[self.head.shard_of(series.hash)]);
         }
         let mut sums = Sums::default();
         for (shard, parts) in self.head.shards.iter().zip(&*by_shard) {

@@ -11,16 +11,17 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use identity::{Identities, Met};
+use identity::{Identities, Met, Text};
 use model::{InvalidLabels, Labels, METRIC_NAME, TenantId, placement_hash};
 use relabel::Rules;
-use storage::{HistogramRow, Refusal, WriteBatch};
+use storage::{HistogramRow, Refusal, Verdict, WriteBatch};
 use wire::WireError;
 use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Packed, Series};
 
 use crate::admit::Version;
 use crate::metadata::{Saying, said};
 use crate::origin::{self, Origin};
+use crate::resolve::Stretch;
 use crate::status::{Denial, Example};
 use crate::{resolve, resolve_v2};
 
@@ -80,6 +81,16 @@ pub struct Aside {
 }
 
 impl Aside {
+    /// A verdict for each sample that is here; exemplars are none.
+    pub fn verdicts(&self) -> impl Iterator<Item = Verdict> + use<> {
+        let all = [
+            (Refusal::InvalidLabels, self.invalid_labels),
+            (Refusal::Unsupported, self.unsupported),
+            (Refusal::InvalidHistogram, self.invalid_histograms),
+        ];
+        all.into_iter().flat_map(|(why, count)| std::iter::repeat_n(Verdict::Refused(why), count as usize))
+    }
+
     pub fn put(&mut self, reason: Refusal, count: u64, example: impl FnOnce() -> Example) {
         match reason {
             Refusal::Unsupported => self.unsupported += count,
@@ -192,7 +203,9 @@ pub fn decode_v1<'b, R>(
     }
     let plain = body.into().open(reading.limits, space).map_err(deny)?;
     match recognise {
-        Some(recognise) => resolve::resolve(tenant, plain, reading, recognise, room, decoded),
+        Some(recognise) => {
+            resolve::resolve(tenant, plain, Stretch::Request, reading, recognise, room, decoded)
+        }
         None => parse(tenant, plain, reading, room, decoded),
     }
     .map_err(deny)?;
@@ -203,6 +216,25 @@ pub fn decode_v1<'b, R>(
     }
     let large = scratch.body.capacity() + scratch.room.columns.capacity_bytes() > KEEP_BYTES;
     if !large {
+        SCRATCH.set(scratch);
+    }
+    Ok(answer)
+}
+
+/// As [`decode_v1`] for a stretch of a peer's request, which is not compressed.
+pub fn plain_v1<R>(
+    tenant: &TenantId,
+    plain: &[u8],
+    reading: Reading<'_>,
+    recognise: Recognise<'_>,
+    then: impl FnOnce(&mut Decoded) -> R,
+) -> Result<R, Denial> {
+    let mut scratch = SCRATCH.take();
+    let Scratch { room, decoded, .. } = &mut scratch;
+    decoded.clear();
+    resolve::resolve(tenant, plain, Stretch::OfPeer, reading, recognise, room, decoded).map_err(deny)?;
+    let answer = then(decoded);
+    if scratch.body.capacity() + scratch.room.columns.capacity_bytes() <= KEEP_BYTES {
         SCRATCH.set(scratch);
     }
     Ok(answer)
@@ -236,9 +268,8 @@ struct ScratchV2 {
 pub struct RoomV2 {
     pub columns: DecodedV2,
     pub labels: Vec<u8>,
-    /// Hashes of the symbols, and of those of the series at hand behind one another.
-    pub texts: Vec<[u8; 16]>,
-    pub list: Vec<u8>,
+    /// Hashes of the symbols.
+    pub texts: Vec<Text>,
 }
 
 thread_local! {

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::join_all;
+use identity::Identities;
 use model::{Kind, MetricMetadata, TenantId, Timestamp};
-use rpc::{KnownTaken, KnownWrite, TenantGroup, WriteBackend, WriteRequest};
+use rpc::{KnownTaken, KnownWrite, PlainWrite, TenantGroup, WriteBackend, WriteRequest};
 use runtime::World;
-use storage::{Error, Verdict};
+use storage::{Error, Known, Verdict};
 
 use crate::admit::Admission;
+use crate::decode::{self, Carry, Decoded, Reading, Recognise};
+use crate::http::{count_ways, learn};
+use crate::local::Local;
 use crate::metadata::MetadataDoor;
+use crate::resolve::LabelsOf;
 use crate::status::Denial;
 use crate::write::Writer;
 
@@ -19,6 +25,8 @@ pub struct PeerDoor {
     pub admission: Admission,
     pub world: World,
     pub metadata: Arc<MetadataDoor>,
+    /// Series of those who send no frames.
+    pub identities: Arc<Identities>,
 }
 
 #[tonic::async_trait]
@@ -35,6 +43,20 @@ impl WriteBackend for PeerDoor {
         let judged_at = request.judged_at.unwrap_or_else(|| self.world.clock.now_ms());
         let groups = request.groups.into_iter().map(|group| self.group(group, here, judged_at));
         join_all(groups).await.into_iter().collect()
+    }
+
+    async fn write_plain(&self, write: &PlainWrite) -> Option<Result<Vec<Verdict>, Error>> {
+        // What is placed anew goes the way of batches with labels, and so does what is told to come again.
+        if !self.writer.stores_here(write.replica) || self.writer.local().engine().is_none() {
+            return None;
+        }
+        let judged_at = self.world.clock.now_ms();
+        let groups = write
+            .groups
+            .iter()
+            .map(|(tenant, range)| self.stretch(tenant.clone(), write.body.slice(range.clone()), judged_at));
+        let answers: Result<Vec<_>, Error> = join_all(groups).await.into_iter().collect();
+        Some(answers.map(|verdicts| verdicts.concat()))
     }
 
     async fn write_known(&self, write: KnownWrite) -> Result<KnownTaken, Error> {
@@ -55,6 +77,46 @@ impl WriteBackend for PeerDoor {
 }
 
 impl PeerDoor {
+    /// Stores one tenant's series here, each recognised by its raw label bytes if it was met before. A verdict for each
+    /// float and histogram.
+    async fn stretch(
+        &self,
+        tenant: TenantId,
+        plain: Bytes,
+        judged_at: Timestamp,
+    ) -> Result<Vec<Verdict>, Error> {
+        // Once as it is, once as a batch.
+        let _permit = self.admission.hold(2 * plain.len() as u64).await.map_err(refuse)?;
+        let (identities, limits) = (Arc::clone(&self.identities), *self.admission.limits());
+        let whose = tenant.clone();
+        let work = move |local: &Local| {
+            let reading = Reading { limits: &limits, rules: &relabel::NONE };
+            let recognise = Recognise { identities: &identities, now: judged_at, labels: Carry::Unnamed };
+            let done = decode::plain_v1(&whose, &plain, reading, recognise, |decoded| {
+                let Decoded { batch, aside, met, regions, ways, .. } = decoded;
+                count_ways(*ways);
+                let labels_of = LabelsOf::new(&plain, regions, false, reading);
+                let labels = |row: u32, out: &mut Vec<u8>| labels_of.write(row, out);
+                let mut learned = Vec::new();
+                let known = Some(Known { labels: &labels, learned: &mut learned });
+                // An exemplar that is refused is no reason to send samples again.
+                let floats_and_histograms = batch.first_exemplar();
+                let keep = |verdicts: &[Verdict]| verdicts[..floats_and_histograms].to_vec();
+                let (position, mut verdicts) = local.append(&whose, batch, judged_at, known, keep)?;
+                learn(&identities, &whose, met, &learned, false, judged_at);
+                verdicts.extend(aside.verdicts());
+                Ok((position, verdicts))
+            });
+            // What cannot be read is wrong as a whole, whatever the log says.
+            match done {
+                Ok(appended) => appended.map(|(position, verdicts)| (position, Ok(verdicts))),
+                Err(denial) => Ok((0, Err(denial))),
+            }
+        };
+        let written = self.writer.local().run(&tenant, self.writer.timeout(), work).await;
+        written.map_err(|why| Error::new(Kind::Unavailable, why))?.map_err(refuse)
+    }
+
     async fn group(
         &self,
         group: TenantGroup,

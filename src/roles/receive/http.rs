@@ -444,7 +444,7 @@ fn unstored(samples: usize, trouble: String) -> Summary {
 }
 
 /// Remembers series that were stored or can be.
-fn learn(
+pub fn learn(
     identities: &Identities,
     tenant: &TenantId,
     met: &mut [Met],
@@ -458,7 +458,8 @@ fn learn(
     }
 }
 
-fn count_ways(ways: Ways) {
+/// Counts series by the way in which they were recognised.
+pub fn count_ways(ways: Ways) {
     for (way, series) in [("hint", ways.hint), ("probe", ways.probe), ("parse", ways.parse)] {
         if series > 0 {
             metrics::counter!("tributary_identity_recognised_total", "way" => way).increment(series);

@@ -199,6 +199,11 @@ impl Receive {
             admission,
             world: world.clone(),
             metadata: Arc::clone(&metadata),
+            // What is relabelled at the one door is as it is at the other.
+            identities: match write_door.rules.is_empty() {
+                true => Arc::clone(&write_door.identities),
+                false => Arc::new(identity::Identities::new(identity::Settings::default(), &*world.chance)),
+            },
         };
         let store_door = StoreDoor::new(&settings, labels.clone(), Arc::clone(&writer));
         let peers = Arc::new(Peers::new(&settings, &world, labels.clone(), tls));
@@ -535,7 +540,8 @@ impl Receive {
         let world = self.world.clone();
         tasks.spawn("hints", async move { hints::run(hints, writer, world, until).await });
         let (door, until) = (Arc::clone(&self.write_door), inner.clone());
-        tasks.spawn("gauges", async move { gauges(door, until).await });
+        let of_peers = Arc::clone(&self.peer_door.identities);
+        tasks.spawn("gauges", async move { gauges(door, of_peers, until).await });
         if let Some(engine) = engine {
             let (ship, until) = (Arc::clone(&self.ship), inner.clone());
             let cutter = Arc::clone(&engine);
@@ -802,15 +808,24 @@ async fn measure(catalog: Catalog, until: Shutdown) -> Result<(), Error> {
 /// How often series that did not come for long are looked for.
 const IDENTITY_SWEEP: Duration = Duration::from_secs(60);
 
-async fn gauges(door: Arc<WriteDoor>, until: Shutdown) -> Result<(), Error> {
+async fn gauges(
+    door: Arc<WriteDoor>,
+    of_peers: Arc<identity::Identities>,
+    until: Shutdown,
+) -> Result<(), Error> {
     let mut swept = door.world.clock.monotonic();
     loop {
         let now = door.world.clock.monotonic();
         if now.saturating_duration_since(swept) >= IDENTITY_SWEEP {
             swept = now;
             let (identities, now) = (Arc::clone(&door.identities), door.world.clock.now_ms());
+            let of_peers = Arc::clone(&of_peers);
+            let sweep = move || match Arc::ptr_eq(&identities, &of_peers) {
+                true => identities.sweep(now),
+                false => identities.sweep(now) + of_peers.sweep(now),
+            };
             // Where nobody has time for it, there is a next time.
-            if let Ok(forgotten) = door.pool.run(move || identities.sweep(now)).await {
+            if let Ok(forgotten) = door.pool.run(sweep).await {
                 metrics::counter!("tributary_identity_forgotten_total").increment(forgotten as u64);
             }
         }

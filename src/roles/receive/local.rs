@@ -94,14 +94,26 @@ impl Local {
         judged_at: Timestamp,
         limit: Duration,
     ) -> Result<Vec<Verdict>, String> {
+        let whose = tenant.clone();
+        let append = move |local: &Local| local.append(&whose, &batch, judged_at, None, <[Verdict]>::to_vec);
+        self.run(&tenant, limit, append).await
+    }
+
+    /// Runs what ends in an append on a thread of the pool, when it is the tenant's turn; answers once the log is durable up
+    /// to the position that it gives.
+    pub async fn run<R: Send + 'static>(
+        self: &Arc<Local>,
+        tenant: &TenantId,
+        limit: Duration,
+        work: impl FnOnce(&Local) -> Result<(u64, R), String> + Send + 'static,
+    ) -> Result<R, String> {
         let local = Arc::clone(self);
         let turn = self.turns.take(tenant.as_str()).await;
-        let appended =
-            self.pool.run(move || local.append(&tenant, &batch, judged_at, None, <[Verdict]>::to_vec));
-        let (position, verdicts) = appended.await.map_err(|e: PoolError| e.to_string())??;
+        let done = self.pool.run(move || work(&local)).await;
+        let (position, answer) = done.map_err(|e: PoolError| e.to_string())??;
         drop(turn);
         self.durable(position, limit).await?;
-        Ok(verdicts)
+        Ok(answer)
     }
 
     /// Stores what a peer sent, of whose series some are known by handles alone, and answers when that is durable.
@@ -126,7 +138,9 @@ impl Local {
             };
             let known = Known { labels: &labels, learned: &mut learned };
             let outcome = engine.append_known(&tenant, &batch, &rows, judged_at, &mut verdicts, known);
-            let unknown = unknown.into_inner();
+            let mut unknown = unknown.into_inner();
+            unknown.sort_unstable();
+            unknown.dedup();
             outcome.map(|outcome| (outcome.log_position, KnownTaken { batch, verdicts, learned, unknown }))
         });
         let appended = appended.await.map_err(|e: PoolError| e.to_string())?;

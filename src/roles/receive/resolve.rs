@@ -36,17 +36,28 @@ enum Sought<'a> {
     Missing(Option<(&'a [u8], Key)>),
 }
 
+/// What `plain` is: a request of remote write 1.0, or a stretch of a peer's request, whose fields 1 are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stretch {
+    Request,
+    OfPeer,
+}
+
 /// Reads all series of `plain` into `decoded`, which is clear.
 pub fn resolve(
     tenant: &TenantId,
     plain: &[u8],
+    of: Stretch,
     reading: Reading<'_>,
     recognise: Recognise<'_>,
     room: &mut Room,
     decoded: &mut Decoded,
 ) -> Result<(), WireError> {
     let session = recognise.identities.session(tenant.as_str(), recognise.now);
-    let mut walk = RequestWalk::new(plain, reading.limits, &mut room.columns)?;
+    let mut walk = match of {
+        Stretch::Request => RequestWalk::new(plain, reading.limits, &mut room.columns)?,
+        Stretch::OfPeer => RequestWalk::of_peer(plain, reading.limits, &mut room.columns)?,
+    };
     let mut last = None;
     let mut ways = Ways::default();
     while let Some(series) = walk.next_series(&mut room.columns)? {

@@ -25,7 +25,7 @@ pub fn resolve(
     decoded: &mut Decoded,
 ) -> Result<(), WireError> {
     decode_v2(plain, reading.limits, &mut room.columns)?;
-    let RoomV2 { columns, labels, texts, list } = room;
+    let RoomV2 { columns, labels, texts } = room;
     decoded.by_symbols = true;
     let session = recognise.map(|known| known.identities.session(tenant.as_str(), known.now));
     if let Some(session) = &session {
@@ -37,11 +37,7 @@ pub fn resolve(
         let mut met = None;
         if let (Some(session), Some(recognise)) = (&session, recognise) {
             let refs = columns.references(at);
-            list.clear();
-            for text in refs.iter().filter_map(|symbol| texts.get(*symbol as usize)) {
-                list.extend_from_slice(text);
-            }
-            let key = session.key_of_list(list);
+            let key = session.key_of_list(refs, texts);
             // One with a fault is not what its list says.
             let usable = series.fault.is_none() && !refs.is_empty();
             let known = if usable { find(session, key, last, &mut ways) } else { None };

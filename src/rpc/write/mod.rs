@@ -10,8 +10,10 @@ mod server;
 mod snappy;
 pub(crate) mod verdicts;
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use model::{MetricMetadata, TenantId, Timestamp};
 use storage::{Error, Verdict, WriteBatch};
 
@@ -33,6 +35,12 @@ pub trait WriteBackend: Send + Sync + 'static {
         store_by_labels(self, write).await
     }
 
+    /// Takes a request as it came, from a peer that wants one status for all of it: a verdict for each float and
+    /// histogram, in any order. None: who does not read such gets it decoded, by [`WriteBackend::write`].
+    async fn write_plain(&self, _: &PlainWrite) -> Option<Result<Vec<Verdict>, Error>> {
+        None
+    }
+
     /// Takes what one of our doors says of metrics that are placed here. Who keeps none has nothing to do.
     async fn write_metadata(&self, _: TenantId, _: Vec<MetricMetadata>) -> Result<(), Error> {
         Ok(())
@@ -47,6 +55,16 @@ pub struct WriteRequest {
     pub replica: u32,
     /// When the door let it in; none from Thanos, whose writes are judged on arrival.
     pub judged_at: Option<Timestamp>,
+}
+
+/// A request of Thanos, its series not read.
+#[derive(Clone, Debug)]
+pub struct PlainWrite {
+    pub body: Bytes,
+    /// Tenants, each with a stretch of the body whose fields 1 are its series.
+    pub groups: Vec<(TenantId, Range<usize>)>,
+    /// As [`WriteRequest::replica`].
+    pub replica: u32,
 }
 
 /// Series of one tenant.

@@ -20,10 +20,10 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 use tower::Service;
 use wire::pb::thanos::WriteResponse;
-use wire::remote_write::{DecodedV1, Limits, PeerWrite, Series, decode_peer};
+use wire::remote_write::{DecodedV1, Limits, PeerWrite, Series, decode_peer, peer_envelope};
 
 use super::codec::{PATH, SERVICE, ServerCodec};
-use super::{TenantGroup, WriteBackend, WriteRequest, metadata, snappy, verdicts};
+use super::{PlainWrite, TenantGroup, WriteBackend, WriteRequest, metadata, snappy, verdicts};
 use crate::channel::MAX_MESSAGE;
 use crate::peer::{PeerOptions, PeerServer};
 use crate::status::write_status_from_error;
@@ -59,6 +59,13 @@ impl WriteServer {
 
 impl Inner {
     async fn remote_write(self: Arc<Self>, body: Bytes) -> Result<WriteResponse, Status> {
+        if let Some(plain) = plain(&body)
+            && let Some(answer) = self.backend.write_plain(&plain).await
+        {
+            let verdicts = answer.map_err(|error| write_status_from_error(&error))?;
+            verdicts::status_for_thanos(verdicts)?;
+            return Ok(WriteResponse::default());
+        }
         let decoded = if body.len() <= INLINE_BYTES {
             self.decode(&body)
         } else {
@@ -106,6 +113,15 @@ impl Inner {
         }
         result
     }
+}
+
+/// A request of Thanos as it came; none where it is one of ours, or is wrong, which decoding says in words.
+fn plain(body: &Bytes) -> Option<PlainWrite> {
+    let envelope = peer_envelope(body).ok().filter(|envelope| !envelope.is_ours)?;
+    let replica = u32::try_from(envelope.replica).ok()?;
+    let group = |(tenant, range): (String, Range<usize>)| Some((TenantId::new(&tenant).ok()?, range));
+    let groups = envelope.groups.into_iter().map(group).collect::<Option<_>>()?;
+    Some(PlainWrite { body: body.clone(), groups, replica })
 }
 
 fn decode(body: &[u8], limits: &Limits, peer: &mut PeerWrite) -> Result<Decoded, Error> {

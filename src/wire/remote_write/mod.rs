@@ -23,7 +23,7 @@ pub use encode::{compress, encode_v1, put_histogram};
 pub use encode_v2::RequestV2;
 pub use extras::{Exemplar, HistogramSample, Metadata};
 pub use packed::{Packed, Packing};
-pub use peer::{PeerEncoder, PeerWrite, decode_peer};
+pub use peer::{PeerEncoder, PeerEnvelope, PeerWrite, decode_peer, peer_envelope};
 pub use snappy::decompress;
 pub use stream::{RequestWalk, SeriesAt, canonical_labels};
 pub use v2::{DecodedV2, decode_v2};

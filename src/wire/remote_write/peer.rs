@@ -89,6 +89,58 @@ pub fn decode_peer(body: &[u8], limits: &Limits, out: &mut PeerWrite) -> Result<
     Ok(())
 }
 
+/// What a request says beside its series, and where these lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerEnvelope {
+    /// Tenants, each with a stretch of the body whose fields 1 are its series.
+    pub groups: Vec<(String, Range<usize>)>,
+    pub replica: i64,
+    /// Whether one of our nodes sent it, with a context of our own.
+    pub is_ours: bool,
+}
+
+/// Reads what is around the series of a request of either shape, as [`decode_peer`] does, and none of them.
+pub fn peer_envelope(body: &[u8]) -> Result<PeerEnvelope, WireError> {
+    let mut out = PeerEnvelope::default();
+    let (mut tenant, mut has_series) = (String::new(), false);
+    let mut walk = Walk::new(body);
+    while !walk.is_done() {
+        let (field, wire) = walk.key()?;
+        match (field, wire) {
+            (1, Wire::Bytes) => {
+                has_series = true;
+                walk.enter()?;
+            }
+            (2, Wire::Bytes) => tenant = text(walk.enter()?)?,
+            (3, Wire::Varint) => out.replica = walk.varint()? as i64,
+            (4, Wire::Bytes) => {
+                let group = walk.enter()?;
+                let range = group.at..group.end;
+                out.groups.push((tenant_of_group(group)?, range));
+            }
+            _ => {
+                out.is_ours |= field == OURS;
+                walk.skip(field, wire)?;
+            }
+        }
+    }
+    if out.groups.is_empty() && has_series {
+        out.groups.push((tenant, 0..body.len()));
+    }
+    Ok(out)
+}
+
+fn tenant_of_group(mut walk: Walk<'_>) -> Result<String, WireError> {
+    let mut tenant = String::new();
+    while !walk.is_done() {
+        match walk.key()? {
+            (2, Wire::Bytes) => tenant = text(walk.enter()?)?,
+            (field, wire) => walk.skip(field, wire)?,
+        }
+    }
+    Ok(tenant)
+}
+
 fn has_groups(body: &[u8]) -> Result<bool, WireError> {
     let mut walk = Walk::new(body);
     while !walk.is_done() {
@@ -250,6 +302,7 @@ mod tests {
     use model::histogram::{FloatHistogram, Histogram, ResetHint, Span};
     use proptest::prelude::*;
 
+    use super::super::RequestWalk;
     use super::*;
     use crate::pb::prometheus_copy::TimeSeries;
     use crate::pb::thanos::{TimeSeriesTenantTuple, WriteRequest};
@@ -279,8 +332,28 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(shown(&old.encode_to_vec()), [("t".to_owned(), 1)]);
-        let both = WriteRequest { timeseries_tenant_data: vec![tuple("x"), tuple("y")], ..old };
+        let both = WriteRequest { timeseries_tenant_data: vec![tuple("x"), tuple("y")], ..old.clone() };
         assert_eq!(shown(&both.encode_to_vec()), [("x".to_owned(), 2), ("y".to_owned(), 2)]);
+        // The envelope says the same of both, and its stretches hold the series.
+        for request in [old.clone(), both] {
+            let body = request.encode_to_vec();
+            let envelope = peer_envelope(&body).unwrap();
+            assert_eq!((envelope.replica, envelope.is_ours), (2, false));
+            let limits = Limits::default();
+            let series = |range: &Range<usize>| {
+                let mut columns = DecodedV1::default();
+                let mut walk = RequestWalk::of_peer(&body[range.clone()], &limits, &mut columns).unwrap();
+                let mut count = 0;
+                while walk.next_series(&mut columns).unwrap().is_some() {
+                    count += 1;
+                }
+                count
+            };
+            let counts: Vec<_> =
+                envelope.groups.iter().map(|(t, range)| (t.clone(), series(range))).collect();
+            assert_eq!(counts, shown(&body));
+        }
+        assert_eq!(peer_envelope(&[]).unwrap(), PeerEnvelope::default());
         assert_eq!(shown(&[]), []);
     }
 
@@ -390,7 +463,9 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = decode_peer(&body, &Limits::default(), &mut PeerWrite::default());
+            let read = decode_peer(&body, &Limits::default(), &mut PeerWrite::default());
+            // Whatever decodes has an envelope.
+            prop_assert!(read.is_err() || peer_envelope(&body).is_ok());
             let mut encoder = PeerEncoder::default();
             encoder.push(&body, &[]);
             encoder.finish("t", 0, false, None);

@@ -27,6 +27,8 @@ pub struct RequestWalk<'a> {
     walk: Walk<'a>,
     limits: Limits,
     series: usize,
+    /// Whether field 3 is metadata, as at the door.
+    has_metadata: bool,
 }
 
 /// One series of a body, not yet read.
@@ -47,7 +49,16 @@ impl<'a> RequestWalk<'a> {
         if u32::try_from(body.len()).is_err() {
             return Err(WireError::refused(format!("write request too large: {} bytes", body.len())));
         }
-        Ok(RequestWalk { walk: Walk::new(body), limits: *limits, series: 0 })
+        Ok(RequestWalk { walk: Walk::new(body), limits: *limits, series: 0, has_metadata: true })
+    }
+
+    /// As [`RequestWalk::new`] for a stretch of a peer's request, of which only fields 1 count.
+    pub fn of_peer(
+        body: &'a [u8],
+        limits: &Limits,
+        columns: &mut DecodedV1,
+    ) -> Result<RequestWalk<'a>, WireError> {
+        Ok(RequestWalk { has_metadata: false, ..RequestWalk::new(body, limits, columns)? })
     }
 
     /// The next series; none at the end of the body. Metadata on the way goes into `columns`.
@@ -71,7 +82,7 @@ impl<'a> RequestWalk<'a> {
                     self.series += 1;
                     return Ok(Some(SeriesAt { start: inner.at, end: inner.end }));
                 }
-                3 => {
+                3 if self.has_metadata => {
                     self.walk.expect(wire, Wire::Bytes, "metadata")?;
                     let metadata = extras::metadata_v1(self.walk.enter()?)?;
                     columns.push_metadata(metadata);

@@ -123,6 +123,10 @@ fn push_series(mut walk: Walk<'_>, limits: &Limits, out: &mut DecodedV2) -> Resu
         References { refs: &mut refs, left: limits.max_labels.saturating_mul(2), many: false };
     let first_ref = references.refs.len();
     while !walk.is_done() {
+        if let Some(sample) = super::decode::usual_sample(&mut walk) {
+            out.columns.push_sample((sample, 0));
+            continue;
+        }
         let (field, wire) = walk.key()?;
         match field {
             1 => references.take(&mut walk, wire)?,
@@ -207,13 +211,49 @@ struct References<'a> {
 
 impl ExemplarLabels for References<'_> {
     fn take(&mut self, walk: &mut Walk<'_>, wire: Wire) -> Result<(), WireError> {
-        varints(walk, wire, &mut usize::MAX.clone(), |reference| match self.left {
+        if wire != Wire::Bytes {
+            return varints(walk, wire, &mut usize::MAX.clone(), |reference| self.push(reference));
+        }
+        let mut inner = walk.enter()?;
+        // Each takes a byte at least: where they cannot be too many, nobody counts.
+        if inner.end - inner.at > self.left {
+            while !inner.is_done() {
+                let reference = inner.varint()?;
+                self.push(reference);
+            }
+            return Ok(());
+        }
+        let before = self.refs.len();
+        self.refs.reserve(inner.end - inner.at);
+        while inner.at < inner.end {
+            // Nearly all take one byte or two.
+            let reference = match inner.bytes[inner.at..inner.end] {
+                [one, ..] if one < 0x80 => {
+                    inner.at += 1;
+                    u64::from(one)
+                }
+                [one, two, ..] if two < 0x80 => {
+                    inner.at += 2;
+                    u64::from(one & 0x7f) | u64::from(two) << 7
+                }
+                _ => inner.varint()?,
+            };
+            self.refs.push(reference as u32);
+        }
+        self.left -= self.refs.len() - before;
+        Ok(())
+    }
+}
+
+impl References<'_> {
+    fn push(&mut self, reference: u64) {
+        match self.left {
             0 => self.many = true,
             _ => {
                 self.refs.push(reference as u32);
                 self.left -= 1;
             }
-        })
+        }
     }
 }
 

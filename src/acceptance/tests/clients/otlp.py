@@ -31,6 +31,8 @@ exporter = OTLPMetricExporter(endpoint=url, compression=Compression.Gzip)
 # Exports when it is told to.
 reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
 provider = MeterProvider(
+    # What is sent at the end would be a third time.
+    shutdown_on_exit=False,
     resource=resource,
     metric_readers=[reader],
     exemplar_filter=AlwaysOnExemplarFilter(),
@@ -78,5 +80,4 @@ sent = urllib.request.Request(
 )
 with urllib.request.urlopen(sent) as answer:
     assert answer.status == 200, answer.status
-provider.shutdown()
 print("all sent")

@@ -3,7 +3,7 @@
 mod rig;
 
 use prost::Message;
-use rig::{Answer, Node, cluster, now, single};
+use rig::{Answer, Node, cluster, now};
 use runtime::World;
 use wire::pb::io::prometheus::write::v2 as pb;
 
@@ -72,16 +72,8 @@ fn written(answer: &Answer) -> [Option<u64>; 3] {
     })
 }
 
-const NONE: [Option<u64>; 3] = [None; 3];
-
 fn said(samples: u64) -> [Option<u64>; 3] {
     [Some(samples), Some(0), Some(0)]
-}
-
-fn metadata_and_exemplar(series: &mut pb::TimeSeries) {
-    series.metadata = Some(pb::Metadata { r#type: 1, help_ref: 1, unit_ref: 0 });
-    let timestamp = series.samples[0].timestamp;
-    series.exemplars = vec![pb::Exemplar { labels_refs: vec![1, 2], value: 1.0, timestamp }];
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,6 +87,14 @@ pub fn cases() -> Vec<Case> {
             )
             .sends(one(&[("__name__", "nobody")]).exemplar(0, 0.5, &[]), 204, SILENT, "")
             .stores(&[r#"up{job="api"} 0:1 1:1"#, r#"exemplar up{job="api"} 0:0.5 {trace_id="x"}"#]),
+        case("exemplar_before_the_samples_of_its_new_series")
+            .sends(
+                one(UP).exemplar(0, 0.5, &[("trace_id", "x")]).and(GOOD).float(0, 1.0).and(UP).float(0, 1.0),
+                204,
+                SILENT,
+                "",
+            )
+            .stores(&["good 0:1", r#"up{job="api"} 0:1"#, r#"exemplar up{job="api"} 0:0.5 {trace_id="x"}"#]),
         case("metadata")
             .sends(One::empty().metadata("up", 2, "Whether.", "").metadata("t", 1, "", "s"), 204, SILENT, "")
             .stores(&[r#"metadata t counter "" "s""#, r#"metadata up gauge "Whether." """#]),
