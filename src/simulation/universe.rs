@@ -1,0 +1,295 @@
+//! One run: a cluster, its senders, its querier and its troubles in one thread, and what must hold at the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bucket::Bucket;
+use hashring::{Algorithm, Document, Rings};
+use parking_lot::Mutex;
+use runtime::{Threads, World};
+use testkit::{MemDisk, SeededChance};
+
+use crate::actors::{LifeId, Node, Querier, Sender, Trouble};
+use crate::breaks::Break;
+use crate::invariants::{self, Violation};
+use crate::ledger::{Key, Ledger};
+use crate::network::Network;
+use crate::note;
+use crate::oracle::{self, Answer};
+use crate::plan::{COPIES, Plan};
+use crate::steps::SimClock;
+use crate::store::Store;
+use crate::trace::Trace;
+
+/// How long all may take to come to rest once the trouble is over.
+const SETTLE: Duration = Duration::from_secs(900);
+
+/// What all who act have in common.
+pub struct Shared {
+    pub seed: u64,
+    pub plan: Plan,
+    pub broken: Option<Break>,
+    pub trace: Trace,
+    pub began: tokio::time::Instant,
+    pub network: Arc<Network>,
+    pub store: Arc<Store>,
+    pub ledger: Ledger,
+    violations: Mutex<Vec<Violation>>,
+    queries: Mutex<(u64, u64)>,
+}
+
+impl Shared {
+    pub fn violated(&self, violation: Option<Violation>) {
+        if let Some(violation) = violation {
+            note!(self.trace, "VIOLATED {}: {}", violation.rule, violation.what);
+            self.violations.lock().push(violation);
+        }
+    }
+
+    pub fn failed_start(&self, id: LifeId, why: &str) {
+        self.violated(Some(invariants::log_opens::failed(&format!("r{}", id.seat), why)));
+    }
+
+    pub fn count_query(&self, complete: bool) {
+        let mut queries = self.queries.lock();
+        queries.0 += 1;
+        queries.1 += u64::from(complete);
+    }
+}
+
+/// What is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub seed: u64,
+    pub broken: Option<Break>,
+    /// Prints every event.
+    pub aloud: bool,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Report {
+    pub seed: u64,
+    /// The same in every run of the seed.
+    pub hash: u64,
+    pub events: u64,
+    pub sent: usize,
+    pub acked: usize,
+    pub queries: u64,
+    pub complete: u64,
+    pub violations: Vec<Violation>,
+}
+
+/// Runs one seed to its end.
+pub fn run(options: Options) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.unwrap_or_else(|error| panic!("no runtime for a simulation: {error}"));
+    runtime.block_on(live(options))
+}
+
+async fn live(options: Options) -> Report {
+    let Options { seed, broken, aloud } = options;
+    let plan = Plan::of(seed);
+    let trace = Trace::new(aloud);
+    note!(trace, "{plan:?}");
+    let shared = Arc::new(Shared {
+        seed,
+        broken,
+        began: tokio::time::Instant::now(),
+        network: Network::new(seed, &plan, broken, &trace),
+        store: Store::new(seed, broken),
+        trace,
+        plan,
+        ledger: Ledger::default(),
+        violations: Mutex::default(),
+        queries: Mutex::default(),
+    });
+    let universe = Universe::begin(&shared).await;
+    let asking = tokio::spawn(Querier::new(&shared).run());
+    Trouble::new(&shared, &universe.nodes).run().await;
+    universe.senders.iter().for_each(|sender| sender.finish());
+    universe.settle().await;
+    asking.abort();
+    universe.judge().await;
+    let (sent, acked) = shared.ledger.counts();
+    let (hash, events) = shared.trace.digest();
+    let (queries, complete) = *shared.queries.lock();
+    let violations = shared.violations.lock().clone();
+    Report { seed, hash, events, sent, acked, queries, complete, violations }
+}
+
+struct Universe {
+    shared: Arc<Shared>,
+    nodes: Vec<Arc<Node>>,
+    senders: Vec<Arc<Sender>>,
+}
+
+impl Universe {
+    async fn begin(shared: &Arc<Shared>) -> Universe {
+        let nodes: Vec<_> = (0..shared.plan.nodes).map(|seat| Node::new(seat, shared)).collect();
+        for node in &nodes {
+            node.start().await;
+        }
+        let senders = (0..shared.plan.senders).map(|number| Sender::start(number, shared)).collect();
+        Universe { shared: Arc::clone(shared), nodes, senders }
+    }
+
+    /// The trouble is over: what is broken is repaired, and everybody comes to rest.
+    async fn settle(&self) {
+        note!(self.shared.trace, "the trouble is over");
+        self.shared.network.calm();
+        self.shared.store.set_down(false);
+        let end = tokio::time::Instant::now() + SETTLE;
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            for node in &self.nodes {
+                node.repair();
+                node.start().await;
+            }
+            let restless = self.restless();
+            if restless.is_empty() {
+                break;
+            }
+            if tokio::time::Instant::now() >= end {
+                self.shared.violated(invariants::settles::check(&restless));
+                return;
+            }
+        }
+        note!(self.shared.trace, "senders and nodes have settled");
+        loop {
+            // Whatever was on its way when the last answer came has gone out, or has become a hint.
+            tokio::time::sleep(Duration::from_secs(35)).await;
+            let waiting = self.hints();
+            if waiting.is_empty() {
+                break;
+            }
+            if tokio::time::Instant::now() >= end + SETTLE {
+                self.shared.violated(invariants::converges::check_hints(&waiting));
+                break;
+            }
+        }
+    }
+
+    fn restless(&self) -> Vec<String> {
+        let mut restless = Vec::new();
+        for (number, sender) in self.senders.iter().enumerate() {
+            if !sender.is_idle() {
+                restless.push(format!("s{number} still has something to send"));
+            }
+        }
+        for node in &self.nodes {
+            if !node.life().is_some_and(|life| life.is_ready()) {
+                restless.push(format!("r{} is not ready", node.seat));
+            }
+        }
+        restless
+    }
+
+    fn hints(&self) -> Vec<String> {
+        let lives = self.nodes.iter().filter_map(|node| node.life());
+        let waiting = lives.flat_map(|life| {
+            let of = life.id.seat;
+            life.receive().hints_waiting().into_iter().map(move |(peer, samples)| (of, peer, samples))
+        });
+        let waiting = waiting.filter(|(_, _, samples)| *samples > 0);
+        waiting.map(|(of, peer, samples)| format!("{samples} samples at r{of} for {peer}")).collect()
+    }
+
+    async fn judge(&self) {
+        self.judge_copies("in the end", true).await;
+        Querier::new(&self.shared).ask().await;
+        self.shared.violated(invariants::refused_for_cause::check(
+            self.shared.ledger.refusals(),
+            self.shared.plan.clock_jumps,
+        ));
+        self.judge_bucket().await;
+        for node in &self.nodes {
+            node.crash().await;
+            node.start().await;
+        }
+        for _ in 0..600 {
+            if self.nodes.iter().all(|node| node.life().is_some_and(|life| life.is_ready())) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.judge_copies("after a last crash of all", false).await;
+    }
+
+    /// Reads every node by itself, and counts on how many of its owners each sample is.
+    async fn judge_copies(&self, when: &str, converged: bool) {
+        let mut holders: BTreeMap<(Key, i64), usize> = BTreeMap::new();
+        let owners = Owners::new(&self.shared.plan);
+        for node in &self.nodes {
+            let Some(life) = node.life() else { continue };
+            match oracle::views(&life).and_then(oracle::merged) {
+                Ok(answer) => {
+                    let told = format!("r{} {when}", node.seat);
+                    self.shared.violated(invariants::once::check(&self.shared.ledger, &answer, &told));
+                    self.shared.violated(invariants::values_stay::check(&answer, &told));
+                    for sample in answer.values().into_keys() {
+                        if owners.of(sample.0).contains(&node.seat) {
+                            *holders.entry(sample).or_default() += 1;
+                        }
+                    }
+                }
+                Err(error) => note!(self.shared.trace, "r{} cannot be read: {error}", node.seat),
+            }
+        }
+        let acked = self.shared.ledger.acked_until(i64::MAX);
+        self.shared.violated(invariants::acked_is_kept::check(&acked, &holders, when));
+        if converged {
+            let due = self.shared.ledger.acked_in_order();
+            self.shared.violated(invariants::converges::check(&due, &holders));
+        }
+    }
+
+    async fn judge_bucket(&self) {
+        let mut cut = Vec::new();
+        for node in &self.nodes {
+            let Some(life) = node.life() else { continue };
+            for _ in 0..5 {
+                if life.cut().await {
+                    cut.push(life);
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        }
+        let clock = Arc::new(SimClock::new(self.shared.began));
+        let (chance, disk) = (Arc::new(SeededChance::new(1)), Arc::new(MemDisk::new()));
+        let world = World { clock, chance, disk, threads: Threads::Real };
+        let bucket = Bucket::over(self.shared.store.clone(), "simulated", &world);
+        let there = match oracle::bucket(&bucket, &world).await {
+            Ok(there) => there,
+            Err(why) => return self.shared.violated(Some(invariants::bucket_has_it::unreadable(&why))),
+        };
+        let nothing = Answer::default();
+        for life in cut {
+            let name = format!("r{}", life.id.seat);
+            let Ok(here) = oracle::views(&life).and_then(oracle::merged) else { continue };
+            let blocks = there.get(&name).unwrap_or(&nothing);
+            self.shared.violated(invariants::bucket_has_it::check(&name, &here, blocks));
+        }
+    }
+}
+
+/// The owners of every series by the ring, as production places them.
+struct Owners {
+    rings: Option<Rings>,
+}
+
+impl Owners {
+    fn new(plan: &Plan) -> Owners {
+        let document = Document::parse(&crate::actors::ring(plan.nodes));
+        Owners { rings: document.and_then(|d| Rings::build(&d, COPIES, Algorithm::Ketama)).ok() }
+    }
+
+    fn of(&self, key: Key) -> Vec<usize> {
+        let tenant = key.tenant();
+        let hash = key.labels().placement_hash(tenant.as_str());
+        let ring = self.rings.as_ref().and_then(|rings| rings.resolve(tenant.as_str()));
+        ring.map_or_else(Vec::new, |ring| ring.replicas(hash).iter().map(|at| usize::from(*at)).collect())
+    }
+}
