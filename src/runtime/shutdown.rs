@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+
+use crate::Signal;
 
 /// How far stopping has gone; only ever grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +17,7 @@ enum Stage {
 
 /// A handle on the process's (or a test's) end. Clones are the same handle.
 #[derive(Clone, Debug)]
-pub struct Shutdown(Arc<watch::Sender<Stage>>);
+pub struct Shutdown(Arc<Signal<Stage>>);
 
 impl Default for Shutdown {
     fn default() -> Shutdown {
@@ -26,7 +27,7 @@ impl Default for Shutdown {
 
 impl Shutdown {
     pub fn new() -> Shutdown {
-        Shutdown(Arc::new(watch::Sender::new(Stage::Running)))
+        Shutdown(Arc::new(Signal::new(Stage::Running)))
     }
 
     /// Takes SIGTERM and SIGINT: the first triggers a graceful stop, the second one at once. Must be called
@@ -64,20 +65,16 @@ impl Shutdown {
     }
 
     fn raise(&self, to: Stage) {
-        self.0.send_if_modified(|stage| {
-            let higher = *stage < to;
-            *stage = to.max(*stage);
-            higher
-        });
+        self.0.change(|stage| *stage = to.max(*stage));
     }
 
     /// Whether a stop, graceful or at once, has been asked for.
     pub fn is_triggered(&self) -> bool {
-        *self.0.borrow() >= Stage::Draining
+        *self.0.get() >= Stage::Draining
     }
 
     pub fn is_now(&self) -> bool {
-        *self.0.borrow() >= Stage::Now
+        *self.0.get() >= Stage::Now
     }
 
     /// Returns once a stop has been asked for.
@@ -97,9 +94,7 @@ impl Shutdown {
     }
 
     async fn reach(&self, wanted: Stage) {
-        let mut stages = self.0.subscribe();
-        // The sender lives in self, so the channel cannot close under us.
-        let _ = stages.wait_for(|stage| *stage >= wanted).await;
+        self.0.until(|stage| (*stage >= wanted).then_some(())).await;
     }
 }
 

@@ -14,9 +14,9 @@ use futures::future::BoxFuture;
 use model::{MetricMetadata, TenantId, Timestamp};
 use parking_lot::Mutex;
 use rpc::WriteCall;
-use runtime::{ByteGate, BytePermit, Chance};
+use runtime::{ByteGate, BytePermit, Chance, Signal};
 use storage::Verdict;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -75,7 +75,7 @@ struct Way {
     slow: Duration,
     breaker: Mutex<Breaker>,
     /// Raised where a peer is silent: calls on their way are given up.
-    silenced: watch::Sender<u64>,
+    silenced: Signal<u64>,
     chance: Arc<dyn Chance>,
     hints: Option<Arc<Hints>>,
 }
@@ -104,7 +104,7 @@ impl Peer {
             remote,
             slow: limits.rules.slow,
             breaker: Mutex::new(Breaker::new(limits.rules)),
-            silenced: watch::Sender::new(0),
+            silenced: Signal::new(0),
             chance,
             hints,
         });
@@ -239,7 +239,7 @@ impl Peer {
             );
             // Every call ends now, and what is still queued is not begun.
             self.way.breaker.lock().shut();
-            self.way.silenced.send_modify(|generation| *generation += 1);
+            self.way.silenced.change(|generation| *generation += 1);
             workers.await;
         }
     }
@@ -309,7 +309,9 @@ impl Way {
     ) -> Result<Vec<Verdict>, storage::Error> {
         let gone =
             |why: &str| storage::Error::new(model::Kind::Unavailable, format!("{} {why}", self.address));
-        let mut silenced = self.silenced.subscribe();
+        let before = *self.silenced.get();
+        let silenced = self.silenced.until(|now| (*now != before).then_some(()));
+        tokio::pin!(silenced);
         let began = Instant::now();
         // Who was silent a moment ago must not hold the workers up.
         let deadline = match role {
@@ -333,7 +335,7 @@ impl Way {
                     Ok(answer) => answer,
                     Err(_) => Err(gone("did not answer in time")),
                 },
-                _ = silenced.changed() => break Err(gone("is silent")),
+                () = &mut silenced => break Err(gone("is silent")),
                 () = tokio::time::sleep(self.slow) => self.look(),
             }
         };
@@ -350,7 +352,7 @@ impl Way {
         let opened = self.breaker.lock().look(Instant::now(), chance);
         if let Some(cause) = opened {
             self.opened(cause);
-            self.silenced.send_modify(|generation| *generation += 1);
+            self.silenced.change(|generation| *generation += 1);
         }
     }
 
