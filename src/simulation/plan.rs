@@ -41,7 +41,19 @@ pub struct Plan {
     pub cuts: bool,
 }
 
+/// How far a clock may be off, at most.
+pub const SKEW: Duration = Duration::from_secs(60);
+
 impl Plan {
+    /// How late an acknowledgement may be for its samples to be within the window at every receiver. What is later is
+    /// taken where it is in order for its series, which a copy that comes behind newer ones is not.
+    pub fn in_time(&self) -> Duration {
+        match self.clock_jumps {
+            true => self.out_of_order.saturating_sub(SKEW),
+            false => self.out_of_order,
+        }
+    }
+
     pub fn of(seed: u64) -> Plan {
         let chance = SeededChance::new(seed ^ 0x51u64.rotate_left(40));
         let between = |low: u64, high: u64| low + chance.below(high - low + 1);
@@ -60,7 +72,7 @@ impl Plan {
             twice: if rough { between(0, 60) } else { 0 },
             unanswered: if rough { between(0, 60) } else { 0 },
             block_range: Duration::from_secs(between(1, 4) * 30),
-            out_of_order: Duration::from_secs(between(1, 4) * 30),
+            out_of_order: Duration::from_secs(between(2, 8) * 30),
             crashes: often(6),
             stops: often(6),
             partitions: often(6),

@@ -47,6 +47,11 @@ impl Shared {
         }
     }
 
+    /// A node that does not open its log cannot be judged any further.
+    pub fn is_over(&self) -> bool {
+        self.violations.lock().iter().any(|violation| violation.rule == invariants::log_opens::RULE)
+    }
+
     pub fn failed_start(&self, id: LifeId, why: &str) {
         self.violated(Some(invariants::log_opens::failed(&format!("r{}", id.seat), why)));
     }
@@ -111,7 +116,9 @@ async fn live(options: Options) -> Report {
     universe.senders.iter().for_each(|sender| sender.finish());
     universe.settle().await;
     asking.abort();
-    universe.judge().await;
+    if !shared.is_over() {
+        universe.judge().await;
+    }
     let (sent, acked) = shared.ledger.counts();
     let (hash, events) = shared.trace.digest();
     let (queries, complete) = *shared.queries.lock();
@@ -143,6 +150,9 @@ impl Universe {
         let end = tokio::time::Instant::now() + SETTLE;
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
+            if self.shared.is_over() {
+                return;
+            }
             for node in &self.nodes {
                 node.repair();
                 node.start().await;
@@ -240,7 +250,7 @@ impl Universe {
         let acked = self.shared.ledger.acked_until(i64::MAX);
         self.shared.violated(invariants::acked_is_kept::check(&acked, &holders, when));
         if converged {
-            let due = self.shared.ledger.acked_in_order();
+            let due = self.shared.ledger.acked_in_order(self.shared.plan.in_time());
             self.shared.violated(invariants::converges::check(&due, &holders));
         }
     }

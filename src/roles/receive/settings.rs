@@ -425,6 +425,8 @@ impl Settings {
             queue_bytes: replication.forward_queue.bytes(),
             // The spare segment of the log, the next one, and a checkpoint or a block beside them.
             reserve: self.storage.segment_bytes.bytes().saturating_mul(4),
+            // A node that stores nothing is taken to be set up as those that do.
+            window: self.storage.out_of_order_window.ms(),
         }
     }
 

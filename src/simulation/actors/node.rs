@@ -279,7 +279,7 @@ impl Node {
                 }
             }
         }
-        if told {
+        if told || self.shared.is_over() {
             self.end(life);
             return;
         }

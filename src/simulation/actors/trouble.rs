@@ -9,6 +9,7 @@ use testkit::SeededChance;
 use crate::actors::Node;
 use crate::network::{Cut, QUERIER, SENDERS, Seat};
 use crate::note;
+use crate::plan::SKEW;
 use crate::universe::Shared;
 
 /// Makes trouble.
@@ -66,7 +67,7 @@ impl Trouble {
         loop {
             let pause = self.shared.plan.pause.as_millis() as u64;
             tokio::time::sleep(self.ms(pause / 4, pause * 2)).await;
-            if tokio::time::Instant::now() >= end {
+            if tokio::time::Instant::now() >= end || self.shared.is_over() {
                 return;
             }
             let kind = kinds[self.chance.below(kinds.len() as u64) as usize];
@@ -129,7 +130,8 @@ impl Trouble {
                 shared.ledger.unreliable_from(node.newest_life());
             }
             Kind::ClockJump => {
-                let by = self.ms(0, 120_000).as_millis() as i64 - 60_000;
+                let most = SKEW.as_millis() as u64;
+                let by = self.ms(0, 2 * most).as_millis() as i64 - most as i64;
                 node.clock().set_skew(by);
                 let after = self.ms(1_000, 30_000);
                 tokio::spawn(async move {

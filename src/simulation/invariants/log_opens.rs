@@ -2,6 +2,8 @@
 
 use super::Violation;
 
+pub const RULE: &str = "log_opens";
+
 pub fn failed(who: &str, why: &str) -> Violation {
-    Violation { rule: "log_opens", what: format!("{who} does not start: {why}") }
+    Violation { rule: RULE, what: format!("{who} does not start: {why}") }
 }

@@ -9,7 +9,8 @@ const VERSION: u8 = 1;
 const HEAD: usize = 1 + 8 + 4;
 /// What one hint may take when it is unpacked; what is kept is far smaller.
 const MAX_PLAIN: usize = 256 << 20;
-/// Samples this much older than the moment at which their door judged them are sent as of their own time.
+/// Samples this much older than the moment at which their door judged them are sent as of their own time; less where
+/// peers take late samples for a shorter time.
 const LAG: i64 = 30 * 60_000;
 
 /// A hint that was read.
@@ -68,9 +69,10 @@ pub fn decode(bytes: &[u8]) -> Result<Frame, Error> {
 
 /// The parts of a hint, each with the time as of which the peer is to judge it. A sample that was in order at its door
 /// may be old by then, and is not in order any more at a peer that went on without it: judged as of its own time, no
-/// window refuses it.
-pub fn by_age(batch: WriteBatch, judged_at: Timestamp) -> Vec<(Timestamp, WriteBatch)> {
-    let old = |t: Timestamp| judged_at.saturating_sub(t) > LAG;
+/// window refuses it. `window`: how late a sample may be that a peer takes in any order, in milliseconds.
+pub fn by_age(batch: WriteBatch, judged_at: Timestamp, window: i64) -> Vec<(Timestamp, WriteBatch)> {
+    let lag = window.clamp(0, LAG);
+    let old = |t: Timestamp| judged_at.saturating_sub(t) > lag;
     let floats = batch.samples().iter().map(|sample| sample.timestamp);
     let mut times: Vec<_> = floats
         .chain(batch.histograms().iter().map(|row| row.timestamp))
@@ -82,11 +84,11 @@ pub fn by_age(batch: WriteBatch, judged_at: Timestamp) -> Vec<(Timestamp, WriteB
     }
     times.sort_unstable();
     times.dedup();
-    // Ends of stretches of at most LAG, and the door's own.
+    // Ends of stretches of at most `lag`, and the door's own.
     let mut ends: Vec<Timestamp> = Vec::new();
     let mut start = times[0];
     for pair in times.windows(2) {
-        if pair[1].saturating_sub(start) > LAG {
+        if pair[1].saturating_sub(start) > lag {
             ends.push(pair[0]);
             start = pair[1];
         }
@@ -154,10 +156,10 @@ mod tests {
     #[test]
     fn old_samples_are_judged_as_of_their_own_time() {
         let now = 100 * 60_000;
-        let parts = by_age(batch(&[now - 1, now]), now);
+        let parts = by_age(batch(&[now - 1, now]), now, 2 * LAG);
         assert_eq!(parts.len(), 1);
         let times = [0, 60_000, 40 * 60_000, 99 * 60_000, now];
-        let parts = by_age(batch(&times), now);
+        let parts = by_age(batch(&times), now, 2 * LAG);
         assert_eq!(parts.iter().map(|(at, _)| at / 60_000).collect::<Vec<_>>(), [1, 40, 100]);
         let count: usize = parts.iter().map(|(_, part)| part.verdicts()).sum();
         assert_eq!(count, 2 * times.len());
@@ -167,14 +169,15 @@ mod tests {
         #[test]
         fn nothing_is_lost_and_nothing_is_old(
             mut times in proptest::collection::vec(0i64..100 * LAG, 1..30), judged_at in 0i64..100 * LAG,
+            window in 0..2 * LAG,
         ) {
             times.sort_unstable();
             times.dedup();
-            let parts = by_age(batch(&times), judged_at);
+            let parts = by_age(batch(&times), judged_at, window);
             let mut seen: Vec<i64> = Vec::new();
             for (at, part) in &parts {
                 for sample in part.samples() {
-                    prop_assert!(at - sample.timestamp <= LAG);
+                    prop_assert!(at - sample.timestamp <= LAG.min(window));
                     // Not ahead either, but as far as it was at its door.
                     prop_assert!(sample.timestamp <= *at || *at == judged_at);
                     seen.push(sample.timestamp);

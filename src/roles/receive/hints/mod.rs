@@ -55,6 +55,8 @@ pub struct Settings {
     pub queue_bytes: u64,
     /// Bytes of the disk that are not for hints: the log needs them to go on.
     pub reserve: u64,
+    /// How much older than the clock a sample may be that a peer takes in any order, in milliseconds.
+    pub window: i64,
 }
 
 /// The hints of all peers.

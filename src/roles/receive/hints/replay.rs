@@ -206,9 +206,11 @@ impl Delivery {
     }
 
     async fn next(&self, most: usize) -> Vec<(Next, Parts)> {
+        let window = self.hints.settings.window;
         let next = self.on_shelf(move |shelf, now| {
             let some = shelf.next(now, most)?.into_iter().map(|mut next| {
-                let parts = frame::by_age(std::mem::take(&mut next.frame.batch), next.frame.judged_at);
+                let parts =
+                    frame::by_age(std::mem::take(&mut next.frame.batch), next.frame.judged_at, window);
                 (next, parts.into_iter().map(|(at, part)| (at, Arc::new(part))).collect())
             });
             Ok(some.collect())
