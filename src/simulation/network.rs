@@ -174,7 +174,7 @@ impl Network {
             return None;
         }
         let life = self.at(to)?;
-        if self.broken == Some(Break::Refuses) && self.chance.below(200) == 0 {
+        if self.broken == Some(Break::Refuses) && self.chance.below(20) == 0 {
             return Some(400);
         }
         let (answer, answered) = oneshot::channel();
