@@ -29,7 +29,12 @@ fn native(pairs: &[(&str, &str)], timestamp: i64, count: u64) -> TimeSeries {
         ..Default::default()
     };
     let exemplar = Exemplar { labels: labels(&[("trace_id", "x")]), value: 0.5, timestamp };
-    TimeSeries { labels: labels(pairs), histograms: vec![histogram], exemplars: vec![exemplar], ..Default::default() }
+    TimeSeries {
+        labels: labels(pairs),
+        histograms: vec![histogram],
+        exemplars: vec![exemplar],
+        ..Default::default()
+    }
 }
 
 /// Either shape for two tenants: one request, or one for each.
@@ -100,7 +105,10 @@ async fn both_shapes_are_stored_and_series_are_met_again() {
             let line = format!("good{{case=\"{case}\"}} 0:1 1:1");
             assert!(stored::lines(&node, "a", t).contains(&line), "{case}");
         }
-        let wrong = WriteRequest { tenant: "..".to_owned(), ..requests(false, vec![float(&up, t, 1.0)], vec![]).remove(0) };
+        let wrong = WriteRequest {
+            tenant: "..".to_owned(),
+            ..requests(false, vec![float(&up, t, 1.0)], vec![]).remove(0)
+        };
         assert_eq!(client.remote_write(wrong).await.unwrap_err().code(), Code::InvalidArgument);
         node.stop().await.unwrap();
     }
