@@ -59,6 +59,8 @@ temperature.set(21.5)
 duration.record(20, {"http.route": "/a"})
 for value in (1, 2, 4, 4, 0):
     size.record(value)
+# So that counting began before it is told, in milliseconds.
+time.sleep(0.05)
 assert provider.force_flush()
 time.sleep(0.05)
 requests.add(10, {"http.route": "/a"})
