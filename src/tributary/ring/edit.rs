@@ -73,7 +73,13 @@ pub async fn edit(session: &Session, name: &str, matches: &ArgMatches) -> anyhow
         _ => say("taken back: that is the ring as it was")?,
     }
     match matches.get_flag("watch") {
-        true => show::watch(session).await,
+        true => {
+            // What was agreed on comes back by way of the voters.
+            let mut news = session.handle.seen();
+            let later = news.wait_for(|now| now.revision > seen.revision);
+            let _ = tokio::time::timeout(super::PATIENCE, later).await;
+            show::watch(session).await
+        }
         false => say("`tributary ring show --watch` says how far it is"),
     }
 }
