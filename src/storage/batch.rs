@@ -24,6 +24,7 @@ pub struct WriteBatch {
     /// Of series that have more than floats.
     more: Vec<More>,
     source: Source,
+    spliced: bool,
 }
 
 /// Where a batch came from, for what its rows do not carry themselves.
@@ -156,6 +157,19 @@ impl WriteBatch {
         self.exemplar_labels.clear();
         self.more.clear();
         self.source = Source::default();
+        self.spliced = false;
+    }
+
+    /// Says that the batch comes from another sender of the same series than what is stored: of its samples those that
+    /// stand too close to one that is there are not taken, and count as there already.
+    pub fn splice(&mut self, spliced: bool) {
+        self.spliced = spliced;
+    }
+
+    /// See [`WriteBatch::splice`].
+    #[inline]
+    pub fn is_spliced(&self) -> bool {
+        self.spliced
     }
 
     /// Says who knows of the rows what they do not carry themselves. Once there is a source, a row without labels gets

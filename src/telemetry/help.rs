@@ -154,6 +154,41 @@ pub const HELP: &[(&str, &str)] = &[
     ("tributary_control_ring_members", "Members of the agreed ring, or of the one to come."),
     ("tributary_control_ring_unretired_epochs", "Ring epochs that are over and not all in the bucket."),
     ("tributary_control_ring_warming", "New members that a proposed ring waits for."),
+    ("tributary_ha_tracker_clusters", "HA pairs of which somebody is heard."),
+    (
+        "tributary_ha_tracker_deduped_samples_total",
+        "Samples acknowledged and not stored because another replica of their HA pair is listened to.",
+    ),
+    (
+        "tributary_ha_tracker_elected_replica_changes_total",
+        "How often another replica of an HA pair came to be listened to, the first one included.",
+    ),
+    (
+        "tributary_ha_tracker_elected_replica_timestamp_seconds",
+        "When the replica of an HA pair that is listened to came to be.",
+    ),
+    (
+        "tributary_ha_tracker_elections_failed_total",
+        "Elections of HA pairs that could not be agreed on, and were held by this node alone.",
+    ),
+    (
+        "tributary_ha_tracker_gaps_possible_total",
+        "Change-overs of HA pairs at which what was held did not reach back to where the one before ended.",
+    ),
+    ("tributary_ha_tracker_held_bytes", "Bytes of requests of replicas that are not listened to."),
+    ("tributary_ha_tracker_held_requests", "Requests held of replicas that are not listened to."),
+    (
+        "tributary_ha_tracker_held_requests_dropped_total",
+        "Requests of replicas that are not listened to, let go early for want of room.",
+    ),
+    (
+        "tributary_ha_tracker_too_many_clusters_total",
+        "Requests stored with their replica labels because their tenant has as many HA pairs as it may have.",
+    ),
+    (
+        "tributary_ha_tracker_untold_requests_total",
+        "Requests of tenants with HA pairs of which not every series names the same pair and replica.",
+    ),
     ("tributary_hints_damaged_total", "Folders of hints that were damaged and set aside."),
     ("tributary_hints_delivered_samples_total", "Samples that a peer missed and has now."),
     ("tributary_hints_dropped_samples_total", "Samples that a peer missed and will not get, by reason."),
@@ -272,6 +307,10 @@ pub const HELP: &[(&str, &str)] = &[
     (
         "tributary_tsdb_series_quarantined_total",
         "Series that could not be written into a block and were set aside.",
+    ),
+    (
+        "tributary_tsdb_splice_passed_over_samples_total",
+        "Samples of a replica that took over, too close to one that its predecessor had sent to be another scrape.",
     ),
     ("tributary_tsdb_tenants_pruned_total", "Tenants forgotten because they had neither series nor blocks."),
     ("tributary_wal_fsync_duration_seconds", "Time that one sync of the log took."),

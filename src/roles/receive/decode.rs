@@ -128,16 +128,22 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// How bodies are read: within which limits, and by which rules their series are relabelled.
+/// How bodies are read: within which limits, which label is left out, and by which rules their series are relabelled.
 #[derive(Clone, Copy)]
 pub struct Reading<'a> {
     pub limits: &'a Limits,
+    /// The label that tells replicas of an HA pair apart, where the body comes from one.
+    pub strip: Option<&'a str>,
     pub rules: &'a Rules,
 }
 
 impl Reading<'_> {
-    /// Applies the rules to canonical label bytes, in place. False where a rule drops the series.
+    /// Leaves the label out of canonical label bytes and applies the rules to the others, in place. False where a rule
+    /// drops the series.
     pub fn relabel(&self, labels: &mut Vec<u8>) -> Result<bool, String> {
+        if let Some(name) = self.strip {
+            strip(labels, name);
+        }
         if self.rules.is_empty() {
             return Ok(true);
         }
@@ -154,6 +160,8 @@ impl Reading<'_> {
 #[derive(Clone, Copy)]
 pub struct Recognise<'a> {
     pub identities: &'a Identities,
+    /// Whose series they are: of a tenant, or of one of its replicas alone.
+    pub space: &'a str,
     /// Milliseconds.
     pub now: i64,
     pub labels: Carry<'a>,
@@ -194,14 +202,48 @@ pub fn decode_v1<'b, R>(
 ) -> Result<R, Denial> {
     // Taken out while it is in use, so that a panic costs only the buffers.
     let mut scratch = SCRATCH.take();
-    let Scratch { body: space, room, decoded } = &mut scratch;
-    decoded.clear();
+    let space = &mut scratch.body;
     if space.is_empty()
         && let Some(spare) = origin::spare()
     {
         *space = spare;
     }
-    let plain = body.into().open(reading.limits, space).map_err(deny)?;
+    let len = body.into().open(reading.limits, space).map_err(deny)?.len();
+    let mut space = std::mem::take(space);
+    let answer = unpacked_v1(tenant, &mut space, len, reading, recognise, &mut scratch, then);
+    scratch.body = space;
+    scratch.keep();
+    answer
+}
+
+/// As [`decode_v1`] for the first `len` bytes of `space`, where a body has been unpacked. Whoever goes on with the batch may
+/// take `space` with it.
+pub fn owned_v1<R>(
+    tenant: &TenantId,
+    space: &mut Vec<u8>,
+    len: usize,
+    reading: Reading<'_>,
+    recognise: Option<Recognise<'_>>,
+    then: impl FnOnce(&mut Decoded, &[u8]) -> R,
+) -> Result<R, Denial> {
+    let mut scratch = SCRATCH.take();
+    let answer = unpacked_v1(tenant, space, len, reading, recognise, &mut scratch, then);
+    scratch.keep();
+    answer
+}
+
+fn unpacked_v1<R>(
+    tenant: &TenantId,
+    space: &mut Vec<u8>,
+    len: usize,
+    reading: Reading<'_>,
+    recognise: Option<Recognise<'_>>,
+    scratch: &mut Scratch,
+    then: impl FnOnce(&mut Decoded, &[u8]) -> R,
+) -> Result<R, Denial> {
+    let Scratch { room, decoded, .. } = scratch;
+    decoded.clear();
+    let plain = space.get(..len).unwrap_or_default();
     match recognise {
         Some(recognise) => {
             resolve::resolve(tenant, plain, Stretch::Request, reading, recognise, room, decoded)
@@ -213,10 +255,6 @@ pub fn decode_v1<'b, R>(
     let answer = then(decoded, plain);
     if let Some(origin) = decoded.origin.take() {
         origin.keep(std::mem::take(space), decoded);
-    }
-    let large = scratch.body.capacity() + scratch.room.columns.capacity_bytes() > KEEP_BYTES;
-    if !large {
-        SCRATCH.set(scratch);
     }
     Ok(answer)
 }
@@ -238,6 +276,15 @@ pub fn plain_v1<R>(
         SCRATCH.set(scratch);
     }
     Ok(answer)
+}
+
+impl Scratch {
+    /// Gives the buffers to the thread's next request.
+    fn keep(self) {
+        if self.body.capacity() + self.room.columns.capacity_bytes() <= KEEP_BYTES {
+            SCRATCH.set(self);
+        }
+    }
 }
 
 /// Parses every series of a plain body.
@@ -285,40 +332,53 @@ pub fn decode_v2<'b, R>(
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
     let mut scratch = SCRATCH_V2.take();
-    let ScratchV2 { body: space, room, decoded } = &mut scratch;
-    decoded.clear();
+    let space = &mut scratch.body;
     if space.is_empty()
         && let Some(spare) = origin::spare()
     {
         *space = spare;
     }
-    let plain = body.into().open(reading.limits, space).map_err(deny)?;
-    resolve_v2::resolve(tenant, plain, reading, recognise, room, decoded).map_err(deny)?;
-    let answer = then(decoded, plain);
-    if let Some(origin) = decoded.origin.take() {
-        origin.keep(std::mem::take(space), decoded);
-    }
+    let len = body.into().open(reading.limits, space).map_err(deny)?.len();
+    let mut space = std::mem::take(space);
+    let answer = unpacked_v2(tenant, &mut space, len, reading, recognise, &mut scratch, then);
+    scratch.body = space;
     scratch.keep();
-    Ok(answer)
+    answer
 }
 
-/// As [`decode_v2`] for a body that is not compressed.
+/// As [`decode_v2`] for a body that is not compressed: the first `len` bytes of `space`, which whoever goes on with the
+/// batch may take with it.
 pub fn plain_v2<R>(
     tenant: &TenantId,
-    plain: &[u8],
+    space: &mut Vec<u8>,
+    len: usize,
     reading: Reading<'_>,
     recognise: Option<Recognise<'_>>,
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
     let mut scratch = SCRATCH_V2.take();
-    let ScratchV2 { room, decoded, .. } = &mut scratch;
+    let answer = unpacked_v2(tenant, space, len, reading, recognise, &mut scratch, then);
+    scratch.keep();
+    answer
+}
+
+fn unpacked_v2<R>(
+    tenant: &TenantId,
+    space: &mut Vec<u8>,
+    len: usize,
+    reading: Reading<'_>,
+    recognise: Option<Recognise<'_>>,
+    scratch: &mut ScratchV2,
+    then: impl FnOnce(&mut Decoded, &[u8]) -> R,
+) -> Result<R, Denial> {
+    let ScratchV2 { room, decoded, .. } = scratch;
     decoded.clear();
+    let plain = space.get(..len).unwrap_or_default();
     resolve_v2::resolve(tenant, plain, reading, recognise, room, decoded).map_err(deny)?;
     let answer = then(decoded, plain);
     if let Some(origin) = decoded.origin.take() {
-        origin.keep(plain.to_vec(), decoded);
+        origin.keep(std::mem::take(space), decoded);
     }
-    scratch.keep();
     Ok(answer)
 }
 
@@ -433,6 +493,24 @@ pub fn deny(error: wire::WireError) -> Denial {
 /// Whether canonical label bytes hold a metric name. Usually the first label: only capitals sort before it.
 fn has_name(labels: &[u8]) -> bool {
     pairs(labels).any(|(name, _)| name == METRIC_NAME.as_bytes())
+}
+
+/// Leaves a label out of canonical label bytes.
+fn strip(labels: &mut Vec<u8>, name: &str) {
+    let at = |text: &[u8]| text.as_ptr() as usize - labels.as_ptr() as usize;
+    let mut start = 0;
+    let mut found = None;
+    for (own, value) in pairs(labels) {
+        let end = at(value) + value.len();
+        if own == name.as_bytes() {
+            found = Some(start..end);
+            break;
+        }
+        start = end;
+    }
+    if let Some(range) = found {
+        labels.drain(range);
+    }
 }
 
 /// Walks canonical label bytes.

@@ -46,6 +46,7 @@ pub fn together(parts: Vec<Result<Summary, Denial>>) -> Result<Summary, Denial> 
         match part {
             Ok(part) => {
                 all.accepted += part.accepted;
+                all.deduplicated += part.deduplicated;
                 all.histograms += part.histograms;
                 all.exemplars += part.exemplars;
                 all.retryable += part.retryable;

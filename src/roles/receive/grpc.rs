@@ -10,8 +10,11 @@ use rpc::{KnownTaken, KnownWrite, PlainWrite, TenantGroup, WriteBackend, WriteRe
 use runtime::World;
 use storage::{Error, Known, Verdict};
 
+use wire::pb::tributary::v1::PairSighting;
+
 use crate::admit::Admission;
 use crate::decode::{self, Carry, Decoded, Reading, Recognise};
+use crate::ha::Ha;
 use crate::http::{count_ways, learn};
 use crate::local::Local;
 use crate::metadata::MetadataDoor;
@@ -27,6 +30,7 @@ pub struct PeerDoor {
     pub metadata: Arc<MetadataDoor>,
     /// Series of those who send no frames.
     pub identities: Arc<Identities>,
+    pub ha: Arc<Ha>,
 }
 
 #[tonic::async_trait]
@@ -70,6 +74,11 @@ impl WriteBackend for PeerDoor {
         written.map_err(|why| Error::new(Kind::Unavailable, why))
     }
 
+    fn exchange_pairs(&self, told: Vec<PairSighting>) -> Vec<PairSighting> {
+        self.ha.take_sightings(told);
+        self.ha.sightings()
+    }
+
     async fn write_metadata(&self, tenant: TenantId, said: Vec<MetricMetadata>) -> Result<(), Error> {
         // Who calls has placed it; a ring that has moved since is put right when it is said again.
         self.metadata.keep(&tenant, Arc::new(said)).await
@@ -90,8 +99,8 @@ impl PeerDoor {
         let (identities, limits) = (Arc::clone(&self.identities), *self.admission.limits());
         let whose = tenant.clone();
         let work = move |local: &Local| {
-            let reading = Reading { limits: &limits, rules: &relabel::NONE };
-            let recognise = Recognise { identities: &identities, now: judged_at, labels: Carry::Unnamed };
+            let reading = Reading { limits: &limits, strip: None, rules: &relabel::NONE };
+            let recognise = Recognise { identities: &identities, space: whose.as_str(), now: judged_at, labels: Carry::Unnamed };
             let done = decode::plain_v1(&whose, &plain, reading, recognise, |decoded| {
                 let Decoded { batch, aside, met, regions, ways, .. } = decoded;
                 count_ways(*ways);
@@ -103,7 +112,7 @@ impl PeerDoor {
                 let floats_and_histograms = batch.first_exemplar();
                 let keep = |verdicts: &[Verdict]| verdicts[..floats_and_histograms].to_vec();
                 let (position, mut verdicts) = local.append(&whose, batch, judged_at, known, keep)?;
-                learn(&identities, &whose, met, &learned, false, judged_at);
+                learn(&identities, whose.as_str(), met, &learned, false, judged_at);
                 verdicts.extend(aside.verdicts());
                 Ok((position, verdicts))
             });

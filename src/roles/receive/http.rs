@@ -6,6 +6,8 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use identity::{Identities, Met};
 use model::{InvalidLabels, Labels, MetricMetadata, TenantId, Timestamp};
@@ -13,11 +15,12 @@ use runtime::{Pool, Turns, World};
 use secure::Credentials;
 use storage::{Known, Refusal, RowSource, SampleKind, SeriesHandle, Verdict, WriteBatch};
 use tsdb::Health;
-use wire::remote_write::{Packed, Packing};
+use wire::remote_write::{Packed, Packing, Sent};
 
 use crate::admit::{self, Admission, Version};
 use crate::decode::{self, Aside, Carry, Decoded, Reading, Recognise, Ways};
 use crate::divide;
+use crate::ha::{self, Coming, Ha, Heard, Opened, Play, Plays};
 use crate::limits::{Limits, Profile};
 use crate::memory::Memory;
 use crate::metadata::MetadataDoor;
@@ -61,6 +64,7 @@ pub struct WriteDoor {
     pub replication_factor: u32,
     pub otlp: Arc<wire::otlp::Settings>,
     pub rules: Arc<relabel::Rules>,
+    pub ha: Arc<Ha>,
 }
 
 impl WriteDoor {
@@ -74,8 +78,10 @@ impl WriteDoor {
         limits: &Arc<Limits>,
         rules: relabel::Rules,
         credentials: Option<Credentials>,
+        ha: Arc<Ha>,
     ) -> WriteDoor {
         WriteDoor {
+            ha,
             rules: Arc::new(rules),
             writer,
             metadata,
@@ -214,6 +220,7 @@ impl WriteDoor {
         let admitted = self.admission.read(&tenant, &head.headers, body, version, packing, pay).await?;
         self.limits.check_size(&tenant, &profile, admitted.plain.max(admitted.body.len() as u64))?;
         let (here, plain) = (self.writer.stores_here(replica), admitted.plain);
+        let coming = if replica > 0 { Coming::Copied } else { Coming::Sent };
         let mut parts = match (version, self.tenancy.split_label.as_str()) {
             (Version::Otlp(_), _) | (_, "") => Vec::new(),
             _ if replica > 0 => Vec::new(),
@@ -222,23 +229,23 @@ impl WriteDoor {
         let summary = match parts.len() {
             0 => {
                 let body = (admitted.body, plain);
-                self.store(&tenant, profile, version, packing, body, here, judged_at).await?
+                self.store(&tenant, profile, version, packing, body, here, judged_at, coming).await?
             }
             1 => {
                 let (tenant, body) = parts.remove(0);
                 let (profile, body) = (self.limits.of(&tenant), (body, plain));
-                self.store(&tenant, profile, version, Packing::Snappy, body, here, judged_at).await?
+                self.store(&tenant, profile, version, Packing::Snappy, body, here, judged_at, coming).await?
             }
             _ => {
                 let all = parts.into_iter().map(|(tenant, body)| async move {
                     let (profile, body) = (self.limits.of(&tenant), (body, plain));
-                    self.store(&tenant, profile, version, Packing::Snappy, body, here, judged_at).await
+                    self.store(&tenant, profile, version, Packing::Snappy, body, here, judged_at, coming).await
                 });
                 divide::together(futures::future::join_all(all).await)?
             }
         };
         drop((admitted.permit, admitted.share));
-        if summary.accepted > 0 {
+        if summary.accepted > summary.deduplicated {
             // Whoever asks from here on sees the samples: they are in a head and in its log.
             let took = self.world.clock.monotonic().saturating_duration_since(started);
             metrics::histogram!("tributary_receive_write_to_visible_seconds").record(took.as_secs_f64());
@@ -275,8 +282,10 @@ impl WriteDoor {
         body: (Vec<u8>, u64),
         here: bool,
         judged_at: Timestamp,
+        coming: Coming,
     ) -> Result<Summary, Denial> {
-        let stage = self.stage(tenant.clone(), profile, version, packing, body, here, judged_at).await?;
+        let stage =
+            self.stage(tenant.clone(), profile, version, packing, body, here, judged_at, coming).await?;
         let mut summary = stage.summary;
         match &stage.next {
             // What says nothing else is answered when it is kept here.
@@ -316,9 +325,10 @@ impl WriteDoor {
         profile: Profile,
         version: Version,
         packing: Packing,
-        (body, plain): (Vec<u8>, u64),
+        (mut body, plain): (Vec<u8>, u64),
         here: bool,
         judged_at: Timestamp,
+        coming: Coming,
     ) -> Result<Stage, Denial> {
         let (writer, limits) = (Arc::clone(&self.writer), *self.admission.limits());
         let (rates, now) = (Arc::clone(&self.rates), self.world.clock.monotonic());
@@ -326,12 +336,43 @@ impl WriteDoor {
         let (identities, translation) = (Arc::clone(&self.identities), Arc::clone(&self.otlp));
         let rules = Arc::clone(&self.rules);
         let tenant_limits = Arc::clone(&self.limits);
+        let ha = Arc::clone(&self.ha);
         let _turn = self.turns.take(tenant.as_str()).await;
         let at_once = self.at_once(version, plain, here);
         let work = move || {
-            let reading = Reading { limits: &limits, rules: &rules };
+            let of_pairs = if coming == Coming::Copied { None } else { ha.labels(&profile.pairs) };
+            let mut space = tenant.as_str().to_owned();
+            let (mut opened, mut strip, mut spliced) = (None, None, false);
+            if let Some(labels) = of_pairs {
+                let unpacked =
+                    Opened::open(version, Packed { packing, bytes: &body }, &limits, &translation)?;
+                if let Some(sent) = unpacked.look(labels) {
+                    let heard = match coming {
+                        Coming::Played => Heard::Listen { spliced: true },
+                        _ => ha.hear(&tenant, &profile, &sent, (version, packing), &mut body, judged_at)?,
+                    };
+                    match heard {
+                        Heard::Untracked => {}
+                        Heard::Listen { spliced: overlaps } => {
+                            ha::space(&tenant, &sent, &mut space);
+                            (strip, spliced) = (Some(labels.replica), overlaps);
+                        }
+                        Heard::Held => {
+                            let stage = deduplicated(&sent);
+                            unpacked.close();
+                            return Ok(stage);
+                        }
+                    }
+                } else {
+                    ha::count_untold(&tenant);
+                }
+                opened = Some(unpacked);
+            }
+            let space = space.as_str();
+            let reading = Reading { limits: &limits, strip, rules: &rules };
             let then = |decoded: &mut Decoded, plain: &[u8]| {
                 let Decoded { batch, aside, met, regions, by_symbols, ways, said, origin: keeper } = decoded;
+                batch.splice(spliced);
                 count_ways(*ways);
                 // Exemplars come with samples, and are not counted against limits.
                 let (samples, series) = (batch.first_exemplar(), batch.series().len());
@@ -357,7 +398,7 @@ impl WriteDoor {
                     };
                     match writer.local().append(&tenant, batch, judged_at, known, judge) {
                         Ok((position, ())) => {
-                            learn(&identities, &tenant, met, &learned, false, judged_at);
+                            learn(&identities, space, met, &learned, false, judged_at);
                             if summary.retryable > 0 {
                                 summary.trouble = log_trouble(&writer);
                             }
@@ -369,10 +410,10 @@ impl WriteDoor {
                         }
                     }
                 } else {
-                    learn(&identities, &tenant, met, &[], true, judged_at);
+                    learn(&identities, space, met, &[], true, judged_at);
                     let plan = writer.plan(&tenant, batch)?;
                     if !met.is_empty() {
-                        let origin = Origin::new(&tenant, limits, &rules, &identities, judged_at);
+                        let origin = Origin::new(space, strip, limits, &rules, &identities, judged_at);
                         batch.attach(Arc::clone(&origin) as Arc<dyn RowSource>);
                         *keeper = Some(origin);
                     }
@@ -383,7 +424,24 @@ impl WriteDoor {
             let place = writer.place(&tenant);
             let stored_here = |hash| place.stores_here(hash);
             let labels = if here { Carry::Unnamed } else { Carry::UnnamedHere(&stored_here) };
-            let recognise = Some(Recognise { identities: &identities, now: judged_at, labels });
+            let recognise = Some(Recognise { identities: &identities, space, now: judged_at, labels });
+            if let Some(mut opened) = opened {
+                let (aside, len) = (opened.aside.take(), opened.len);
+                let staged = match version {
+                    Version::V1 => {
+                        decode::owned_v1(&tenant, &mut opened.space, len, reading, recognise, then)
+                    }
+                    Version::V2 | Version::Otlp(_) => {
+                        let then = |decoded: &mut Decoded, plain: &[u8]| {
+                            aside.into_iter().for_each(|aside| otlp::put_aside(aside, decoded));
+                            then(decoded, plain)
+                        };
+                        decode::plain_v2(&tenant, &mut opened.space, len, reading, recognise, then)
+                    }
+                };
+                opened.close();
+                return staged?;
+            }
             let packed = Packed { packing, bytes: &body };
             match version {
                 Version::V1 => decode::decode_v1(&tenant, packed, reading, recognise, then),
@@ -391,11 +449,11 @@ impl WriteDoor {
                 Version::Otlp(form) => {
                     otlp::decode(&tenant, &body, form, reading, &translation, recognise, then)
                 }
-            }
+            }?
         };
         match at_once {
-            true => work()?,
-            false => self.pool.run(work).await.map_err(|error| Denial::Busy(error.to_string()))??,
+            true => work(),
+            false => self.pool.run(work).await.map_err(|error| Denial::Busy(error.to_string()))?,
         }
     }
 
@@ -414,12 +472,49 @@ impl WriteDoor {
                 metrics::counter!("tributary_receive_samples_total", "outcome" => outcome).increment(samples);
             }
         };
-        count("accepted", summary.accepted);
+        count("accepted", summary.accepted - summary.deduplicated);
+        count("deduplicated", summary.deduplicated);
         count("retryable", summary.retryable);
         for (reason, samples) in Refusal::ALL.iter().zip(summary.refused) {
             count(reason.reason(), samples);
         }
     }
+}
+
+impl Plays for WriteDoor {
+    fn store<'a>(&'a self, play: &'a Play) -> BoxFuture<'a, bool> {
+        let Play { tenant, held, .. } = play;
+        let (profile, here) = (self.limits.of(tenant), self.writer.stores_here(0));
+        let (version, packing) = held.body.form;
+        let stored = async move {
+            let body = held.body.body.clone();
+            let Ok(_permit) = self.admission.hold(3 * body.len() as u64).await else { return false };
+            let judged_at = held.body.judged_at;
+            match self.store(tenant, profile, version, packing, (body, u64::MAX), here, judged_at, Coming::Played).await {
+                Ok(summary) => summary.retryable == 0,
+                Err(Denial::Busy(_) | Denial::RateLimited(..)) => false,
+                Err(denial) => {
+                    tracing::warn!(%tenant, ?denial, "what was held of an HA pair is not stored");
+                    true
+                }
+            }
+        };
+        stored.boxed()
+    }
+}
+
+/// The answer to a request that is held.
+fn deduplicated(sent: &Sent<'_>) -> Stage {
+    let samples = sent.samples + sent.histograms;
+    let summary = Summary {
+        accepted: samples,
+        deduplicated: samples,
+        histograms: sent.histograms,
+        exemplars: sent.exemplars,
+        ..Summary::default()
+    };
+    let (samples, series) = (samples as usize, sent.series as usize);
+    Stage { summary, samples, series, news: Vec::new(), next: Next::Nothing }
 }
 
 fn set_aside(summary: &mut Summary, aside: Aside) {
@@ -446,13 +541,13 @@ fn unstored(samples: usize, trouble: String) -> Summary {
 /// Remembers series that were stored or can be.
 pub fn learn(
     identities: &Identities,
-    tenant: &TenantId,
+    space: &str,
     met: &mut [Met],
     learned: &[(u32, SeriesHandle)],
     all: bool,
     now: Timestamp,
 ) {
-    let turned_away = identities.learn(tenant.as_str(), met, learned, all, now);
+    let turned_away = identities.learn(space, met, learned, all, now);
     if turned_away > 0 {
         metrics::counter!("tributary_identity_turned_away_total").increment(turned_away as u64);
     }

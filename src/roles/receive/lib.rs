@@ -16,6 +16,7 @@ mod error;
 mod exemplars;
 mod figures;
 mod grpc;
+mod ha;
 mod heads;
 mod hints;
 mod http;
@@ -56,8 +57,8 @@ pub use limits::check as check_limits;
 pub use listen::{Bound, serve};
 pub use plane::Plane;
 pub use settings::{
-    Admission, AlgorithmName, DurabilityName, Mode, Otlp, QuorumName, Relabel, Replication, Settings,
-    Storage, Tenancy,
+    Admission, AlgorithmName, DurabilityName, HaPairs, Mode, Otlp, QuorumName, Relabel, Replication,
+    Settings, Storage, Tenancy,
 };
 pub use thanos::WithoutEffect;
 
@@ -80,12 +81,14 @@ use runtime::{Pool, Shutdown, TaskGroup, Turns, World};
 use secure::{ClientTls, Credentials};
 use storage::{Budget, MetadataSource, Verdict};
 use tsdb::Tsdb;
+use wire::pb::tributary::v1::PairSighting;
 
 use crate::admin::OwnAdmin;
 use crate::admit::Admission as Admit;
 use crate::breaker::Rules;
 use crate::exemplars::OwnExemplars;
 use crate::grpc::PeerDoor;
+use crate::ha::Ha;
 use crate::heads::OwnHead;
 use crate::hints::Hints;
 use crate::http::WriteDoor;
@@ -128,6 +131,7 @@ pub struct Receive {
     peers: Arc<Peers>,
     limits: Arc<Limits>,
     hints: Arc<Hints>,
+    ha: Arc<Ha>,
     /// See [`Outside`].
     machine: bool,
     plane: Option<Arc<Plane>>,
@@ -180,6 +184,7 @@ impl Receive {
         let local = Arc::new(Local::new(pool("append")?));
         let writer = Arc::new(Writer::new(&settings, ring, local, Arc::clone(&hints)));
         let admission = Admit::new(&settings.admission);
+        let ha = Arc::new(pairs(&settings, &world));
         let rules = relabelling(&settings, &world)?;
         let most = settings.storage.max_metadata_per_tenant;
         let metadata = Arc::new(MetadataDoor::new(Arc::clone(&writer), &world, most));
@@ -193,6 +198,7 @@ impl Receive {
             &limits,
             rules,
             credentials(&settings, &world)?,
+            Arc::clone(&ha),
         );
         let peer_door = PeerDoor {
             writer: Arc::clone(&writer),
@@ -204,6 +210,7 @@ impl Receive {
                 true => Arc::clone(&write_door.identities),
                 false => Arc::new(identity::Identities::new(identity::Settings::default(), &*world.chance)),
             },
+            ha: Arc::clone(&ha),
         };
         let store_door = StoreDoor::new(&settings, labels.clone(), Arc::clone(&writer));
         let peers = Arc::new(Peers::new(&settings, &world, labels.clone(), tls));
@@ -239,6 +246,7 @@ impl Receive {
             peers,
             limits,
             hints,
+            ha,
             machine,
             plane: None,
         })
@@ -246,6 +254,9 @@ impl Receive {
 
     /// With a part in the control plane, which is opened before.
     pub fn with_plane(mut self, plane: Option<Plane>) -> Receive {
+        if let Some(plane) = &plane {
+            self.elect_by(plane.handle.clone());
+        }
         self.plane = plane.map(Arc::new);
         self
     }
@@ -253,6 +264,11 @@ impl Receive {
     /// The node's part in the control plane, if there is one.
     pub fn plane(&self) -> Option<&Arc<Plane>> {
         self.plane.as_ref()
+    }
+
+    /// From now on elections of HA pairs are agreed on with the other nodes; before [`Receive::run`].
+    pub fn elect_by(&self, control: control::Handle) {
+        self.ha.agree_by(control);
     }
 
     /// `POST` of remote write at its three paths, and the answer for OTLP.
@@ -540,6 +556,9 @@ impl Receive {
         let world = self.world.clone();
         tasks.spawn("hints", async move { hints::run(hints, writer, world, until).await });
         let (door, until) = (Arc::clone(&self.write_door), inner.clone());
+        let peers = ha::RingDoors(Arc::clone(&self.writer));
+        tasks.spawn("HA pairs", ha::run(Arc::clone(&self.ha), door, Arc::new(peers), until));
+        let (door, until) = (Arc::clone(&self.write_door), inner.clone());
         let of_peers = Arc::clone(&self.peer_door.identities);
         tasks.spawn("gauges", async move { gauges(door, of_peers, until).await });
         if let Some(engine) = engine {
@@ -661,6 +680,14 @@ fn bucket(settings: &Settings, world: &World) -> Result<Option<Bucket>, Error> {
     Ok(Some(bucket))
 }
 
+/// HA pairs as this node watches them, with what it remembers of them.
+fn pairs(settings: &Settings, world: &World) -> Ha {
+    let stores = settings.mode().stores();
+    let ha = Ha::new(&settings.ha, world, stores.then(|| settings.data_dir.join("elections.json")));
+    ha::open(&ha);
+    ha
+}
+
 /// Who may write, where a file says so.
 fn credentials(settings: &Settings, world: &World) -> Result<Option<Credentials>, Error> {
     let Some(path) = &settings.tenancy.credentials else { return Ok(None) };
@@ -740,6 +767,15 @@ impl Remote for Grpc {
 
     fn names(&self) -> Option<usize> {
         self.0.names()
+    }
+
+    fn exchange_pairs(
+        &self,
+        told: Vec<PairSighting>,
+    ) -> BoxFuture<'_, Result<Vec<PairSighting>, storage::Error>> {
+        let failed =
+            |error: rpc::WriteError| storage::Error::with_source(error.kind, error.to_string(), error);
+        async move { self.0.exchange_pairs(told).await.map_err(failed) }.boxed()
     }
 
     fn write_metadata<'a>(

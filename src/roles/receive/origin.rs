@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use identity::{Identities, Met};
-use model::{TenantId, Timestamp};
+use model::Timestamp;
 use parking_lot::Mutex;
 use relabel::Rules;
 use storage::{RowName, RowSource, SeriesHandle};
@@ -36,7 +36,9 @@ thread_local! {
 
 /// The source of a batch's rows.
 pub struct Origin {
-    tenant: TenantId,
+    /// Whose series they are, to the identities.
+    space: String,
+    strip: Option<String>,
     limits: Limits,
     rules: Arc<Rules>,
     identities: Arc<Identities>,
@@ -55,14 +57,16 @@ struct Kept {
 impl Origin {
     /// Knows nothing before [`Origin::keep`].
     pub fn new(
-        tenant: &TenantId,
+        space: &str,
+        strip: Option<&str>,
         limits: Limits,
         rules: &Arc<Rules>,
         identities: &Arc<Identities>,
         now: Timestamp,
     ) -> Arc<Origin> {
         let (rules, identities) = (Arc::clone(rules), Arc::clone(identities));
-        Arc::new(Origin { tenant: tenant.clone(), limits, rules, identities, now, kept: OnceLock::new() })
+        let (space, strip) = (space.to_owned(), strip.map(str::to_owned));
+        Arc::new(Origin { space, strip, limits, rules, identities, now, kept: OnceLock::new() })
     }
 
     /// Takes the body over, and of each row of the batch where its labels lie in it and who it is.
@@ -82,7 +86,7 @@ impl RowSource for Origin {
 
     fn labels(&self, row: u32, out: &mut Vec<u8>) -> bool {
         let Some(Kept { plain, regions, again, .. }) = self.kept.get() else { return false };
-        let reading = Reading { limits: &self.limits, rules: &self.rules };
+        let reading = Reading { limits: &self.limits, strip: self.strip.as_deref(), rules: &self.rules };
         if let Some(again) = again {
             let decoded = again.get_or_init(|| decoded_again(plain, &self.limits));
             let series = regions.get(row as usize).map(|region| region.start as usize);
@@ -104,14 +108,14 @@ impl RowSource for Origin {
     fn learned(&self, handles: &[(u32, SeriesHandle)]) {
         if let Some(kept) = self.kept.get() {
             let mut met = kept.met.clone();
-            self.identities.learn(self.tenant.as_str(), &mut met, handles, false, self.now);
+            self.identities.learn(&self.space, &mut met, handles, false, self.now);
         }
     }
 }
 
 impl std::fmt::Debug for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Origin").field("tenant", &self.tenant).finish_non_exhaustive()
+        f.debug_struct("Origin").field("space", &self.space).finish_non_exhaustive()
     }
 }
 

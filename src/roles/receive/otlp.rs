@@ -85,7 +85,21 @@ pub fn decode<R>(
     recognise: Option<Recognise<'_>>,
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
-    let limits = reading.limits;
+    let (mut request, aside) = translate(body, form, reading.limits, settings)?;
+    let len = request.len();
+    decode::plain_v2(tenant, &mut request, len, reading, recognise, |decoded, plain| {
+        put_aside(aside, decoded);
+        then(decoded, plain)
+    })
+}
+
+/// A body as one of remote write 2.0, and what has no form there.
+pub fn translate(
+    body: &[u8],
+    form: Form,
+    limits: &Limits,
+    settings: &Settings,
+) -> Result<(Vec<u8>, otlp::Aside), Denial> {
     let mut unpacked = Vec::new();
     let plain = match form.coding {
         Coding::None => body,
@@ -103,18 +117,19 @@ pub fn decode<R>(
     }
     let request = if form.json { otlp::decode_json(plain) } else { otlp::decode(plain) };
     let translated = request.and_then(|request| otlp::translate(&request, settings)).map_err(decode::deny)?;
-    decode::plain_v2(tenant, &translated.request, reading, recognise, |decoded, plain| {
-        let aside = translated.aside;
-        if let Some((metric, reason)) = aside.example {
-            decoded.aside.put(Refusal::Unsupported, aside.points, || Example {
-                series: metric,
-                timestamp: None,
-                reason: Refusal::Unsupported,
-                detail: Some(reason),
-            });
-        }
-        then(decoded, plain)
-    })
+    Ok((translated.request, translated.aside))
+}
+
+/// Counts what has no form among what is refused.
+pub fn put_aside(aside: otlp::Aside, decoded: &mut Decoded) {
+    if let Some((metric, reason)) = aside.example {
+        decoded.aside.put(Refusal::Unsupported, aside.points, || Example {
+            series: metric,
+            timestamp: None,
+            reason: Refusal::Unsupported,
+            detail: Some(reason),
+        });
+    }
 }
 
 fn too_large(limit: usize) -> Denial {

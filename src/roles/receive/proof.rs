@@ -13,7 +13,7 @@ use crate::status::Denial;
 impl<'a> Reading<'a> {
     /// Without rules.
     pub fn within(limits: &'a Limits) -> Reading<'a> {
-        Reading { limits, rules: &relabel::NONE }
+        Reading { limits, strip: None, rules: &relabel::NONE }
     }
 }
 
@@ -44,6 +44,7 @@ fn rows(decoded: &Decoded, plain: &[u8], reading: Reading<'_>) -> Vec<Row> {
 pub struct Door {
     identities: Identities,
     limits: Limits,
+    strip: Option<&'static str>,
     rules: relabel::Rules,
 }
 
@@ -65,7 +66,7 @@ impl Door {
     pub fn new() -> Door {
         let limits = Limits { max_series: 12, max_labels: 5, ..Limits::default() };
         let identities = Identities::new(identity::Settings::default(), &*World::real().chance);
-        Door { identities, limits, rules: relabel::Rules::default() }
+        Door { identities, limits, strip: None, rules: relabel::Rules::default() }
     }
 
     /// As [`Door::new`], with relabelling.
@@ -73,8 +74,13 @@ impl Door {
         Door { rules: relabel::parse(RULES).expect("rules"), ..Door::new() }
     }
 
+    /// As [`Door::relabelling`], leaving a label out before.
+    pub fn stripping() -> Door {
+        Door { strip: Some("b"), ..Door::relabelling() }
+    }
+
     fn reading(&self) -> Reading<'_> {
-        Reading { limits: &self.limits, rules: &self.rules }
+        Reading { limits: &self.limits, strip: self.strip, rules: &self.rules }
     }
 
     /// Forgets who did not come since the beginning.
@@ -122,6 +128,7 @@ impl Door {
         let want = self.read(by_symbols, &tenant, &body, None, all);
         let recognise = Recognise {
             identities: &self.identities,
+            space: tenant.as_str(),
             now: 0,
             labels: if labels { Carry::All } else { Carry::Unnamed },
         };

@@ -19,6 +19,7 @@ use storage::Verdict;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use wire::pb::tributary::v1::PairSighting;
 
 use crate::breaker::{Breaker, Cause, Pass, Role, Rules};
 use crate::hints::{Hints, Untaken};
@@ -32,6 +33,14 @@ pub trait Remote: Send + Sync + 'static {
     /// Series that have a name on the way, where there are names.
     fn names(&self) -> Option<usize> {
         None
+    }
+
+    /// Tells what is known of HA pairs, and is told the same.
+    fn exchange_pairs(
+        &self,
+        _told: Vec<PairSighting>,
+    ) -> BoxFuture<'_, Result<Vec<PairSighting>, storage::Error>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     /// Tells what is said of metrics.
@@ -209,6 +218,11 @@ impl Peer {
             Ok(told) => told.map_err(|error| error.to_string()),
             Err(_) => Err("no answer in time".to_owned()),
         }
+    }
+
+    /// See [`Remote::exchange_pairs`].
+    pub async fn exchange_pairs(&self, told: Vec<PairSighting>) -> Result<Vec<PairSighting>, storage::Error> {
+        self.way.remote.exchange_pairs(told).await
     }
 
     /// See [`Remote::names`].

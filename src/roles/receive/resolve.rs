@@ -53,7 +53,7 @@ pub fn resolve(
     room: &mut Room,
     decoded: &mut Decoded,
 ) -> Result<(), WireError> {
-    let session = recognise.identities.session(tenant.as_str(), recognise.now);
+    let session = recognise.identities.session(recognise.space, recognise.now);
     let mut walk = match of {
         Stretch::Request => RequestWalk::new(plain, reading.limits, &mut room.columns)?,
         Stretch::OfPeer => RequestWalk::of_peer(plain, reading.limits, &mut room.columns)?,
@@ -300,8 +300,10 @@ mod tests {
         let rows: Vec<u32> = (0..2000).collect();
         let mut round = |n: i64| {
             let body = body(n);
-            let (limits, recognise) =
-                (Limits::default(), Recognise { identities: &identities, now, labels: Carry::Unnamed });
+            let (limits, recognise) = (
+                Limits::default(),
+                Recognise { identities: &identities, space: tenant.as_str(), now, labels: Carry::Unnamed },
+            );
             let reading = Reading::within(&limits);
             let mut of_append = 0;
             let all = allocation_counter::measure(|| {

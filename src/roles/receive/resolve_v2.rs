@@ -27,7 +27,7 @@ pub fn resolve(
     decode_v2(plain, reading.limits, &mut room.columns)?;
     let RoomV2 { columns, labels, texts } = room;
     decoded.by_symbols = true;
-    let session = recognise.map(|known| known.identities.session(tenant.as_str(), known.now));
+    let session = recognise.map(|known| known.identities.session(known.space, known.now));
     if let Some(session) = &session {
         texts.clear();
         texts.extend(columns.symbols(plain).map(|text| session.text(text)));

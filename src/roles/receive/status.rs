@@ -15,6 +15,8 @@ use crate::quorum::Outcome;
 pub struct Summary {
     /// Floats and histograms.
     pub accepted: u64,
+    /// Those of them that were not stored, because the other replica of an HA pair is listened to.
+    pub deduplicated: u64,
     /// Those of them that are histograms.
     pub histograms: u64,
     /// Exemplars that were taken. Those that were not are no reason to send a request again.

@@ -217,7 +217,14 @@ pub(super) fn encode(call: &WriteCall, layout: WriteShape, door: &str) -> (Bytes
         encoder.end();
     }
     let door = door.to_owned();
-    let context = WriteContext { judged_at_ms: call.judged_at, door, all_kinds: true, metadata: Vec::new() };
+    let context = WriteContext {
+        judged_at_ms: call.judged_at,
+        door,
+        all_kinds: true,
+        metadata: Vec::new(),
+        spliced: batch.is_spliced(),
+        pairs: Vec::new(),
+    };
     let by_tenant = layout == WriteShape::ByTenant;
     let body = encoder.finish(call.tenant.as_str(), call.replica, by_tenant, Some(&context));
     (body.into(), shape)
@@ -226,7 +233,8 @@ pub(super) fn encode(call: &WriteCall, layout: WriteShape, door: &str) -> (Bytes
 impl Inner {
     /// Writes by the stream; nothing where the peer, or this call, wants a single call.
     async fn write_framed(&self, call: &WriteCall) -> Result<Option<Vec<Verdict>>, WriteError> {
-        let Some(options) = self.options.peer else { return Ok(None) };
+        // Frames have no word for what is spliced, which is rare.
+        let Some(options) = self.options.peer.filter(|_| !call.batch.is_spliced()) else { return Ok(None) };
         self.not_pausing()?;
         let began = self.world.clock.monotonic();
         let Some(session) = self.session(options).await? else { return Ok(None) };

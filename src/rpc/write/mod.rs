@@ -6,6 +6,7 @@ pub(crate) mod codec;
 mod kept;
 mod known;
 mod metadata;
+mod pairs;
 mod server;
 mod snappy;
 pub(crate) mod verdicts;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{MetricMetadata, TenantId, Timestamp};
 use storage::{Error, Verdict, WriteBatch};
+use wire::pb::tributary::v1::PairSighting;
 
 pub use client::{WriteClient, WriteClientOptions, WriteError, WriteFault};
 pub use kept::{keep_write, kept_write};
@@ -39,6 +41,11 @@ pub trait WriteBackend: Send + Sync + 'static {
     /// histogram, in any order. None: who does not read such gets it decoded, by [`WriteBackend::write`].
     async fn write_plain(&self, _: &PlainWrite) -> Option<Result<Vec<Verdict>, Error>> {
         None
+    }
+
+    /// Hears what another door knows of HA pairs, and says what is known here.
+    fn exchange_pairs(&self, _: Vec<PairSighting>) -> Vec<PairSighting> {
+        Vec::new()
     }
 
     /// Takes what one of our doors says of metrics that are placed here. Who keeps none has nothing to do.

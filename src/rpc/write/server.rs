@@ -20,6 +20,7 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 use tower::Service;
 use wire::pb::thanos::WriteResponse;
+use wire::pb::tributary::v1::{PairSighting, Verdicts};
 use wire::remote_write::{DecodedV1, Limits, PeerWrite, Series, decode_peer, peer_envelope};
 
 use super::codec::{PATH, SERVICE, ServerCodec};
@@ -78,6 +79,11 @@ impl Inner {
             let taken = self.backend.write_metadata(tenant, said).await;
             taken.map_err(|error| write_status_from_error(&error))?;
         }
+        let told = std::mem::take(&mut decoded.pairs);
+        if !told.is_empty() {
+            let pairs = self.backend.exchange_pairs(told);
+            return Ok(WriteResponse { tributary: Some(Verdicts { pairs, ..Verdicts::default() }) });
+        }
         let answers = if decoded.request.groups.is_empty() {
             Vec::new()
         } else {
@@ -135,6 +141,7 @@ fn decode(body: &[u8], limits: &Limits, peer: &mut PeerWrite) -> Result<Decoded,
         let tenant = TenantId::new(tenant)
             .map_err(|error| Error::with_source(Kind::Invalid, error.to_string(), error))?;
         let mut group = TenantGroup { tenant, batch: Default::default() };
+        group.batch.splice(peer.context.as_ref().is_some_and(|context| context.spliced));
         let first = layout.len();
         for one in series {
             match peer.columns.canonical(one, body, &mut canonical) {
@@ -162,6 +169,7 @@ fn decode(body: &[u8], limits: &Limits, peer: &mut PeerWrite) -> Result<Decoded,
         groups.push(group);
     }
     let metadata = metadata::read(peer.context.as_mut())?;
+    let pairs = peer.context.as_mut().map(|context| std::mem::take(&mut context.pairs)).unwrap_or_default();
     let context = peer.context.as_ref();
     let judged_at = context.map(|c| c.judged_at_ms).filter(|&at| at != 0);
     let audience = match context {
@@ -169,7 +177,7 @@ fn decode(body: &[u8], limits: &Limits, peer: &mut PeerWrite) -> Result<Decoded,
         Some(_) => Audience::Floats,
         None => Audience::Thanos,
     };
-    Ok(Decoded { audience, layout, metadata, request: WriteRequest { groups, replica, judged_at } })
+    Ok(Decoded { audience, layout, metadata, pairs, request: WriteRequest { groups, replica, judged_at } })
 }
 
 /// What a message asks to be written.
@@ -224,6 +232,7 @@ struct Decoded {
     audience: Audience,
     /// By tenant.
     metadata: Vec<(TenantId, Vec<MetricMetadata>)>,
+    pairs: Vec<PairSighting>,
 }
 
 /// Who asks, and which verdicts they count.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use model::TenantId;
-use receive::{Admission, Otlp, Relabel, Storage, Tenancy};
+use receive::{Admission, HaPairs, Otlp, Relabel, Storage, Tenancy};
 use settings::{ByteSize, Common, Grpc, GrpcServerTls, LabelPair, Listen, Log, Objstore, Span, settings};
 
 settings! {
@@ -80,6 +80,7 @@ settings! {
         [..] admission: Admission;
         [..] otlp: Otlp;
         [..] relabel: Relabel;
+        [..] ha: HaPairs;
         [..] log: Log;
     }
 }
@@ -117,6 +118,7 @@ impl StandaloneSettings {
             admission: self.admission.clone(),
             otlp: self.otlp.clone(),
             relabel: self.relabel.clone(),
+            ha: self.ha.clone(),
             objstore: self.bucket()?,
             ..receive::Settings::default()
         })

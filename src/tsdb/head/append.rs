@@ -188,7 +188,7 @@ impl Head {
         let Some(handle) = row.handle else { return false };
         let range = rows.start as usize..rows.end as usize;
         let has_more = range.end > batch.samples().len() || self.settings.start_as_zero && batch.has_starts();
-        if has_more || !notes.missed.is_empty() {
+        if has_more || batch.is_spliced() || !notes.missed.is_empty() {
             return false;
         }
         let ShardState { tenants, series, floats, .. } = state;
@@ -275,6 +275,8 @@ impl Head {
         }
         let at = Place { tenant, slot, judged_at, position, bounds };
         match kind {
+            SampleKind::Exemplar => self.append_exemplars(state, &at, batch, range, verdicts),
+            _ if batch.is_spliced() => self.append_spliced(state, &at, batch, range, verdicts, done),
             SampleKind::Float if settings.start_as_zero && batch.has_starts() => {
                 self.append_started(state, &at, batch, range, verdicts, done)
             }
@@ -282,8 +284,40 @@ impl Head {
                 self.append_floats(state, &at, &batch.samples()[range.clone()], &mut verdicts[range], done)
             }
             SampleKind::Histogram => self.append_natives(state, &at, batch, range, verdicts, done),
-            SampleKind::Exemplar => self.append_exemplars(state, &at, batch, range, verdicts),
         }
+    }
+
+    /// Floats or histograms of another sender of the series: see [`WriteBatch::splice`]. When counting started was said
+    /// by the one before.
+    fn append_spliced(
+        &self,
+        state: &mut ShardState,
+        at: &Place<'_>,
+        batch: &WriteBatch,
+        range: Range<usize>,
+        verdicts: &mut [Verdict],
+        done: &mut Done,
+    ) {
+        let mut passed_over = 0;
+        for index in range {
+            let float = batch.samples().get(index);
+            let native = index.checked_sub(batch.first_histogram()).and_then(|n| batch.histograms().get(n));
+            let is_stale = match (float, native) {
+                (Some(sample), _) => model::is_stale(sample.value),
+                (None, row) => row.is_some_and(|row| row.histogram.is_stale()),
+            };
+            let t = batch.timestamp_of(index).unwrap_or_default();
+            if state.get(at.slot).is_some_and(|series| !series.splices(t, is_stale)) {
+                verdicts[index] = Verdict::Duplicate;
+                passed_over += 1;
+                continue;
+            }
+            match float {
+                Some(sample) => self.append_floats(state, at, &[*sample], &mut verdicts[index..=index], done),
+                None => self.append_natives(state, at, batch, index..index + 1, verdicts, done),
+            }
+        }
+        metrics::counter!("tributary_tsdb_splice_passed_over_samples_total").increment(passed_over);
     }
 
     #[inline]

@@ -217,6 +217,14 @@ impl Natives {
         Some(self.out_of_order[at].histogram.clone())
     }
 
+    /// Shows `see` the times of histograms that are in no sealed chunk, those far from `t` as far as their ends.
+    pub(crate) fn times(&self, t: Timestamp, see: &mut dyn FnMut(Timestamp)) {
+        if let Some(open) = &self.open {
+            times(open.appender.encoding(), &open.bytes, open.range(), t, see);
+        }
+        self.out_of_order.iter().for_each(|row| see(row.timestamp));
+    }
+
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         self.open.as_ref().is_some_and(|open| open.range().overlaps(&range))
             || self.out_of_order.iter().any(|r| range.contains(r.timestamp))
@@ -289,6 +297,33 @@ fn float_of(row: Row) -> Option<At<model::FloatHistogram>> {
     match row.histogram {
         Native::Float(histogram) => Some(At { timestamp: row.timestamp, histogram }),
         Native::Whole(_) => None,
+    }
+}
+
+/// Shows `see` the times of a chunk of histograms: all of them where it covers `t`, else its ends.
+pub(crate) fn times(
+    encoding: Encoding,
+    chunk: &[u8],
+    range: TimeRange,
+    t: Timestamp,
+    see: &mut dyn FnMut(Timestamp),
+) {
+    see(range.start);
+    see(range.end);
+    if !range.contains(t) {
+        return;
+    }
+    match encoding {
+        Encoding::Histogram => IntIter::new(chunk)
+            .into_iter()
+            .flat_map(|rows| rows.map_while(Result::ok))
+            .for_each(|row| see(row.timestamp)),
+        Encoding::FloatHistogram => FloatIter::new(chunk)
+            .into_iter()
+            .flat_map(|rows| rows.map_while(Result::ok))
+            .for_each(|row| see(row.timestamp)),
+        // Others are no histograms.
+        _ => {}
     }
 }
 

@@ -426,6 +426,8 @@ mod tests {
                 door: "d".to_owned(),
                 all_kinds: true,
                 metadata: Vec::new(),
+                spliced: false,
+                pairs: Vec::new(),
             };
             let body = encoder.finish("t", 3, by_tenant, Some(&context));
             let mut out = PeerWrite::default();

@@ -118,6 +118,7 @@ pub fn by_age(batch: WriteBatch, judged_at: Timestamp, window: i64) -> Vec<(Time
         }
     }
     parts.retain(|(_, part)| !part.is_empty());
+    parts.iter_mut().for_each(|(_, part)| part.splice(batch.is_spliced()));
     parts
 }
 

@@ -12,6 +12,7 @@
 //! A key that a tenant does not have is taken from `default`; 0 is no limit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::TenantId;
 use serde::Deserialize;
@@ -45,8 +46,18 @@ pub struct Profile {
     /// Active series in all receivers of the ring together, every copy counted, as Thanos counts them; none
     /// where the file does not say.
     pub head_series: Option<u64>,
+    pub pairs: Pairs,
     /// What the engine of each receiver keeps to; `series` there follows from `head_series`.
     pub engine: TenantLimits,
+}
+
+/// What of HA pairs a tenant has otherwise than the flags say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pairs {
+    pub accepted: Option<bool>,
+    pub cluster_label: Option<Arc<str>>,
+    pub replica_label: Option<Arc<str>>,
+    pub max_clusters: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -94,6 +105,10 @@ struct Tenant {
     label_value_length_limit: Option<u32>,
     out_of_order_time_window: Option<String>,
     exemplars_limit: Option<u64>,
+    accept_ha_samples: Option<bool>,
+    ha_cluster_label: Option<String>,
+    ha_replica_label: Option<String>,
+    ha_max_clusters: Option<u64>,
 }
 
 /// Reads the text. `base`: what is not in the file; `widest`: the node's out-of-order window in milliseconds,
@@ -163,7 +178,19 @@ fn settle(tenant: &Tenant, under: &Profile, widest: i64) -> Result<Profile, Faul
             Some(span.ms())
         }
     };
+    let label = |key, given: &Option<String>, under: &Option<Arc<str>>| match given.as_deref() {
+        Some("") => Err((key, String::new(), "must not be empty".to_owned())),
+        Some(name) => Ok(Some(Arc::from(name))),
+        None => Ok(under.clone()),
+    };
+    let pairs = Pairs {
+        accepted: tenant.accept_ha_samples.or(under.pairs.accepted),
+        cluster_label: label("ha_cluster_label", &tenant.ha_cluster_label, &under.pairs.cluster_label)?,
+        replica_label: label("ha_replica_label", &tenant.ha_replica_label, &under.pairs.replica_label)?,
+        max_clusters: tenant.ha_max_clusters.or(under.pairs.max_clusters),
+    };
     Ok(Profile {
+        pairs,
         size_bytes: size_bytes_limit.unwrap_or(under.size_bytes),
         request_series: series_limit.unwrap_or(under.request_series),
         request_samples: samples_limit.unwrap_or(under.request_samples),
@@ -221,6 +248,27 @@ mod tests {
     }
 
     #[test]
+    fn pairs_of_a_tenant() {
+        let document = read(
+            "write:\n  default: {accept_ha_samples: true, ha_cluster_label: dc}\n  tenants:\n    \
+             a: {ha_replica_label: prom, ha_max_clusters: 3}\n    b: {accept_ha_samples: false}\n",
+        )
+        .unwrap();
+        let of = |name: &str| document.tenants[&TenantId::new(name).unwrap()].pairs.clone();
+        let dc = Some(Arc::from("dc"));
+        assert_eq!(
+            of("a"),
+            Pairs {
+                accepted: Some(true),
+                cluster_label: dc.clone(),
+                replica_label: Some(Arc::from("prom")),
+                max_clusters: Some(3)
+            }
+        );
+        assert_eq!(of("b"), Pairs { accepted: Some(false), cluster_label: dc, ..Pairs::default() });
+    }
+
+    #[test]
     fn the_example_limits_nothing() {
         let document = read(include_str!("../../../../config/limits.yaml")).unwrap();
         assert_eq!(
@@ -247,6 +295,7 @@ mod tests {
             ("write:\n  tenants:\n    'a/b':\n      head_series_limit: 1\n", "line 3", "a/b"),
             ("write:\n  default:\n    out_of_order_time_window: 3h\n", "line 3", "can only narrow"),
             ("write:\n  default:\n    out_of_order_time_window: soon\n", "line 3", "not a length of time"),
+            ("write:\n  default:\n    ha_cluster_label: ''\n", "line 3", "must not be empty"),
             ("rite:\n", "line 1", "rite"),
             ("write: [\n", "line", ""),
         ] {

@@ -15,7 +15,7 @@ use runtime::{Turn, Turns, World};
 use settings::PathOrContent;
 use storage::TenantLimits;
 
-pub use self::file::{Document, Profile};
+pub use self::file::{Document, Pairs, Profile};
 use crate::Error;
 use crate::settings::Settings;
 use crate::status::Denial;

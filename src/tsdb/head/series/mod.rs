@@ -18,6 +18,7 @@ mod open;
 mod read;
 mod remove;
 mod sealed;
+mod splice;
 mod take;
 #[cfg(test)]
 mod tests;

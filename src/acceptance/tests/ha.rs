@@ -1,0 +1,168 @@
+//! An HA pair of two real Prometheus servers, of which one is killed: what a querier sees goes on as one series.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use acceptance::{Program, Running, Said, When, ask, difference, find_program, free_port, get, wait_until};
+
+/// Between two scrapes, in milliseconds.
+const STEP: i64 = 1_000;
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_millis() as i64
+}
+
+/// One of a pair, which scrapes what both do.
+fn replica(dir: &Path, name: &str, target: u16, write_url: &str) -> Option<(Running, String)> {
+    let path = find_program("prometheus")?;
+    let port = free_port();
+    let config = format!(
+        "global:\n  scrape_interval: 1s\n  external_labels: {{cluster: c, __replica__: {name}}}\n\
+         scrape_configs:\n- job_name: node\n  static_configs: [{{targets: ['127.0.0.1:{target}']}}]\n\
+         remote_write:\n- url: {write_url}\n  queue_config: {{batch_send_deadline: 500ms}}\n"
+    );
+    let file = dir.join(format!("{name}.yml"));
+    std::fs::write(&file, config).expect("write the configuration");
+    let program = Program {
+        name: name.to_owned(),
+        path,
+        args: vec![
+            format!("--config.file={}", file.display()),
+            format!("--storage.tsdb.path={}", dir.join(name).display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+        ],
+        log: dir.join(format!("{name}.log")),
+    };
+    let mut running = program.start();
+    let url = format!("http://127.0.0.1:{port}");
+    running.wait_ready(&format!("{url}/-/ready"));
+    Some((running, url))
+}
+
+/// The samples of a series of the exporter, in milliseconds, over the last `seconds` before `at`.
+fn samples(url: &str, series: &str, at: i64, seconds: i64, added: &[&str]) -> Vec<(i64, f64)> {
+    match ask(url, &format!("{series}[{seconds}s]"), When::At(at), added) {
+        Said::Series(all) => {
+            assert!(all.len() <= 1, "{series} of {url} is {} series", all.len());
+            let points = all.into_values().next().unwrap_or_default();
+            points
+        }
+        Said::Failed(why) => panic!("{url} fails on {series}: {why}"),
+    }
+}
+
+/// What Prometheus adds to no series of its own, and ours takes out.
+const PAIR: [&str; 2] = ["cluster", "__replica__"];
+const COUNTER: &str = "node_cpu_seconds_total{cpu=\"0\",mode=\"user\"}";
+const QUERIES: [&str; 4] = [
+    "sum by (mode) (rate(node_cpu_seconds_total[15s]))",
+    "rate(node_context_switches_total[10s])",
+    "increase(node_intr_total[20s])",
+    "count(up)",
+];
+
+#[test]
+fn a_pair_of_which_one_is_killed_goes_on_as_one() {
+    let (Some(exporter), Some(_)) = (find_program("prometheus-node-exporter"), find_program("prometheus"))
+    else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (mut program, url) = Program::standalone(dir.path());
+    program.args.push("--receive.ha".to_owned());
+    let mut node = program.start();
+    node.wait_ready(&format!("{url}/-/ready"));
+    let target = free_port();
+    let exporter = Program {
+        name: "node_exporter".to_owned(),
+        path: exporter,
+        args: vec![format!("--web.listen-address=127.0.0.1:{target}")],
+        log: dir.path().join("node_exporter.log"),
+    };
+    let _exporter = exporter.start();
+    let write_url = format!("{url}/api/v1/write");
+    let Some((a, a_url)) = replica(dir.path(), "a", target, &write_url) else { return };
+    let listened = |wanted: &str| {
+        let series = "tributary_ha_tracker_elected_replica_changes_total";
+        let page = get(&format!("{url}/metrics")).expect("metrics");
+        let line = page.text().lines().find(|line| line.starts_with(series)).map(str::to_owned);
+        line.filter(|line| line.ends_with(&format!(" {wanted}")))
+    };
+    wait_until("the first replica to be listened to", || listened("1"));
+    // The second scrapes at another time of the second.
+    let Some((b, b_url)) = replica(dir.path(), "b", target, &write_url) else { return };
+    let begin = now_ms();
+    std::thread::sleep(Duration::from_secs(35));
+
+    // On one side: what a says is what is there, to the last digit.
+    let before = now_ms() - 5_000;
+    for query in QUERIES {
+        let at = When::At(before);
+        let (want, got) = (ask(&a_url, query, at, &[]), ask(&url, query, at, &PAIR));
+        assert!(difference(&want, &got, 1e-12).is_none(), "{query}: {:?}", difference(&want, &got, 1e-12));
+    }
+    let of_a = samples(&a_url, COUNTER, before, 25, &[]);
+    assert_eq!(samples(&url, COUNTER, before, 25, &PAIR), of_a);
+
+    // The one that is listened to is killed; the other was there all along.
+    a.kill();
+    let killed = now_ms();
+    wait_until("the second replica to be listened to", || listened("2"));
+    let over = now_ms();
+    assert!(over - killed < 20_000, "noticed after {} ms", over - killed);
+    std::thread::sleep(Duration::from_secs(25));
+    let end = now_ms() - 5_000;
+    let seconds = (end - begin) / 1000 - 8;
+    let all = samples(&url, COUNTER, end, seconds, &PAIR);
+    let of_b: BTreeMap<i64, u64> =
+        samples(&b_url, COUNTER, end, seconds, &[]).into_iter().map(|(t, v)| (t, v.to_bits())).collect();
+    assert!(all.len() as i64 >= seconds - 2, "{} samples in {seconds} s", all.len());
+    for pair in all.windows(2) {
+        let apart = pair[1].0 - pair[0].0;
+        assert!(2 * apart > STEP - 100, "a scrape twice: {pair:?}");
+        assert!(2 * apart <= 3 * STEP + 400, "more than one scrape is missing: {pair:?}");
+        assert!(pair[1].1 >= pair[0].1, "a reset that was none: {pair:?}");
+    }
+    let taken_over =
+        all.iter().position(|(t, v)| of_b.get(t) == Some(&v.to_bits())).expect("samples of the second");
+    assert!(all[taken_over].0 <= killed + 2 * STEP, "what was held fills the gap");
+    for (t, v) in &all[taken_over..] {
+        assert_eq!(of_b.get(t), Some(&v.to_bits()), "at {t} behind the change-over");
+    }
+
+    // On the other side: what b says.
+    for query in QUERIES {
+        let at = When::At(end);
+        let (want, got) = (ask(&b_url, query, at, &[]), ask(&url, query, at, &PAIR));
+        assert!(difference(&want, &got, 1e-12).is_none(), "{query}: {:?}", difference(&want, &got, 1e-12));
+    }
+    // Across it: what one server would say, one scrape to either side.
+    let counters = ["node_context_switches_total", "node_intr_total"];
+    for at in (killed - 2_000..killed + 9_000).step_by(1_000) {
+        for counter in counters {
+            let rate = |url: &str, at: i64| match ask(
+                url,
+                &format!("sum(rate({counter}[10s]))"),
+                When::At(at),
+                &PAIR,
+            ) {
+                Said::Series(all) => all.into_values().next().map(|points| points[0].1),
+                Said::Failed(why) => panic!("{why}"),
+            };
+            let got = rate(&url, at).expect("a rate across the change-over");
+            let around: Vec<f64> = (-1..=1).filter_map(|n| rate(&b_url, at + n * STEP)).collect();
+            let (least, most) =
+                around.iter().fold((f64::INFINITY, 0.0f64), |(least, most), v| (least.min(*v), most.max(*v)));
+            // Extrapolation to the window's edges is another where the samples stand otherwise: a tenth of it.
+            let slack = (most - least).max(most * 0.15);
+            assert!(
+                got >= least - slack && got <= most + slack,
+                "rate of {counter} at {at}, {} ms after: {got}, not around {around:?}",
+                at - killed
+            );
+        }
+    }
+    drop(b);
+    node.stop();
+}

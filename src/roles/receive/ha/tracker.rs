@@ -1,0 +1,483 @@
+//! All HA pairs of a door: whom each listens to, and what is held of the others; one lock, held for a look.
+//!
+//! Who takes over is decided by [`Pair`]; here it is remembered, bounded in memory, and told. With a control plane an
+//! election is agreed on by all doors, and where nothing can be agreed each goes by the same rule for itself until it
+//! can. Without one the doors tell each other whom they hear (`gossip`), and the higher term wins.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use agreed::Elections;
+use model::{TenantId, Timestamp};
+use parking_lot::Mutex;
+use runtime::World;
+use tokio::sync::Notify;
+use wire::remote_write::{Packing, PairLabels, Sent};
+
+use super::pair::{Change, Elected, Held, Pair, Rules, Said, Wish};
+use crate::admit::Version;
+use crate::limits::{Pairs, Profile};
+use crate::settings::HaPairs;
+use crate::status::Denial;
+
+/// A pair of which nobody was heard for this long is forgotten.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// Pairs of which this door hears from others alone.
+const MOST_TOLD: usize = 100_000;
+
+/// Which message a body holds, and how it is compressed.
+pub type Form = (Version, Packing);
+
+/// A request as it came.
+#[derive(Debug)]
+pub struct Kept {
+    pub form: Form,
+    pub body: Vec<u8>,
+    pub judged_at: Timestamp,
+}
+
+/// A request that was held and is to be stored now.
+#[derive(Debug)]
+pub struct Play {
+    pub tenant: TenantId,
+    pub cluster: String,
+    pub held: Held<Kept>,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It is of no pair that is watched, and stored as it came.
+    Untracked,
+    Listen {
+        spliced: bool,
+    },
+    /// It was taken away and is acknowledged.
+    Held,
+}
+
+/// A pair by its names.
+pub type Name = (TenantId, String);
+
+/// See the module.
+pub struct Ha {
+    settings: HaPairs,
+    world: World,
+    begun: Instant,
+    state: Mutex<State>,
+    /// Elections are agreed on with the others.
+    pub(super) control: std::sync::OnceLock<control::Handle>,
+    /// Where elections are remembered that nobody agrees on.
+    pub(super) file: Option<PathBuf>,
+    /// Somebody is to be elected.
+    pub(super) due: Notify,
+    /// Something is to be played.
+    pub(super) play: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    tenants: BTreeMap<TenantId, BTreeMap<String, Pair<Kept>>>,
+    /// Bytes of what is held or to be played.
+    held: u64,
+    play: VecDeque<Play>,
+    /// Of pairs that were not heard yet, from before the start.
+    remembered: BTreeMap<Name, Elected>,
+    /// Pairs of which an election is being asked for.
+    asking: BTreeSet<Name>,
+    /// Pairs whose election the others have not agreed on yet.
+    owing: BTreeSet<Name>,
+    /// Elections since they were written to the file.
+    changed: bool,
+}
+
+impl Ha {
+    pub fn new(settings: &HaPairs, world: &World, file: Option<PathBuf>) -> Ha {
+        Ha {
+            settings: settings.clone(),
+            world: world.clone(),
+            begun: world.clock.monotonic(),
+            state: Mutex::default(),
+            control: std::sync::OnceLock::new(),
+            file,
+            due: Notify::new(),
+            play: Notify::new(),
+        }
+    }
+
+    /// See [`crate::Receive::elect_by`]. Only the first counts.
+    pub fn agree_by(&self, control: control::Handle) {
+        // Whoever is first is the one that all of the node goes by.
+        let _ = self.control.set(control);
+    }
+
+    /// The labels by which a tenant's pairs are told; none where they are not.
+    pub fn labels<'a>(&'a self, pairs: &'a Pairs) -> Option<PairLabels<'a>> {
+        pairs.accepted.unwrap_or(self.settings.enabled).then(|| PairLabels {
+            cluster: pairs.cluster_label.as_deref().unwrap_or(&self.settings.cluster_label),
+            replica: pairs.replica_label.as_deref().unwrap_or(&self.settings.replica_label),
+        })
+    }
+
+    /// Whether pairs are watched where no tenant says otherwise.
+    pub(super) fn enabled(&self) -> bool {
+        self.settings.enabled
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        Rules { failover: self.settings.failover.as_duration() }
+    }
+
+    pub(super) fn at(&self) -> Duration {
+        self.world.clock.monotonic().saturating_duration_since(self.begun)
+    }
+
+    pub(super) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Hears of a request of a pair, and takes its body away if it is to be held.
+    pub fn hear(
+        &self,
+        tenant: &TenantId,
+        profile: &Profile,
+        sent: &Sent<'_>,
+        form: Form,
+        body: &mut Vec<u8>,
+        judged_at: Timestamp,
+    ) -> Result<Heard, Denial> {
+        let (rules, at) = (self.rules(), self.at());
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if !self.tracks(state, tenant, profile, sent.cluster, at) {
+            return Ok(Heard::Untracked);
+        }
+        let Some(pair) = state.pair(tenant, sent.cluster) else { return Ok(Heard::Untracked) };
+        let said = pair.hear(rules, sent.replica, sent.oldest, sent.newest, at);
+        if let Said::Listen { spliced } = said {
+            return Ok(Heard::Listen { spliced });
+        }
+        if let Some(wish) = pair.due(rules, at) {
+            match self.control.get() {
+                Some(_) => self.due.notify_one(),
+                None => {
+                    let name = (tenant.clone(), sent.cluster.to_owned());
+                    let elected = self.elected(&wish, wish.expect + 1);
+                    self.elect(state, &name, elected);
+                }
+            }
+        }
+        let Some(pair) = state.pair(tenant, sent.cluster) else { return Ok(Heard::Untracked) };
+        match pair.elected() {
+            // Whoever is first waits for the others, rather than be acknowledged for what nobody keeps.
+            None => {
+                return Err(Denial::Busy(format!(
+                    "the receivers are agreeing on which replica of cluster {} is listened to; send it again",
+                    sent.cluster
+                )));
+            }
+            Some(elected) if elected.replica == sent.replica => return Ok(Heard::Listen { spliced: true }),
+            Some(_) => {}
+        }
+        let kept = Kept { form, body: std::mem::take(body), judged_at };
+        let bytes = kept.body.capacity() as u64 + 128;
+        let held = Held { at, newest: sent.newest, bytes, body: kept };
+        let gone = pair.hold(rules, sent.replica, held);
+        state.held = state.held.saturating_add(bytes).saturating_sub(gone);
+        self.make_room(state);
+        drop(guard);
+        let labels = [("tenant", tenant.to_string()), ("cluster", sent.cluster.to_owned())];
+        metrics::counter!("tributary_ha_tracker_deduped_samples_total", &labels[..])
+            .increment(sent.samples + sent.histograms);
+        Ok(Heard::Held)
+    }
+
+    /// Makes a pair of a cluster that was not heard before, as far as there may be another one.
+    fn tracks(
+        &self,
+        state: &mut State,
+        tenant: &TenantId,
+        profile: &Profile,
+        cluster: &str,
+        at: Duration,
+    ) -> bool {
+        let State { tenants, remembered, .. } = state;
+        let pairs = match tenants.get_mut(tenant) {
+            Some(pairs) if pairs.contains_key(cluster) => return true,
+            Some(pairs) => pairs,
+            None => tenants.entry(tenant.clone()).or_default(),
+        };
+        let most = self.cap(&profile.pairs);
+        if pairs.len() as u64 >= most {
+            metrics::counter!("tributary_ha_tracker_too_many_clusters_total", "tenant" => tenant.to_string())
+                .increment(1);
+            return false;
+        }
+        let elected = self.known(remembered, &(tenant.clone(), cluster.to_owned()));
+        pairs.insert(cluster.to_owned(), Pair::new(elected, at));
+        true
+    }
+
+    /// Who is listened to of a pair that was not heard before.
+    fn known(&self, remembered: &mut BTreeMap<Name, Elected>, name: &Name) -> Option<Elected> {
+        match self.control.get() {
+            Some(control) => agreed(&control.now().state.elections, &name.0, &name.1),
+            None => remembered.remove(name),
+        }
+    }
+
+    pub(super) fn cap(&self, pairs: &Pairs) -> u64 {
+        match pairs.max_clusters.unwrap_or(self.settings.max_clusters) {
+            0 => u64::MAX,
+            most => most,
+        }
+    }
+
+    pub(super) fn elected(&self, wish: &Wish, term: u64) -> Elected {
+        let now = self.world.clock.now_ms();
+        let splice_from = wish.splice_from.unwrap_or(now);
+        Elected { replica: wish.replica.clone(), term, splice_from, since: now }
+    }
+
+    /// Has a pair listen to somebody else, and what was held of it played.
+    fn elect(&self, state: &mut State, (tenant, cluster): &Name, elected: Elected) {
+        let Some(pair) = state.pair(tenant, cluster) else { return };
+        let before = pair.elected().map(|before| before.replica.clone());
+        let (replica, term) = (elected.replica.clone(), elected.term);
+        state.changed = true;
+        let Some(pair) = state.pair(tenant, cluster) else { return };
+        let Some(Change { play, gap }) = pair.elect(elected) else { return };
+        let labels = [("tenant", tenant.to_string()), ("cluster", cluster.clone())];
+        metrics::counter!("tributary_ha_tracker_elected_replica_changes_total", &labels[..]).increment(1);
+        metrics::gauge!("tributary_ha_tracker_elected_replica_timestamp_seconds", &labels[..])
+            .set(self.world.clock.now_ms() as f64 / 1000.0);
+        let held = play.len();
+        match before {
+            None => tracing::info!(%tenant, cluster, replica, term, "replica of an HA pair is listened to"),
+            Some(before) => tracing::warn!(
+                %tenant, cluster, replica, before, term, held,
+                "replica of an HA pair is silent; another is listened to, and what was held of it is stored"
+            ),
+        }
+        if let Some(gap_ms) = gap {
+            metrics::counter!("tributary_ha_tracker_gaps_possible_total", &labels[..]).increment(1);
+            tracing::error!(
+                %tenant, cluster, gap_ms,
+                "what was held of the replica that takes over did not reach back to where the one before ended; samples \
+                 may be missing: raise --receive.ha-max-held-bytes, or see why the one before was late"
+            );
+        }
+        let play = play.into_iter();
+        let play = play.map(|held| Play { tenant: tenant.clone(), cluster: cluster.clone(), held });
+        state.play.extend(play);
+        self.play.notify_one();
+    }
+
+    /// Lets the oldest go of whoever has most, until the rest fits.
+    fn make_room(&self, state: &mut State) {
+        while state.held > self.settings.held_bytes.bytes() {
+            let pairs = state.tenants.values_mut().flat_map(BTreeMap::values_mut);
+            let gone = pairs.max_by_key(|pair| pair.held_bytes()).map_or(0, Pair::drop_oldest);
+            if gone == 0 {
+                return;
+            }
+            state.held = state.held.saturating_sub(gone);
+            metrics::counter!("tributary_ha_tracker_held_requests_dropped_total").increment(1);
+        }
+    }
+
+    /// What there is to do now and then: lets go of what nobody needs, and shows what is held.
+    pub(super) fn tidy(&self) {
+        let (rules, at) = (self.rules(), self.at());
+        let mut state = self.state.lock();
+        let (mut gone, mut requests, mut clusters) = (0, 0, 0);
+        let State { tenants, asking, owing, .. } = &mut *state;
+        tenants.retain(|tenant, pairs| {
+            pairs.retain(|cluster, pair| {
+                gone += pair.let_go(rules, at);
+                let name = (tenant.clone(), cluster.clone());
+                let idle = at.saturating_sub(pair.heard()) > IDLE;
+                if idle && !asking.contains(&name) && !owing.contains(&name) {
+                    gone += pair.held_bytes();
+                    return false;
+                }
+                requests += pair.held_requests();
+                clusters += 1;
+                true
+            });
+            !pairs.is_empty()
+        });
+        state.held = state.held.saturating_sub(gone);
+        metrics::gauge!("tributary_ha_tracker_held_bytes").set(state.held as f64);
+        metrics::gauge!("tributary_ha_tracker_held_requests").set(requests as f64);
+        metrics::gauge!("tributary_ha_tracker_clusters").set(f64::from(clusters));
+    }
+
+    /// Elections to be held. Where there is nobody to agree with they are held at once; the others are to be asked for,
+    /// and answered with [`Ha::asked`].
+    pub(super) fn wishes(&self) -> Vec<(Name, Wish)> {
+        let (rules, at) = (self.rules(), self.at());
+        let mut state = self.state.lock();
+        let mut wishes = Vec::new();
+        for (tenant, pairs) in &state.tenants {
+            for (cluster, pair) in pairs {
+                if let Some(wish) = pair.due(rules, at) {
+                    wishes.push(((tenant.clone(), cluster.clone()), wish));
+                }
+            }
+        }
+        if self.control.get().is_none() {
+            for (name, wish) in wishes {
+                let elected = self.elected(&wish, wish.expect + 1);
+                self.elect(&mut state, &name, elected);
+            }
+            return Vec::new();
+        }
+        // What was decided here alone is still to be agreed on.
+        for name in state.owing.clone() {
+            let Some(elected) = state.pair(&name.0, &name.1).and_then(|pair| pair.elected().cloned()) else {
+                continue;
+            };
+            if wishes.iter().all(|(other, _)| *other != name) {
+                let Elected { replica, term: expect, splice_from, .. } = elected;
+                wishes.push((name, Wish { replica, expect, splice_from: Some(splice_from) }));
+            }
+        }
+        wishes.retain(|(name, _)| !state.asking.contains(name));
+        state.asking.extend(wishes.iter().map(|(name, _)| name.clone()));
+        wishes
+    }
+
+    /// An election was agreed on (`Some`), or cannot be for now, and is held here alone.
+    pub(super) fn asked(&self, name: &Name, elected: Elected, agreed: bool) {
+        let mut state = self.state.lock();
+        state.asking.remove(name);
+        match agreed {
+            true => state.owing.remove(name),
+            false => state.owing.insert(name.clone()),
+        };
+        self.elect(&mut state, name, elected);
+    }
+
+    /// An election was refused: others have agreed on another.
+    pub(super) fn overruled(&self, name: &Name) {
+        let mut state = self.state.lock();
+        state.asking.remove(name);
+        state.owing.remove(name);
+    }
+
+    /// Follows what is agreed.
+    pub(super) fn follow(&self, elections: &Elections) {
+        let mut state = self.state.lock();
+        let names: Vec<Name> = state.names();
+        for name in names {
+            let Some(elected) = agreed(elections, &name.0, &name.1) else { continue };
+            let Some(pair) = state.pair(&name.0, &name.1) else { continue };
+            if pair.elected().is_none_or(|known| known.term < elected.term) {
+                state.owing.remove(&name);
+                self.elect(&mut state, &name, elected);
+            }
+        }
+    }
+
+    /// The next request to be stored of those that were held.
+    pub(super) fn next_play(&self) -> Option<Play> {
+        self.state.lock().play.pop_front()
+    }
+
+    /// A request that was to be played needs no memory any more.
+    pub(super) fn played(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        state.held = state.held.saturating_sub(bytes);
+    }
+
+    /// Takes over what was elected before the start.
+    pub(super) fn remember(&self, elections: impl IntoIterator<Item = (Name, Elected)>) {
+        self.state.lock().remembered.extend(elections);
+    }
+
+    /// All elections, if they have changed since they were asked for last.
+    pub(super) fn changed(&self) -> Option<Vec<(Name, Elected)>> {
+        let mut state = self.state.lock();
+        std::mem::take(&mut state.changed).then(|| state.elections())
+    }
+
+    /// Bytes held, and requests that wait to be played.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (u64, usize) {
+        let state = self.state.lock();
+        (state.held, state.play.len())
+    }
+
+    /// Does something with every pair.
+    pub(super) fn each(&self, mut see: impl FnMut(&TenantId, &str, &Pair<Kept>)) {
+        let state = self.state.lock();
+        for (tenant, pairs) in &state.tenants {
+            pairs.iter().for_each(|(cluster, pair)| see(tenant, cluster, pair));
+        }
+    }
+
+    /// Hears from another door whom it hears and whom it listens to.
+    pub(super) fn hear_of(
+        &self,
+        name: &Name,
+        elected: Option<Elected>,
+        replicas: impl IntoIterator<Item = (String, Duration, Timestamp)>,
+    ) {
+        let at = self.at();
+        let mut state = self.state.lock();
+        if state.pair(&name.0, &name.1).is_none() {
+            // Also of pairs that do not come this way: others ask.
+            if state.tenants.values().map(BTreeMap::len).sum::<usize>() >= MOST_TOLD {
+                return;
+            }
+            let elected = self.known(&mut state.remembered, name);
+            state.tenants.entry(name.0.clone()).or_default().insert(name.1.clone(), Pair::new(elected, at));
+        }
+        let Some(pair) = state.pair(&name.0, &name.1) else { return };
+        for (replica, age, newest) in replicas {
+            if age < IDLE {
+                pair.hear_of(&replica, newest, at.saturating_sub(age));
+            }
+        }
+        let Some(theirs) = elected.filter(|_| self.control.get().is_none()) else { return };
+        // The same everywhere, whoever hears of whom first.
+        let rank = |elected: &Elected| (elected.term, std::cmp::Reverse(elected.replica.clone()));
+        if pair.elected().is_none_or(|ours| rank(ours) < rank(&theirs)) {
+            self.elect(&mut state, name, theirs);
+        }
+    }
+}
+
+impl State {
+    fn pair(&mut self, tenant: &TenantId, cluster: &str) -> Option<&mut Pair<Kept>> {
+        self.tenants.get_mut(tenant)?.get_mut(cluster)
+    }
+
+    fn names(&self) -> Vec<Name> {
+        let pairs = self.tenants.iter();
+        pairs.flat_map(|(tenant, pairs)| pairs.keys().map(move |c| (tenant.clone(), c.clone()))).collect()
+    }
+
+    fn elections(&self) -> Vec<(Name, Elected)> {
+        let heard = self.tenants.iter().flat_map(|(tenant, pairs)| {
+            let elected = |(cluster, pair): (&String, &Pair<Kept>)| {
+                Some(((tenant.clone(), cluster.clone()), pair.elected()?.clone()))
+            };
+            pairs.iter().filter_map(elected)
+        });
+        heard.chain(self.remembered.iter().map(|(name, elected)| (name.clone(), elected.clone()))).collect()
+    }
+}
+
+fn agreed(elections: &Elections, tenant: &TenantId, cluster: &str) -> Option<Elected> {
+    let found = elections.get(tenant.as_str(), cluster)?;
+    Some(Elected {
+        replica: found.replica.clone(),
+        term: found.term,
+        splice_from: found.splice_from,
+        since: found.since,
+    })
+}
