@@ -239,7 +239,8 @@ impl WriteDoor {
             _ => {
                 let all = parts.into_iter().map(|(tenant, body)| async move {
                     let (profile, body) = (self.limits.of(&tenant), (body, plain));
-                    self.store(&tenant, profile, version, Packing::Snappy, body, here, judged_at, coming).await
+                    self.store(&tenant, profile, version, Packing::Snappy, body, here, judged_at, coming)
+                        .await
                 });
                 divide::together(futures::future::join_all(all).await)?
             }
@@ -339,7 +340,7 @@ impl WriteDoor {
         let ha = Arc::clone(&self.ha);
         let _turn = self.turns.take(tenant.as_str()).await;
         let at_once = self.at_once(version, plain, here);
-        let work = move || {
+        let mut work = move || {
             let of_pairs = if coming == Coming::Copied { None } else { ha.labels(&profile.pairs) };
             let mut space = tenant.as_str().to_owned();
             let (mut opened, mut strip, mut spliced) = (None, None, false);
@@ -490,7 +491,10 @@ impl Plays for WriteDoor {
             let body = held.body.body.clone();
             let Ok(_permit) = self.admission.hold(3 * body.len() as u64).await else { return false };
             let judged_at = held.body.judged_at;
-            match self.store(tenant, profile, version, packing, (body, u64::MAX), here, judged_at, Coming::Played).await {
+            match self
+                .store(tenant, profile, version, packing, (body, u64::MAX), here, judged_at, Coming::Played)
+                .await
+            {
                 Ok(summary) => summary.retryable == 0,
                 Err(Denial::Busy(_) | Denial::RateLimited(..)) => false,
                 Err(denial) => {

@@ -10,8 +10,6 @@ mod file;
 mod gossip;
 pub mod pair;
 mod run;
-#[cfg(test)]
-mod story;
 mod tracker;
 
 use std::cell::RefCell;
@@ -102,3 +100,6 @@ pub fn space(tenant: &TenantId, sent: &Sent<'_>, out: &mut String) {
         out.push_str(part);
     }
 }
+
+#[cfg(test)]
+mod story;
