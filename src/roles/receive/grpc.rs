@@ -100,7 +100,12 @@ impl PeerDoor {
         let whose = tenant.clone();
         let work = move |local: &Local| {
             let reading = Reading { limits: &limits, strip: None, rules: &relabel::NONE };
-            let recognise = Recognise { identities: &identities, space: whose.as_str(), now: judged_at, labels: Carry::Unnamed };
+            let recognise = Recognise {
+                identities: &identities,
+                space: whose.as_str(),
+                now: judged_at,
+                labels: Carry::Unnamed,
+            };
             let done = decode::plain_v1(&whose, &plain, reading, recognise, |decoded| {
                 let Decoded { batch, aside, met, regions, ways, .. } = decoded;
                 count_ways(*ways);
