@@ -145,7 +145,7 @@ impl Node {
             disk: Mutex::new(MemDisk::new()),
             life: Mutex::new(None),
             lives: AtomicU64::new(0),
-            chance: SeededChance::new(shared.seed ^ (seat as u64 + 1) << 32),
+            chance: SeededChance::new(shared.seed ^ ((seat as u64 + 1) << 32)),
             hand: tokio::sync::Mutex::new(()),
         })
     }
@@ -173,10 +173,12 @@ impl Node {
 
     fn settings(&self, plan: &Plan) -> Settings {
         let ms = |d: Duration| Span::from_ms(d.as_millis() as u64);
-        let mut settings = Settings::default();
-        settings.data_dir = PathBuf::from("/data");
+        let mut settings = Settings {
+            data_dir: PathBuf::from("/data"),
+            labels: vec![LabelPair::new("replica", format!("r{}", self.seat))],
+            ..Settings::default()
+        };
         settings.common.enable_lifecycle = true;
-        settings.labels = vec![LabelPair::new("replica", format!("r{}", self.seat))];
         settings.replication.hashrings = Some(ring(plan.nodes));
         settings.replication.local_endpoint = Some(address(self.seat));
         settings.replication.replication_factor = COPIES as u32;
@@ -189,7 +191,7 @@ impl Node {
     }
 
     fn world(&self, number: u64, alive: &Arc<AtomicBool>) -> World {
-        let seed = self.shared.seed ^ (self.seat as u64 + 1) << 40 ^ number << 48;
+        let seed = self.shared.seed ^ ((self.seat as u64 + 1) << 40) ^ (number << 48);
         let disk = self.disk();
         let disk: Arc<dyn Disk> = match self.shared.broken {
             Some(Break::SyncLies) => Arc::new(LyingDisk(disk)),

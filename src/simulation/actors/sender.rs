@@ -41,7 +41,7 @@ impl Sender {
         let sender = Arc::new(Sender {
             number,
             shared: Arc::clone(shared),
-            chance: SeededChance::new(shared.seed ^ (number as u64 + 77) << 24),
+            chance: SeededChance::new(shared.seed ^ ((number as u64 + 77) << 24)),
             queue: Mutex::default(),
             news: Notify::new(),
             scrapes: AtomicBool::new(true),
