@@ -24,16 +24,22 @@ pub enum Needed {
 }
 
 impl State {
-    /// Addresses that a read has to ask: members of every epoch whose data is not in the bucket, and of the current one.
+    /// Addresses that a read has to ask: members of the current epoch, and of every other whose data are not in the bucket,
+    /// but for those who have brought theirs in.
     pub fn to_ask(&self) -> std::collections::BTreeSet<&str> {
-        self.epochs.iter().filter(|e| !e.retired).flat_map(|e| e.view.members()).collect()
+        let open = self.epochs.iter().filter(|e| !e.retired);
+        open.flat_map(|e| e.view.members().into_iter().filter(|a| !e.clear.contains(*a))).collect()
     }
 
     /// Whether answers of those for which `answered` holds are, with the bucket's, everything that was ever acked. A node
-    /// that lost its disk counts only for what was acked since.
+    /// that lost its disk counts only for what was acked since; one whose data of an epoch are in the bucket has answered
+    /// for it, wherever it is now.
     pub fn complete(&self, answered: impl Fn(&str) -> bool) -> Result<(), Missing> {
         for epoch in self.epochs.iter().filter(|e| !e.retired) {
-            let has = |a: &str| answered(a) && self.nodes.get(a).is_some_and(|n| n.joined <= epoch.number);
+            let has = |a: &str| {
+                let answers = || answered(a) && self.nodes.get(a).is_some_and(|n| n.joined <= epoch.number);
+                epoch.clear.contains(a) || answers()
+            };
             if let Some(set) = epoch.shortfall(has) {
                 return Err(Missing { epoch: epoch.number, set });
             }
@@ -82,7 +88,8 @@ impl State {
         if member {
             return Some(Needed::Member);
         }
-        let mut holding = self.epochs.iter().filter(|e| !e.retired && e.view.has(address));
+        let mut holding =
+            self.epochs.iter().filter(|e| !e.retired && e.view.has(address) && !e.clear.contains(address));
         holding.next().map(|e| Needed::Holds { epoch: e.number })
     }
 }

@@ -90,6 +90,10 @@ pub struct NodeInfo {
     pub version: String,
     /// Addresses of all receivers of its ring, as the ring file has them.
     pub ring_members: Vec<String>,
+    /// The address under which its ring has it, where it has it; else empty.
+    pub ring_address: String,
+    /// The ring epoch before which it takes no writes; 0 where the ring is a file.
+    pub ring_epoch: u64,
 }
 
 /// What a peer said of itself.
@@ -160,6 +164,8 @@ impl NodeInfo {
             uploaded_before_ms: self.uploaded_before,
             version: self.version.clone(),
             ring_members: self.ring_members.clone(),
+            ring_address: self.ring_address.clone(),
+            ring_epoch: self.ring_epoch,
         }
     }
 
@@ -174,6 +180,8 @@ impl NodeInfo {
             uploaded_before: pb.uploaded_before_ms,
             version: pb.version,
             ring_members: pb.ring_members,
+            ring_address: pb.ring_address,
+            ring_epoch: pb.ring_epoch,
         }
     }
 }

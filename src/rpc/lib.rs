@@ -39,7 +39,7 @@ pub use store::{
 };
 pub use tls::{client_tls, server_tls};
 pub use write::{
-    KnownTaken, KnownWrite, PlainWrite, TenantGroup, WriteBackend, WriteCall, WriteClient,
+    KnownTaken, KnownWrite, PlainWrite, StaleEpoch, TenantGroup, WriteBackend, WriteCall, WriteClient,
     WriteClientOptions, WriteError, WriteFault, WriteRequest, WriteServer, WriteShape, keep_write,
     kept_write, store_by_labels,
 };

@@ -124,10 +124,13 @@ fn three_become_five_and_three_again() {
 
     change(&mut state, &FIVE, &THREE);
     assert_eq!(state.needed("d:1"), Some(Needed::Holds { epoch: 3 }));
-    clear(&mut state, &["a", "b", "d"]);
-    // Some set of five has only one of those that are clear.
-    assert!(state.needed("d:1").is_some());
-    clear(&mut state, &["e"]);
+    clear(&mut state, &["d"]);
+    // Who has everything in the bucket may go, whatever the others have; who has not is asked.
+    assert_eq!((state.needed("d:1"), state.needed("e:1")), (None, Some(Needed::Holds { epoch: 3 })));
+    assert_eq!(state.to_ask().into_iter().collect::<Vec<_>>(), ["a:1", "b:1", "c:1", "e:1"]);
+    assert!(complete(&state, &["a", "b", "c"]) && complete(&state, &["b", "c", "e"]));
+    assert!(!complete(&state, &["b", "e"]), "a set of five has one of them");
+    clear(&mut state, &["e", "a", "b"]);
     assert_eq!((state.needed("d:1"), state.needed("e:1")), (None, None));
     assert_eq!(state.needed("a:1"), Some(Needed::Member));
     assert_eq!(state.nodes.len(), 3, "who is not needed leaves the registry");

@@ -3,6 +3,11 @@
 //! Static ring: an acknowledged sample lies on W of the RF receivers, so any answer in which at most W - 1 of
 //! the receivers are missing has it. Stores hold what nobody else has: each that is needed must answer. Leaves
 //! (sidecars, other queriers) are missed or not as the operator and the client choose.
+//!
+//! Agreed ring: every replica set of every epoch whose data is not in the bucket needs as many answers as an acknowledged
+//! sample cannot have missed ([`agreed::State::complete`]).
+
+use agreed::State;
 
 /// What an endpoint is to an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub struct Needed {
     pub missing: Option<String>,
     /// A receiver that answers, but lost its disk after some of what is asked for was acknowledged.
     pub forgot: bool,
+    /// Its address in the agreed ring, where it is an owner there.
+    pub owner: Option<String>,
 }
 
 /// What becomes of an incomplete answer.
@@ -49,14 +56,14 @@ pub enum Judgement {
     Incomplete(String),
 }
 
-/// Judges an answer by the endpoints it needed.
-pub fn judge(needed: &[Needed], tolerance: Tolerance) -> Judgement {
+/// Judges an answer by the endpoints it needed, with the ring that was agreed on when it was asked for, where there is one.
+pub fn judge(needed: &[Needed], tolerance: Tolerance, agreed: Option<&State>) -> Judgement {
     let missing: Vec<&Needed> = needed.iter().filter(|n| n.missing.is_some() || n.forgot).collect();
-    let is_receiver = |n: &Needed| matches!(n.seat, Seat::Receiver { .. });
+    let is_receiver = |n: &Needed| n.owner.is_none() && matches!(n.seat, Seat::Receiver { .. });
     let receivers = needed.iter().filter(|n| is_receiver(n)).count();
     let receivers_missing = missing.iter().filter(|n| is_receiver(n)).count() as u32;
     // Where receivers disagree about W, the smallest is the one that every acknowledged sample has met.
-    let quorum = needed.iter().filter_map(|n| match n.seat {
+    let quorum = needed.iter().filter(|n| n.owner.is_none()).filter_map(|n| match n.seat {
         Seat::Receiver { write_quorum } => Some(write_quorum.max(1)),
         _ => None,
     });
@@ -65,11 +72,25 @@ pub fn judge(needed: &[Needed], tolerance: Tolerance) -> Judgement {
         false => quorum.min().map_or(0, |w| w - 1),
     };
     let receivers_suffice = receivers_missing <= spare;
+    let short = agreed.filter(|_| !tolerance.chosen).and_then(|agreed| {
+        let answered =
+            |a: &str| needed.iter().any(|n| n.owner.as_deref() == Some(a) && n.missing.is_none());
+        agreed.complete(answered).err()
+    });
     let (mut warnings, mut errors) = (Vec::new(), Vec::new());
+    if let Some(short) = &short {
+        let text = format!(
+            "of the receivers {}, which have what was acknowledged in ring epoch {}, too few have answered",
+            short.set.join(", "),
+            short.epoch
+        );
+        if tolerance.partial { warnings.push(text) } else { errors.push(text) }
+    }
     for one in missing {
         let text = describe(one);
         match one.seat {
-            Seat::Receiver { .. } if receivers_suffice => {}
+            Seat::Receiver { .. } if one.owner.is_some() && short.is_none() && !tolerance.chosen => {}
+            Seat::Receiver { .. } if one.owner.is_none() && receivers_suffice => {}
             Seat::Leaf if tolerance.partial_leaves => warnings.push(text),
             _ if tolerance.partial => warnings.push(text),
             _ => errors.push(text),
@@ -114,6 +135,7 @@ mod tests {
             seat,
             missing: (i < missing).then(|| "down".to_owned()),
             forgot: false,
+            owner: None,
         };
         (0..n).map(one).collect()
     }
@@ -131,11 +153,11 @@ mod tests {
                     let cluster = needed(Seat::Receiver { write_quorum }, n, missing);
                     let suffices = (missing as u32) < write_quorum;
                     for tolerance in [STRICT, DEFAULT] {
-                        let judged = judge(&cluster, tolerance);
+                        let judged = judge(&cluster, tolerance, None);
                         assert_eq!(judged == Judgement::Complete, suffices, "{n} {write_quorum} {missing}");
                         assert_eq!(matches!(judged, Judgement::Incomplete(_)), !suffices);
                     }
-                    match judge(&cluster, ASKED) {
+                    match judge(&cluster, ASKED, None) {
                         Judgement::Complete => assert!(suffices),
                         Judgement::Partial(warnings) => {
                             assert!(!suffices);
@@ -143,7 +165,7 @@ mod tests {
                         }
                         Judgement::Incomplete(text) => panic!("{text}"),
                     }
-                    let chosen = judge(&cluster, Tolerance { chosen: true, ..STRICT });
+                    let chosen = judge(&cluster, Tolerance { chosen: true, ..STRICT }, None);
                     assert_eq!(chosen == Judgement::Complete, missing == 0);
                 }
             }
@@ -154,14 +176,14 @@ mod tests {
     fn a_receiver_that_lost_its_disk_is_a_missing_one_with_an_answer() {
         let mut cluster = needed(Seat::Receiver { write_quorum: 2 }, 3, 0);
         cluster[2].forgot = true;
-        assert_eq!(judge(&cluster, STRICT), Judgement::Complete);
+        assert_eq!(judge(&cluster, STRICT, None), Judgement::Complete);
         cluster[0].missing = Some("down".to_owned());
-        let Judgement::Incomplete(text) = judge(&cluster, DEFAULT) else { panic!("must be incomplete") };
+        let Judgement::Incomplete(text) = judge(&cluster, DEFAULT, None) else { panic!("must be incomplete") };
         assert!(text.contains("lost its disk") && text.contains("2 of 3 receivers"), "{text}");
         // Missing and forgetful is still one.
         cluster[2].missing = Some("down".to_owned());
         cluster[0].missing = None;
-        assert_eq!(judge(&cluster, STRICT), Judgement::Complete);
+        assert_eq!(judge(&cluster, STRICT, None), Judgement::Complete);
     }
 
     #[test]
@@ -178,11 +200,11 @@ mod tests {
             (Seat::Unknown, DEFAULT, 1, false, false),
             (Seat::Unknown, ASKED, 1, false, true),
         ] {
-            let judged = judge(&needed(seat, 3, missing), tolerance);
+            let judged = judge(&needed(seat, 3, missing), tolerance, None);
             assert_eq!(judged == Judgement::Complete, complete, "{seat:?} {tolerance:?} {missing}");
             assert_eq!(matches!(judged, Judgement::Partial(_)), partial, "{seat:?} {tolerance:?} {missing}");
         }
-        assert_eq!(judge(&[], STRICT), Judgement::Complete);
+        assert_eq!(judge(&[], STRICT, None), Judgement::Complete);
     }
 
     #[test]
@@ -193,14 +215,67 @@ mod tests {
             seat: Seat::Receiver { write_quorum: 1 },
             missing: None,
             forgot: false,
+            owner: None,
         });
-        let Judgement::Incomplete(text) = judge(&cluster, DEFAULT) else { panic!("must be incomplete") };
+        let Judgement::Incomplete(text) = judge(&cluster, DEFAULT, None) else { panic!("must be incomplete") };
         assert!(text.contains("receiver Receiver { write_quorum: 3 }-0 did not answer: down"), "{text}");
         assert!(text.contains("1 of 4 receivers are missing, 0 may be"), "{text}");
         // A lost copy that is not needed is no reason for a warning about another endpoint.
         let mut cluster = needed(Seat::Receiver { write_quorum: 2 }, 3, 1);
         cluster.extend(needed(Seat::Leaf, 1, 1));
-        let Judgement::Partial(warnings) = judge(&cluster, DEFAULT) else { panic!("must be partial") };
+        let Judgement::Partial(warnings) = judge(&cluster, DEFAULT, None) else { panic!("must be partial") };
         assert_eq!(warnings, ["endpoint Leaf-0 did not answer: down"]);
+    }
+
+    /// A ring of three becomes one of five, which have data, while what the three had before is not in the bucket.
+    #[test]
+    fn owners_are_judged_by_the_agreed_ring_alone() {
+        let plan = |members: &[&str]| {
+            let text = format!(r#"[{{"endpoints": {members:?}}}]"#);
+            agreed::RingPlan { text, replication: 3, quorum: 2, hashmod: false }
+        };
+        let (three, five) = (["a:1", "b:1", "c:1"], ["a:1", "b:1", "c:1", "d:1", "e:1"]);
+        let mut state = State::default();
+        let (by, time) = (String::new(), 0);
+        let form =
+            agreed::Command::Form { cluster: "c".into(), plan: plan(&three), by: by.clone(), time };
+        state.apply(form).unwrap();
+        for address in five {
+            let node = agreed::Registration {
+                address: address.to_owned(),
+                incarnation: address.to_owned(),
+                cluster: String::new(),
+                levels: (1, 1),
+                ships: true,
+            };
+            state.apply(agreed::Command::Register { node, time }).unwrap();
+        }
+        let force = agreed::Command::Force { plan: plan(&five), lost: Default::default(), by, time };
+        state.apply(force).unwrap();
+        let asked = |missing: &[&str]| -> Vec<Needed> {
+            let one = |address: &&str| Needed {
+                address: (*address).to_owned(),
+                // What it says of itself does not matter.
+                seat: Seat::Receiver { write_quorum: 1 },
+                missing: missing.contains(address).then(|| "down".to_owned()),
+                forgot: true,
+                owner: Some((*address).to_owned()),
+            };
+            five.iter().map(one).collect()
+        };
+        for one in five {
+            assert_eq!(judge(&asked(&[one]), STRICT, Some(&state)), Judgement::Complete, "without {one}");
+        }
+        let Judgement::Incomplete(text) = judge(&asked(&["a:1", "b:1"]), DEFAULT, Some(&state)) else {
+            panic!("the three have lost two");
+        };
+        assert!(text.contains("a:1, b:1, c:1") && text.contains("ring epoch 1"), "{text}");
+        let Judgement::Partial(warnings) = judge(&asked(&["d:1", "e:1"]), ASKED, Some(&state)) else {
+            panic!("some set of the five has two of them");
+        };
+        assert!(warnings.len() == 3 && warnings[0].contains("ring epoch 2"), "{warnings:?}");
+        // Who cannot be asked at all has not answered either.
+        let without: Vec<Needed> = asked(&[]).split_off(2);
+        assert!(matches!(judge(&without, STRICT, Some(&state)), Judgement::Incomplete(_)));
     }
 }

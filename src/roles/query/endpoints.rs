@@ -5,18 +5,22 @@
 //! receiver, not an unknown. The list knows nothing of queries.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use control::Seen;
 use model::{Labels, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use rpc::{ClientOptions, PeerInfo, StoreClient, component};
 use runtime::{Shutdown, World};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::complete::Seat;
 use crate::resolve::Resolve;
+use crate::roster::{self, Roster};
 use crate::targets::{Target, Wanted};
 
 /// One endpoint.
@@ -154,6 +158,8 @@ pub struct Endpoints {
     /// What is configured, and what each target led to last.
     targets: Mutex<BTreeMap<Wanted, BTreeSet<String>>>,
     gauges: Mutex<BTreeSet<(String, String)>>,
+    /// What is agreed on, where the receivers' ring is.
+    agreed: OnceLock<(watch::Receiver<Seen>, Handle)>,
 }
 
 impl Endpoints {
@@ -165,7 +171,48 @@ impl Endpoints {
             resolver,
             targets: Mutex::default(),
             gauges: Mutex::default(),
+            agreed: OnceLock::new(),
         })
+    }
+
+    /// From now on whom a read has to ask is what the receivers have agreed on; they are endpoints by that alone. Within a
+    /// tokio runtime.
+    pub fn govern(&self, seen: watch::Receiver<Seen>) {
+        self.agreed.get_or_init(|| (seen, Handle::current()));
+    }
+
+    fn agreed(&self) -> Option<Arc<agreed::State>> {
+        self.agreed.get().map(|(seen, _)| Arc::clone(&seen.borrow().state))
+    }
+
+    /// What the endpoints of a list are to the agreed ring. An error where that is not known yet.
+    pub fn roster(&self, list: &[Arc<Endpoint>]) -> Result<Roster, storage::Error> {
+        let agreed = self.agreed();
+        if agreed.as_ref().is_some_and(|agreed| agreed.current().is_none()) {
+            let text = "whom to ask is not known yet: the control plane has not been heard since the start";
+            return Err(storage::Error::new(model::Kind::Unavailable, text));
+        }
+        Ok(Roster::new(agreed, list))
+    }
+
+    /// Whether the ring is changing, or has changed a moment ago, or has without this querier.
+    pub fn in_change(&self, roster: &Roster) -> bool {
+        let Some(agreed) = &roster.agreed else { return false };
+        let Some(current) = agreed.current() else { return false };
+        let recent = self.world.clock.now_ms().saturating_sub(current.since) < RECENT_MS;
+        agreed.pending.is_some()
+            || matches!(current.view, agreed::View::Joint { .. })
+            || roster.is_behind()
+            || recent
+    }
+
+    /// Waits for a moment, less where something new was agreed on. Not on a thread of the runtime.
+    pub fn wait_for_news(&self, limit: Duration) {
+        let Some((seen, handle)) = self.agreed.get() else { return };
+        let mut seen = seen.clone();
+        seen.mark_unchanged();
+        // Either way it is looked again.
+        let _ = handle.block_on(tokio::time::timeout(limit, seen.changed()));
     }
 
     /// Every endpoint at this moment, by address.
@@ -219,6 +266,10 @@ impl Endpoints {
                 *strict |= one.strict;
                 sources.insert(one.target.clone());
             }
+        }
+        let owners = self.agreed().map(|agreed| roster::wanted(&agreed)).unwrap_or_default();
+        for owner in &owners {
+            wanted.entry(owner.as_str()).or_default();
         }
         let before = self.list();
         let mut after: Vec<Arc<Endpoint>> = Vec::with_capacity(wanted.len());
@@ -310,12 +361,20 @@ impl Endpoints {
         let mut ticks = tokio::time::interval(second);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let every = |interval: Duration| interval.as_secs().max(1);
+        let mut agreed = self.agreed.get().map(|(seen, _)| seen.clone());
         let (info, dns) = (every(self.options.info_timeout), every(self.options.dns_interval));
         let files = every(self.options.files_interval);
         let mut tick = 0u64;
         loop {
             tokio::select! {
                 _ = ticks.tick() => tick += 1,
+                () = news(&mut agreed) => {
+                    self.update();
+                    for endpoint in self.list().iter().filter(|one| one.state.read().checked_ms.is_none()) {
+                        self.spawn_poll(endpoint);
+                    }
+                    continue;
+                }
                 () = shutdown.wait() => return,
             }
             let changed = if tick.is_multiple_of(files) { reload() } else { None };
@@ -388,6 +447,17 @@ impl Endpoints {
         }
     }
 }
+
+/// Something new was agreed on; never where nothing is.
+async fn news(agreed: &mut Option<watch::Receiver<Seen>>) {
+    let Some(seen) = agreed else { return std::future::pending().await };
+    if seen.changed().await.is_err() {
+        *agreed = None;
+    }
+}
+
+/// How long after a change of the ring what is missing may still be on its way, in milliseconds.
+const RECENT_MS: i64 = 30_000;
 
 /// W of one of our receivers that keeps copies; none of anybody else.
 fn write_quorum(info: &PeerInfo) -> Option<u32> {

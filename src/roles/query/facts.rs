@@ -17,6 +17,7 @@ use wire::pb::thanos as pb;
 use crate::complete::{Needed, Seat, Tolerance};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::outcome::{Outcome, gather};
+use crate::roster::Part;
 use crate::settings::Queries;
 use crate::{figures, prune, rules, scraped};
 
@@ -57,17 +58,20 @@ impl Everyone {
             chosen: !asked.store_matchers.is_empty(),
         };
         let (mut sources, mut needed) = (Vec::new(), Vec::new());
-        for endpoint in self.endpoints.list().iter() {
+        let list = self.endpoints.list();
+        let roster = self.endpoints.roster(&list)?;
+        for (endpoint, part) in list.iter().zip(&roster.parts) {
             let state = endpoint.state();
             let missing = state.missing();
             let relevant = state.info.as_ref().map_or(missing.is_some(), |info| has(&info.apis));
             let sets = state.info.as_ref().map_or(&[][..], |info| &info.label_sets);
-            if !relevant || !prune::chosen(&endpoint.address, sets, asked.store_matchers) {
+            if *part == Part::Spare || !relevant || !prune::chosen(&endpoint.address, sets, asked.store_matchers) {
                 continue;
             }
-            let seat = match state.seat() {
-                seat @ Seat::Receiver { .. } => seat,
-                _ => Seat::Leaf,
+            let (seat, owner) = match (part, state.seat()) {
+                (Part::Owner(name), _) => (Seat::Receiver { write_quorum: 1 }, Some(name.clone())),
+                (_, seat @ Seat::Receiver { .. }) => (seat, None),
+                _ => (Seat::Leaf, None),
             };
             let partial = if seat == Seat::Leaf { tolerance.partial_leaves } else { tolerance.partial };
             let partial = if partial { PartialResponse::Warn } else { PartialResponse::Abort };
@@ -75,10 +79,10 @@ impl Everyone {
                 let context = Context { partial, ..context.clone() };
                 sources.push((endpoint.clone(), needed.len(), context));
             }
-            needed.push(Needed { address: endpoint.address.clone(), seat, missing, forgot: false });
+            needed.push(Needed { address: endpoint.address.clone(), seat, missing, forgot: false, owner });
         }
         let patience = self.endpoints.options().straggler_delay;
-        let outcome = Outcome::new(needed, tolerance, context, &self.world, patience);
+        let outcome = Outcome::new(needed, roster.agreed, tolerance, context, &self.world, patience);
         let by_address = |address: &str| sources.iter().find(|(e, _, _)| e.address == address);
         let answers = gather(&sources, &outcome, |endpoint, context| {
             Ok((endpoint.address.clone(), endpoint.client.ask::<S>(request, context)?))

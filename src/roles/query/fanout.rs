@@ -7,7 +7,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use agreed::State;
 use model::{Kind, Matcher, TimeRange};
 use rpc::PeerSeries;
 use runtime::World;
@@ -20,6 +22,7 @@ use crate::dedup::Pairs;
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::outcome::{Guarded, Judged, Outcome, gather};
 use crate::shard::Sharded;
+use crate::roster::{Part, Roster};
 use crate::{penalty, prune};
 use wire::pb::thanos::ShardInfo;
 
@@ -66,17 +69,61 @@ impl Fanout {
 
     /// Who has to answer: those to be asked, those known to be missing already, and whose copies are ours.
     fn plan(&self, range: TimeRange, matchers: &[Matcher], context: &Context) -> Result<Plan, Error> {
+        let begun = self.world.clock.monotonic();
+        loop {
+            let list = self.endpoints.list();
+            let roster = self.endpoints.roster(&list)?;
+            let planned = match roster.is_behind() {
+                false => self.plan_by(&list, &roster, range, matchers, context),
+                true => Err(Error::new(
+                    Kind::Unavailable,
+                    format!(
+                        "receivers are in ring epoch {}, of which this querier has not heard: does it reach the control \
+                         plane?",
+                        roster.heard
+                    ),
+                )),
+            };
+            // In a change of the ring what is missing here may be on its way.
+            let waited = self.world.clock.monotonic().saturating_duration_since(begun);
+            if planned.is_ok() || waited >= CHANGE_PATIENCE || !self.endpoints.in_change(&roster) {
+                return planned;
+            }
+            context.cancel.check(self.world.clock.monotonic())?;
+            self.endpoints.wait_for_news(CHANGE_LOOK);
+        }
+    }
+
+    fn plan_by(
+        &self,
+        list: &[Arc<Endpoint>],
+        roster: &Roster,
+        range: TimeRange,
+        matchers: &[Matcher],
+        context: &Context,
+    ) -> Result<Plan, Error> {
         let tolerance = self.tolerance(context);
-        let mut plan = Plan { sources: Vec::new(), needed: Vec::new(), removed: BTreeSet::new() };
+        let mut plan = Plan {
+            sources: Vec::new(),
+            needed: Vec::new(),
+            removed: BTreeSet::new(),
+            agreed: roster.agreed.clone(),
+        };
         plan.removed.extend(self.reading.drop_labels.iter().cloned());
-        for endpoint in self.endpoints.list().iter() {
+        for (endpoint, part) in list.iter().zip(&roster.parts) {
             let state = endpoint.state();
             plan.removed.extend(state.own_replica_labels().iter().cloned());
+            if *part == Part::Spare {
+                continue;
+            }
             let sets = state.info.as_ref().map_or(&[][..], |info| &info.label_sets);
             if !prune::chosen(&endpoint.address, sets, &self.reading.store_matchers) {
                 continue;
             }
-            let seat = state.seat();
+            let (seat, owner) = match part {
+                Part::Owner(name) => (Seat::Receiver { write_quorum: 1 }, Some(name.clone())),
+                Part::Other | Part::Spare => (state.seat(), None),
+            };
             let missing = state.missing();
             let relevant = match (&seat, &state.info) {
                 // Routers keep nothing: ready, but without a store.
@@ -90,14 +137,16 @@ impl Fanout {
             if missing.is_none() {
                 plan.sources.push((endpoint.clone(), plan.needed.len()));
             }
-            let forgot = matches!(seat, Seat::Receiver { .. })
+            // What an owner has forgotten is known to the agreed ring.
+            let forgot = owner.is_none()
+                && matches!(seat, Seat::Receiver { .. })
                 && state.reborn_ms.is_some_and(|at| range.start <= at.saturating_add(AHEAD));
-            plan.needed.push(Needed { address: endpoint.address.clone(), seat, missing, forgot });
+            plan.needed.push(Needed { address: endpoint.address.clone(), seat, missing, forgot, owner });
         }
         if !tolerance.chosen {
-            plan.needed.extend(strangers(&self.endpoints.list()));
+            plan.needed.extend(strangers(list.iter().zip(&roster.parts)));
         }
-        if let Judgement::Incomplete(message) = judge(&plan.needed, tolerance) {
+        if let Judgement::Incomplete(message) = judge(&plan.needed, tolerance, plan.agreed.as_deref()) {
             return Err(Error::new(Kind::Unavailable, message));
         }
         Ok(plan)
@@ -111,9 +160,9 @@ impl Fanout {
         Context { partial, ..context.clone() }
     }
 
-    fn outcome(&self, needed: Vec<Needed>, context: &Context) -> Arc<Outcome> {
+    fn outcome(&self, needed: Vec<Needed>, agreed: Option<Arc<State>>, context: &Context) -> Arc<Outcome> {
         let patience = self.endpoints.options().straggler_delay;
-        Outcome::new(needed, self.tolerance(context), context, &self.world, patience)
+        Outcome::new(needed, agreed, self.tolerance(context), context, &self.world, patience)
     }
 
     /// Asks every source on a thread of its own and gathers what they list.
@@ -125,9 +174,10 @@ impl Fanout {
     ) -> Result<(BTreeSet<String>, Notes, BTreeSet<String>), Error> {
         let mut request = request.clone();
         request.matchers.extend(self.reading.also.iter().cloned());
-        let Plan { sources, needed, removed } = self.plan(request.range, &request.matchers, context)?;
+        let Plan { sources, needed, removed, agreed } =
+            self.plan(request.range, &request.matchers, context)?;
         let seats: Vec<Seat> = sources.iter().map(|(_, at)| needed[*at].seat).collect();
-        let outcome = self.outcome(needed, context);
+        let outcome = self.outcome(needed, agreed, context);
         let sources: Vec<(Arc<Endpoint>, usize, Context)> = sources
             .into_iter()
             .zip(seats)
@@ -147,9 +197,11 @@ impl Fanout {
 
 /// Members of the receivers' ring that are not among the endpoints at all: they hold copies, and are missed like
 /// receivers that are away.
-fn strangers(endpoints: &[Arc<Endpoint>]) -> Vec<Needed> {
+fn strangers<'a>(endpoints: impl Iterator<Item = (&'a Arc<Endpoint>, &'a Part)>) -> Vec<Needed> {
     let (mut known, mut members, mut quorum) = (0, 0, 1);
-    for state in endpoints.iter().map(|endpoint| endpoint.state()) {
+    // Whom the agreed ring needs it says itself.
+    let others = endpoints.filter(|(_, part)| **part == Part::Other);
+    for state in others.map(|(endpoint, _)| endpoint.state()) {
         let Seat::Receiver { write_quorum } = state.seat() else { continue };
         known += 1;
         let named = state.info.and_then(|info| info.node).map_or(0, |node| node.ring_members.len());
@@ -164,6 +216,7 @@ fn strangers(endpoints: &[Arc<Endpoint>]) -> Vec<Needed> {
         seat: Seat::Receiver { write_quorum: quorum },
         missing: Some(why.clone()),
         forgot: false,
+        owner: None,
     };
     (known..members).map(stranger).collect()
 }
@@ -171,19 +224,25 @@ fn strangers(endpoints: &[Arc<Endpoint>]) -> Vec<Needed> {
 /// How far ahead of a receiver's clock the samples are that it acknowledges.
 const AHEAD: i64 = 10 * 60_000;
 
+/// How long a query waits for what a change of the ring brings with it, and how often it looks.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
+const CHANGE_LOOK: Duration = Duration::from_millis(50);
+
 struct Plan {
     /// Who is asked, with its index in `needed`.
     sources: Vec<(Arc<Endpoint>, usize)>,
     needed: Vec<Needed>,
     /// Labels that no result shows: those that tell our copies apart, and those that the operator drops.
     removed: BTreeSet<String>,
+    agreed: Option<Arc<State>>,
 }
 
 impl Select for Fanout {
     fn select(&self, request: &SelectRequest, context: &Context) -> Result<Box<dyn SeriesSet>, Error> {
         let mut request = request.clone();
         request.matchers.extend(self.reading.also.iter().cloned());
-        let Plan { sources, needed, removed } = self.plan(request.range, &request.matchers, context)?;
+        let Plan { sources, needed, removed, agreed } =
+            self.plan(request.range, &request.matchers, context)?;
         let pair_labels: Vec<String> =
             self.reading.pair_labels.iter().filter(|label| !removed.contains(*label)).cloned().collect();
         request.hints.without_labels.extend(removed);
@@ -199,7 +258,7 @@ impl Select for Fanout {
             notes.warn("no endpoint is configured: there is nobody to ask");
         }
         let seats: Vec<Seat> = sources.iter().map(|(_, at)| needed[*at].seat).collect();
-        let outcome = self.outcome(needed, context);
+        let outcome = self.outcome(needed, agreed, context);
         // Opening waits only where a peer cannot remove labels itself and must be read to its end first.
         let request = &request;
         let opened: Vec<Result<PeerSeries, Error>> = std::thread::scope(|scope| {

@@ -21,6 +21,7 @@ mod outcome;
 mod penalty;
 mod prune;
 mod resolve;
+mod roster;
 mod rules;
 mod scraped;
 mod settings;
@@ -141,6 +142,11 @@ impl Query {
             flags,
             plane,
         })
+    }
+
+    /// From now on whom a read has to ask is what the receivers have agreed on. Before [`Query::run`].
+    pub fn govern(&self, seen: tokio::sync::watch::Receiver<control::Seen>) {
+        self.endpoints.govern(seen);
     }
 
     pub fn http_address(&self) -> SocketAddr {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use agreed::State;
 use model::Kind;
 use parking_lot::Mutex;
 use rpc::{PeerSeries, Waited, Watch};
@@ -22,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Who has failed so far in one answer.
 pub struct Outcome {
     needed: Mutex<Vec<Needed>>,
+    /// The ring as it was agreed on when the question was asked.
+    agreed: Option<Arc<State>>,
     /// Of those that send series: whether something of theirs is there to be read.
     watches: Mutex<Vec<(usize, Watch)>>,
     tolerance: Tolerance,
@@ -34,6 +37,7 @@ pub struct Outcome {
 impl Outcome {
     pub fn new(
         needed: Vec<Needed>,
+        agreed: Option<Arc<State>>,
         tolerance: Tolerance,
         context: &Context,
         world: &World,
@@ -41,6 +45,7 @@ impl Outcome {
     ) -> Arc<Outcome> {
         Arc::new(Outcome {
             needed: Mutex::new(needed),
+            agreed,
             watches: Mutex::default(),
             tolerance,
             context: context.clone(),
@@ -61,14 +66,14 @@ impl Outcome {
         tracing::warn!(endpoint = %needed[at].address, %error, "endpoint failed during a query");
         metrics::counter!("thanos_proxy_store_failures_total").increment(1);
         needed[at].missing = Some(error.message);
-        match judge(&needed, self.tolerance) {
+        match judge(&needed, self.tolerance, self.agreed.as_deref()) {
             Judgement::Incomplete(message) => Err(Error::new(Kind::Unavailable, message)),
             _ => Ok(()),
         }
     }
 
     pub fn finish(&self, notes: &mut Notes) -> Result<(), Error> {
-        match judge(&self.needed.lock(), self.tolerance) {
+        match judge(&self.needed.lock(), self.tolerance, self.agreed.as_deref()) {
             Judgement::Complete => Ok(()),
             Judgement::Partial(warnings) => {
                 warnings.into_iter().for_each(|warning| notes.warn(warning));
@@ -84,7 +89,7 @@ impl Outcome {
         for at in silent {
             needed[*at].missing.get_or_insert_with(|| "it is silent".to_owned());
         }
-        judge(&needed, self.tolerance) == Judgement::Complete
+        judge(&needed, self.tolerance, self.agreed.as_deref()) == Judgement::Complete
     }
 
     /// `at`, and all others that have nothing to be read at this moment.

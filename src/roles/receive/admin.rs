@@ -30,7 +30,7 @@ impl OwnAdmin {
 
     fn alone_or_here(&self, here: bool) -> Result<(), Problem> {
         let current = self.writer.ring().current();
-        let members: Vec<&str> = current.rings.endpoints().iter().map(|e| e.address.as_str()).collect();
+        let members: Vec<&str> = current.members().into_iter().collect();
         if here || members.len() < 2 {
             return Ok(());
         }

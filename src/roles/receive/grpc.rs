@@ -14,13 +14,14 @@ use wire::pb::tributary::v1::PairSighting;
 
 use crate::admit::Admission;
 use crate::decode::{self, Carry, Decoded, Reading, Recognise};
+use crate::epochs::gate::{Closed, Pass};
 use crate::ha::Ha;
 use crate::http::{count_ways, learn};
 use crate::local::Local;
 use crate::metadata::MetadataDoor;
 use crate::resolve::LabelsOf;
 use crate::status::Denial;
-use crate::write::Writer;
+use crate::write::{UNPLACED, Writer};
 
 /// The gRPC door for writes.
 pub struct PeerDoor {
@@ -45,7 +46,9 @@ impl WriteBackend for PeerDoor {
         }
         // The door that took the request has judged its time; only Thanos's writes are judged here.
         let judged_at = request.judged_at.unwrap_or_else(|| self.world.clock.now_ms());
-        let groups = request.groups.into_iter().map(|group| self.group(group, here, judged_at));
+        // One pass for all of them: they are of one epoch.
+        let pass = if here { Some(self.pass(request.ring_epoch)?) } else { None };
+        let groups = request.groups.into_iter().map(|group| self.group(group, pass.clone(), judged_at));
         join_all(groups).await.into_iter().collect()
     }
 
@@ -68,9 +71,10 @@ impl WriteBackend for PeerDoor {
             // Placed anew, for which every row needs its labels.
             return rpc::store_by_labels(self, write).await;
         }
+        let pass = self.pass(write.ring_epoch)?;
         let bytes: usize = write.batch.series().iter().map(|series| write.batch.bytes_of(series)).sum();
         let _permit = self.admission.hold(bytes as u64).await.map_err(refuse)?;
-        let written = self.writer.local().write_known(write, self.writer.timeout()).await;
+        let written = self.writer.local().write_known(write, self.writer.timeout(), pass).await;
         written.map_err(|why| Error::new(Kind::Unavailable, why))
     }
 
@@ -131,10 +135,21 @@ impl PeerDoor {
         written.map_err(|why| Error::new(Kind::Unavailable, why))?.map_err(refuse)
     }
 
+    /// Lets a write of an epoch in, or says why not.
+    fn pass(&self, ring_epoch: u64) -> Result<Pass, Error> {
+        self.writer.local().gate().pass(ring_epoch).map_err(|closed| match closed {
+            Closed::Stale(stale) => {
+                metrics::counter!("tributary_receive_stale_writes_total").increment(1);
+                stale.into_error()
+            }
+            Closed::Unplaced => Error::new(Kind::Unavailable, UNPLACED),
+        })
+    }
+
     async fn group(
         &self,
         group: TenantGroup,
-        here: bool,
+        here: Option<Pass>,
         judged_at: Timestamp,
     ) -> Result<Vec<Verdict>, Error> {
         let TenantGroup { tenant, batch } = group;
@@ -143,9 +158,9 @@ impl PeerDoor {
         }
         let bytes: usize = batch.series().iter().map(|series| batch.bytes_of(series)).sum();
         let _permit = self.admission.hold(bytes as u64).await.map_err(refuse)?;
-        if here {
-            let written =
-                self.writer.local().write_all(tenant, batch, judged_at, self.writer.timeout()).await;
+        if let Some(pass) = here {
+            let (local, limit) = (self.writer.local(), self.writer.timeout());
+            let written = local.write_all(tenant, batch, judged_at, limit, pass).await;
             return written.map_err(|why| Error::new(Kind::Unavailable, why));
         }
         let plan = self.writer.plan(&tenant, &batch).map_err(refuse)?;

@@ -12,6 +12,7 @@ mod admit;
 mod breaker;
 mod decode;
 mod divide;
+mod epochs;
 mod error;
 mod exemplars;
 mod figures;
@@ -57,8 +58,8 @@ pub use limits::check as check_limits;
 pub use listen::{Bound, serve};
 pub use plane::Plane;
 pub use settings::{
-    Admission, AlgorithmName, DurabilityName, HaPairs, Mode, Otlp, QuorumName, Relabel, Replication,
-    Settings, Storage, Tenancy,
+    Admission, AlgorithmName, Draining, DurabilityName, HaPairs, Mode, Otlp, QuorumName, Relabel,
+    Replication, Settings, Storage, Tenancy,
 };
 pub use thanos::WithoutEffect;
 
@@ -86,6 +87,10 @@ use wire::pb::tributary::v1::PairSighting;
 use crate::admin::OwnAdmin;
 use crate::admit::Admission as Admit;
 use crate::breaker::Rules;
+use crate::epochs::drain::Drain;
+use crate::epochs::gate::Promise;
+use crate::epochs::member::{Governed, Kept, Member};
+use crate::epochs::readers::Readers;
 use crate::exemplars::OwnExemplars;
 use crate::grpc::PeerDoor;
 use crate::ha::Ha;
@@ -132,6 +137,8 @@ pub struct Receive {
     limits: Arc<Limits>,
     hints: Arc<Hints>,
     ha: Arc<Ha>,
+    governed: Arc<Governed>,
+    drain: Arc<Drain>,
     /// See [`Outside`].
     machine: bool,
     plane: Option<Arc<Plane>>,
@@ -213,20 +220,26 @@ impl Receive {
             ha: Arc::clone(&ha),
         };
         let store_door = StoreDoor::new(&settings, labels.clone(), Arc::clone(&writer));
+        let readers = Readers::new(&settings, &world, tls.clone())?;
         let peers = Arc::new(Peers::new(&settings, &world, labels.clone(), tls));
         let ship = Arc::new(Ship::new(&world, bucket, Arc::clone(&peers))?);
+        let drain = Arc::new(Drain::new(Arc::clone(&ship), readers));
+        let governed = Arc::new(Governed::default());
         let allowed = settings.common.enable_lifecycle || settings.common.http_address.is_loopback();
         let lifecycle = Lifecycle {
             writer: Arc::clone(&writer),
             ship: Arc::clone(&ship),
             limits: Arc::clone(&limits),
+            governed: Arc::clone(&governed),
+            address: settings.replication.local_endpoint.clone().unwrap_or_default(),
+            grace: settings.drain.grace.as_duration(),
             world: world.clone(),
             allowed,
         };
         tracing::info!(
             mode = settings.mode().as_str(),
             replication_factor = settings.replication.replication_factor,
-            quorum = writer.needed(),
+            quorum = writer.copies().1,
             labels = %labels,
             bucket = ship.has_bucket(),
             "receiver is built"
@@ -248,6 +261,8 @@ impl Receive {
             hints,
             ha,
             machine,
+            governed,
+            drain,
             plane: None,
         })
     }
@@ -269,6 +284,14 @@ impl Receive {
     /// From now on elections of HA pairs are agreed on with the other nodes; before [`Receive::run`].
     pub fn elect_by(&self, control: control::Handle) {
         self.ha.agree_by(control);
+    }
+
+    /// From now on the ring is what the nodes agree on, epoch by epoch, and a ring file is not followed. Before
+    /// [`Receive::run`].
+    pub fn govern(&self, handle: control::Handle) {
+        self.writer.ring().govern();
+        self.writer.local().gate().raise(Promise::Unplaced);
+        self.governed.set(handle);
     }
 
     /// `POST` of remote write at its three paths, and the answer for OTLP.
@@ -460,6 +483,7 @@ impl Receive {
         let (engine, catalog, incarnation) = opening.await.map_err(|error| {
             Error::with_source(Kind::Internal, format!("opening the engine: {error}"), error)
         })??;
+        self.keep_promise(&incarnation).await?;
         self.writer.local().open(Arc::clone(&engine))?;
         if let Some(catalog) = catalog {
             self.ship.open(catalog.clone());
@@ -467,6 +491,48 @@ impl Receive {
         }
         self.store_door.set_incarnation(incarnation);
         Ok(engine)
+    }
+
+    /// What was promised in an earlier life of this log holds from the first write on.
+    async fn keep_promise(&self, incarnation: &str) -> Result<(), Error> {
+        if self.governed.handle().is_none() {
+            return Ok(());
+        }
+        let (world, dir, incarnation) =
+            (self.world.clone(), self.settings.data_dir.clone(), incarnation.to_owned());
+        let threads = self.world.threads.clone();
+        let reading = threads.blocking(move || Kept::read(&world, &dir, &incarnation)).await;
+        let kept =
+            reading.map_err(|error| Error::with_source(Kind::Internal, "reading the promise", error))??;
+        if kept.min_epoch > 0 {
+            let told = Vec::new();
+            self.writer.local().gate().raise(Promise::From { epoch: kept.min_epoch, told });
+        }
+        self.governed.keep(kept);
+        Ok(())
+    }
+
+    /// This node's part in the agreed ring, where it has a place of its own.
+    fn member(&self, engine: &Arc<Tsdb>) -> Option<Member> {
+        let handle = self.governed.handle()?.clone();
+        let address = self.settings.replication.local_endpoint.clone()?;
+        Some(Member {
+            handle,
+            governed: Arc::clone(&self.governed),
+            writer: Arc::clone(&self.writer),
+            engine: Arc::clone(engine),
+            drain: Arc::clone(&self.drain),
+            hints: Arc::clone(&self.hints),
+            world: self.world.clone(),
+            dir: self.settings.data_dir.clone(),
+            address,
+            tolerance: self.settings.storage.future_tolerance.ms(),
+            kept: self.governed.kept(),
+            told: 0,
+            under_way: Vec::new(),
+            newest: 0,
+            cut: None,
+        })
     }
 
     fn engine_settings(&self) -> tsdb::Settings {
@@ -561,7 +627,14 @@ impl Receive {
         let (door, until) = (Arc::clone(&self.write_door), inner.clone());
         let of_peers = Arc::clone(&self.peer_door.identities);
         tasks.spawn("gauges", async move { gauges(door, of_peers, until).await });
+        if let Some(handle) = self.governed.handle().cloned() {
+            let (writer, world, until) = (Arc::clone(&self.writer), self.world.clone(), inner.clone());
+            tasks.spawn("ring epochs", epochs::follow::run(handle, writer, world, until));
+        }
         if let Some(engine) = engine {
+            if let Some(member) = self.member(&engine) {
+                tasks.spawn("ring member", member.run(inner.clone()));
+            }
             let (ship, until) = (Arc::clone(&self.ship), inner.clone());
             let cutter = Arc::clone(&engine);
             tasks.spawn("cut and ship", async move {

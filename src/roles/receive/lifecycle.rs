@@ -1,6 +1,7 @@
 //! The operator's doors: cut and ship now, read the ring again, and whether anything here is still needed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -9,6 +10,7 @@ use axum::routing::{get, post};
 use http::StatusCode;
 use runtime::World;
 
+use crate::epochs::member::Governed;
 use crate::limits::Limits;
 use crate::ship::Ship;
 use crate::write::Writer;
@@ -18,6 +20,11 @@ pub struct Lifecycle {
     pub writer: Arc<Writer>,
     pub ship: Arc<Ship>,
     pub limits: Arc<Limits>,
+    pub governed: Arc<Governed>,
+    /// As the ring has it.
+    pub address: String,
+    /// See [`Governed::drained`].
+    pub grace: Duration,
     pub world: World,
     /// A loopback listener, or the operator said so.
     pub allowed: bool,
@@ -103,6 +110,9 @@ async fn reload(State(lifecycle): State<Arc<Lifecycle>>) -> Response {
 
 async fn drained(State(lifecycle): State<Arc<Lifecycle>>) -> Response {
     let Some(engine) = lifecycle.writer.local().engine().cloned() else { return starting() };
+    if let Err(why) = lifecycle.governed.drained(&lifecycle.address, lifecycle.grace) {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("still needed: {why}\n")).into_response();
+    }
     let left = lifecycle.ship.left_here(&engine);
     match left.is_empty() {
         true => "nothing here is needed any more\n".into_response(),

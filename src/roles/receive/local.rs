@@ -11,6 +11,7 @@ use storage::{Append, Known, Verdict, WriteBatch};
 use tsdb::Tsdb;
 
 use crate::Error;
+use crate::epochs::gate::{Gate, Pass};
 use crate::hints::Untaken;
 
 thread_local! {
@@ -28,11 +29,17 @@ pub struct Local {
     pool: Pool,
     /// Tenants take turns on the pool.
     turns: Turns,
+    gate: Gate,
 }
 
 impl Local {
     pub fn new((pool, turns): (Pool, Turns)) -> Local {
-        Local { engine: OnceLock::new(), pool, turns }
+        Local { engine: OnceLock::new(), pool, turns, gate: Gate::default() }
+    }
+
+    /// Which ring epochs writes are taken of.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// None until the log has been replayed.
@@ -93,9 +100,14 @@ impl Local {
         batch: WriteBatch,
         judged_at: Timestamp,
         limit: Duration,
+        pass: Pass,
     ) -> Result<Vec<Verdict>, String> {
         let whose = tenant.clone();
-        let append = move |local: &Local| local.append(&whose, &batch, judged_at, None, <[Verdict]>::to_vec);
+        let append = move |local: &Local| {
+            let appended = local.append(&whose, &batch, judged_at, None, <[Verdict]>::to_vec);
+            drop(pass);
+            appended
+        };
         self.run(&tenant, limit, append).await
     }
 
@@ -121,6 +133,7 @@ impl Local {
         self: &Arc<Local>,
         write: KnownWrite,
         limit: Duration,
+        pass: Pass,
     ) -> Result<KnownTaken, String> {
         let engine = Arc::clone(self.engine.get().ok_or_else(starting)?);
         let turn = self.turns.take(write.tenant.as_str()).await;
@@ -141,6 +154,7 @@ impl Local {
             let mut unknown = unknown.into_inner();
             unknown.sort_unstable();
             unknown.dedup();
+            drop(pass);
             outcome.map(|outcome| (outcome.log_position, KnownTaken { batch, verdicts, learned, unknown }))
         });
         let appended = appended.await.map_err(|e: PoolError| e.to_string())?;
@@ -166,6 +180,7 @@ impl Local {
         batch: Arc<WriteBatch>,
         rows: Vec<u32>,
         judged_at: Timestamp,
+        pass: Pass,
     ) -> Result<Vec<Verdict>, String> {
         let engine = Arc::clone(self.engine.get().ok_or_else(starting)?);
         let appender = Arc::clone(&engine);
@@ -177,6 +192,8 @@ impl Local {
             let known = Known { labels: &labels, learned: &mut learned };
             let outcome = appender.append_known(&tenant, &batch, &rows, judged_at, &mut verdicts, known);
             batch.learned(&learned);
+            // It is in the head, and will be in the log: a cut from now on has it.
+            drop(pass);
             outcome.map(|outcome| (outcome.log_position, verdicts))
         });
         let appended = appended.await.map_err(|e: PoolError| e.to_string())?;

@@ -4,15 +4,19 @@
 //!
 //! Replicas hold a [`Part`] each. A part that is dropped without a word counts as failed in passing, so that
 //! whatever happens to a queue, a task or a connection, the door gets its answer.
+//!
+//! Words count for the ring epoch in which they were asked for, and for no other: once a replica says that it has moved on, the
+//! door hears of it at once, to ask anew by the ring that is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rpc::StaleEpoch;
 use storage::{Verdict, WriteBatch};
 use tokio::sync::Notify;
 
-use crate::quorum::{Outcome, Quorum};
+use crate::quorum::{Outcome, Quorum, Sides};
 
 /// A write that waits for its quorum.
 pub struct Pending {
@@ -31,6 +35,8 @@ struct State {
     /// The first thing that went wrong, in words.
     trouble: Option<String>,
     away: bool,
+    /// The newest ring epoch that a replica has spoken of, having left the one of this write.
+    stale: Option<StaleEpoch>,
 }
 
 /// Takes rows of a batch that a replica missed, once others have accepted them.
@@ -44,6 +50,8 @@ pub struct Collected {
     pub trouble: Option<String>,
     /// A replica was not reached. It may be back the next moment.
     pub away: bool,
+    /// Set where a replica has left the write's ring epoch: what is not accepted is to be asked anew.
+    pub stale: Option<StaleEpoch>,
 }
 
 /// What one replica says of the rows that it was asked to store.
@@ -57,38 +65,37 @@ pub enum Answer {
     Unavailable(String),
     /// The same of one that was not reached.
     Away(String),
+    /// None judged: the replica has left the ring epoch of the write.
+    Stale(StaleEpoch),
 }
 
 impl Pending {
-    #[cfg(test)]
-    pub fn new(batch: Arc<WriteBatch>, replicas: usize, needed: usize) -> Arc<Pending> {
-        Pending::without(batch, 0, replicas, needed)
-    }
-
-    /// A write of a batch, or of a part of it: about `samples` of its samples nobody is asked.
-    pub fn without(batch: Arc<WriteBatch>, samples: usize, replicas: usize, needed: usize) -> Arc<Pending> {
-        let quorum = Quorum::new(batch.verdicts(), replicas, needed).without(samples);
-        let (missed, trouble, away) = (Vec::new(), None, false);
-        let state = Mutex::new(State { quorum, outstanding: 0, spared: 0, missed, trouble, away });
+    /// Counted by `quorum`.
+    pub fn with(batch: Arc<WriteBatch>, quorum: Quorum) -> Arc<Pending> {
+        let (missed, trouble, away, stale) = (Vec::new(), None, false, None);
+        let state = Mutex::new(State { quorum, outstanding: 0, spared: 0, missed, trouble, away, stale });
         Arc::new(Pending { batch, state, settled: Notify::new() })
     }
 
-    /// A replica's share of this write.
-    pub fn part(self: &Arc<Pending>, rows: Vec<u32>) -> Part {
+    /// A replica's share of this write, with the rings in which it is a replica of each row: of all of them where none is given.
+    pub fn part_of(self: &Arc<Pending>, rows: Vec<u32>, sides: Vec<Sides>) -> Part {
         self.state.lock().outstanding += 1;
-        Part { pending: Arc::clone(self), rows, answered: false }
+        Part { pending: Arc::clone(self), rows, sides, answered: false }
     }
 
     /// Whether every sample is settled although `spared` parts were not sent yet: false once all others have answered
-    /// and that did not suffice, or after `limit`.
+    /// and that did not suffice, or after `limit`. True as well where the write has to be asked for anew.
     pub async fn settles_without(&self, spared: usize, limit: Duration) -> bool {
         let answered = async {
             loop {
                 {
                     let mut state = self.state.lock();
                     state.spared = spared;
-                    if state.quorum.is_settled() || state.outstanding <= spared {
-                        return state.quorum.is_settled();
+                    if state.quorum.is_settled() || state.stale.is_some() {
+                        return true;
+                    }
+                    if state.outstanding <= spared {
+                        return false;
                     }
                 }
                 self.settled.notified().await;
@@ -100,10 +107,16 @@ impl Pending {
     }
 
     /// Waits until every sample is settled, at most for `limit`; replicas that have not answered by then count
-    /// as failed in passing.
+    /// as failed in passing. Ends early where a replica has left the ring epoch of the write.
     pub async fn collect(&self, limit: Duration) -> Collected {
         let settled = async {
-            while !self.state.lock().quorum.is_settled() {
+            loop {
+                {
+                    let state = self.state.lock();
+                    if state.quorum.is_settled() || state.stale.is_some() {
+                        return;
+                    }
+                }
                 self.settled.notified().await;
             }
         };
@@ -113,16 +126,18 @@ impl Pending {
             state.trouble = Some(format!("replicas did not answer within {limit:?}"));
         }
         let away = state.away && !late;
-        Collected { outcomes: state.quorum.outcomes().collect(), trouble: state.trouble.clone(), away }
+        let outcomes: Vec<Outcome> = state.quorum.outcomes().collect();
+        let stale = state.stale.clone().filter(|_| outcomes.iter().any(|one| *one != Outcome::Accepted));
+        Collected { outcomes, trouble: state.trouble.clone(), away, stale }
     }
 
-    fn hear(&self, rows: &[u32], answer: &Answer, missed: Option<(Vec<u32>, Keeper)>) {
+    fn hear(&self, (rows, sides): (&[u32], &[Sides]), answer: &Answer, missed: Option<(Vec<u32>, Keeper)>) {
         let mut state = self.state.lock();
-        self.count(&mut state, rows, answer);
+        self.count(&mut state, (rows, sides), answer);
         state.missed.extend(missed);
         state.outstanding = state.outstanding.saturating_sub(1);
         if !state.quorum.is_settled() {
-            if state.outstanding <= state.spared {
+            if state.outstanding <= state.spared || state.stale.is_some() {
                 self.settled.notify_one();
             }
             return;
@@ -151,26 +166,30 @@ impl Pending {
         samples.any(|sample| quorum.outcome(sample) == Some(Outcome::Accepted))
     }
 
-    fn count(&self, state: &mut State, rows: &[u32], answer: &Answer) {
+    fn count(&self, state: &mut State, (rows, sides): (&[u32], &[Sides]), answer: &Answer) {
         let mut next = 0;
-        for row in rows {
+        for (at, row) in rows.iter().enumerate() {
+            let sides = sides.get(at).copied().unwrap_or(Sides::BOTH);
             let Some(series) = self.batch.series().get(*row as usize) else { continue };
             for sample in self.batch.verdicts_of(series).into_iter().flatten() {
                 let verdict = match answer {
                     Answer::ByIndex(verdicts) => verdicts.get(sample),
                     Answer::InOrder(verdicts) => verdicts.get(next),
-                    Answer::Unavailable(_) | Answer::Away(_) => None,
+                    Answer::Unavailable(_) | Answer::Away(_) | Answer::Stale(_) => None,
                 };
                 // An answer that is too short says nothing of the rest.
-                state.quorum.observe(sample, verdict.copied().unwrap_or(Verdict::Unavailable));
+                state.quorum.observe(sample, verdict.copied().unwrap_or(Verdict::Unavailable), sides);
                 next += 1;
             }
         }
         state.away |= matches!(answer, Answer::Away(_));
-        if let Answer::Unavailable(why) | Answer::Away(why) = answer
-            && state.trouble.is_none()
-        {
-            state.trouble = Some(why.clone());
+        match answer {
+            Answer::Unavailable(why) | Answer::Away(why) => drop(state.trouble.get_or_insert_with(|| why.clone())),
+            Answer::Stale(stale) if state.stale.as_ref().is_none_or(|known| known.epoch < stale.epoch) => {
+                state.trouble.get_or_insert_with(|| stale.to_string());
+                state.stale = Some(stale.clone());
+            }
+            _ => {}
         }
     }
 }
@@ -179,6 +198,7 @@ impl Pending {
 pub struct Part {
     pending: Arc<Pending>,
     rows: Vec<u32>,
+    sides: Vec<Sides>,
     answered: bool,
 }
 
@@ -201,7 +221,7 @@ impl Part {
     /// Gives the replica's word.
     pub fn answer(mut self, answer: Answer) {
         self.answered = true;
-        self.pending.hear(&self.rows, &answer, None);
+        self.pending.hear((&self.rows, &self.sides), &answer, None);
     }
 
     /// Gives the word of a replica that has not stored all of it; `keeper` gets what it lacks of that which the others
@@ -209,11 +229,12 @@ impl Part {
     pub fn missed(mut self, answer: Answer, keeper: Keeper) {
         self.answered = true;
         let rows = match &answer {
-            Answer::Unavailable(_) | Answer::Away(_) => self.rows.clone(),
+            Answer::Unavailable(_) | Answer::Away(_) | Answer::Stale(_) => self.rows.clone(),
             Answer::InOrder(verdicts) => self.lacking(verdicts),
             Answer::ByIndex(verdicts) => self.lacking_of(verdicts),
         };
-        self.pending.hear(&self.rows, &answer, (!rows.is_empty()).then_some((rows, keeper)));
+        let missed = (!rows.is_empty()).then_some((rows, keeper));
+        self.pending.hear((&self.rows, &self.sides), &answer, missed);
     }
 
     /// Rows of which anything was not taken in passing.
@@ -244,8 +265,21 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if !self.answered {
-            self.pending.hear(&self.rows, &Answer::Unavailable("the write was given up".to_owned()), None);
+            let given_up = Answer::Unavailable("the write was given up".to_owned());
+            self.pending.hear((&self.rows, &self.sides), &given_up, None);
         }
+    }
+}
+
+#[cfg(test)]
+impl Pending {
+    pub fn new(batch: Arc<WriteBatch>, replicas: usize, needed: usize) -> Arc<Pending> {
+        let quorum = Quorum::new(batch.verdicts(), replicas, needed);
+        Pending::with(batch, quorum)
+    }
+
+    pub fn part(self: &Arc<Pending>, rows: Vec<u32>) -> Part {
+        self.part_of(rows, Vec::new())
     }
 }
 
@@ -365,5 +399,30 @@ pub mod tests {
         let collected = pending.collect(Duration::from_millis(20)).await;
         assert_eq!(collected.outcomes, [Outcome::Retryable]);
         assert_eq!(collected.trouble.unwrap(), "replicas did not answer within 20ms");
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_has_moved_on_is_heard_at_once_unless_the_others_suffice() {
+        let stale = |epoch| Answer::Stale(StaleEpoch { epoch, ring: Vec::new() });
+        let long = Duration::from_secs(60);
+        let pending = Pending::new(batch(2, 1), 3, 2);
+        let [a, b, _silent] = [(); 3].map(|()| pending.part(vec![0, 1]));
+        a.answer(stale(2));
+        b.answer(stale(3));
+        let collected = pending.collect(long).await;
+        assert_eq!(collected.stale.map(|told| told.epoch), Some(3));
+        assert_eq!(collected.outcomes, [Outcome::Retryable; 2]);
+
+        // Accepted in its own epoch; who has moved on lacks the copy, as one that was away.
+        let kept = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&kept);
+        let pending = Pending::new(batch(2, 1), 3, 2);
+        let [a, b, c] = [(); 3].map(|()| pending.part(vec![0, 1]));
+        a.answer(Answer::InOrder(vec![Verdict::Stored; 2]));
+        b.missed(stale(2), Box::new(move |_, rows| *seen.lock() = Some(rows)));
+        c.answer(Answer::InOrder(vec![Verdict::Stored; 2]));
+        let collected = pending.collect(long).await;
+        assert_eq!((collected.stale, collected.outcomes), (None, vec![Outcome::Accepted; 2]));
+        assert_eq!(kept.lock().take(), Some(vec![0, 1]));
     }
 }

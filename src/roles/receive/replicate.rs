@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use model::{MetricMetadata, TenantId, Timestamp};
+use model::{MetricMetadata, TenantId};
 use parking_lot::Mutex;
-use rpc::WriteCall;
+use rpc::{StaleEpoch, WriteCall};
 use runtime::{ByteGate, BytePermit, Chance, Signal};
 use storage::Verdict;
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ use wire::pb::tributary::v1::PairSighting;
 use crate::breaker::{Breaker, Cause, Pass, Role, Rules};
 use crate::hints::{Hints, Untaken};
 use crate::pending::{Answer, Part};
+use crate::write::Going;
 
 /// The way to a peer: gRPC in life, a function in tests.
 pub trait Remote: Send + Sync + 'static {
@@ -91,8 +92,7 @@ struct Way {
 
 struct Job {
     tenant: TenantId,
-    judged_at: Timestamp,
-    replica: u32,
+    going: Going,
     part: Part,
     role: Role,
     deadline: Instant,
@@ -158,9 +158,9 @@ impl Peer {
         self.way.breaker.lock().stops(Instant::now())
     }
 
-    /// Queues a share, or answers at once that the peer is left alone or that there is no place. `replica` counts from 1.
+    /// Queues a share, or answers at once that the peer is left alone or that there is no place.
     /// A share that is `needed`, because its write cannot succeed without it, goes to a peer that is left alone as well.
-    pub fn send(&self, tenant: &TenantId, judged_at: Timestamp, replica: u32, part: Part, needed: bool) {
+    pub fn send(&self, tenant: &TenantId, going: Going, part: Part, needed: bool) {
         let now = Instant::now();
         let pass = self.way.breaker.lock().pass(now);
         let role = match pass {
@@ -169,25 +169,25 @@ impl Peer {
             Pass::Stop(_) if needed => Role::Needed,
             Pass::Stop(_) => {
                 let why = format!("{} failed or was slow a moment ago and is left alone", self.way.address);
-                return self.way.miss(tenant, judged_at, replica, part, Answer::Away(why), None);
+                return self.way.miss(tenant, going, part, Answer::Away(why), None);
             }
         };
         let permit = match self.queue.try_acquire(part.bytes()) {
             Ok(permit) => permit,
             Err(full) => {
                 let why = format!("the queue to {} is full: {full}", self.way.address);
-                return self.way.miss(tenant, judged_at, replica, part, Answer::Unavailable(why), None);
+                return self.way.miss(tenant, going, part, Answer::Unavailable(why), None);
             }
         };
         let deadline = now + self.limits.deadline;
-        let job = Job { tenant: tenant.clone(), judged_at, replica, part, role, deadline, permit };
+        let job = Job { tenant: tenant.clone(), going, part, role, deadline, permit };
         let lost = match &*self.jobs.lock() {
             Some(jobs) => jobs.send(job).err().map(|unsent| unsent.0),
             None => Some(job),
         };
         if let Some(job) = lost {
             let why = format!("the way to {} is closed", self.way.address);
-            self.way.miss(tenant, judged_at, replica, job.part, Answer::Unavailable(why), Some(job.permit));
+            self.way.miss(tenant, going, job.part, Answer::Unavailable(why), Some(job.permit));
         }
     }
 
@@ -268,33 +268,37 @@ impl Drop for Peer {
 
 impl Way {
     async fn deliver(&self, job: Job) {
-        let Job { tenant, judged_at, replica, part, role, deadline, permit } = job;
+        let Job { tenant, going, part, role, deadline, permit } = job;
         if Instant::now() >= deadline {
             let why = format!("the queue to {} is too slow", self.address);
-            return self.miss(&tenant, judged_at, replica, part, Answer::Unavailable(why), Some(permit));
+            return self.miss(&tenant, going, part, Answer::Unavailable(why), Some(permit));
         }
         if role == Role::Usual && !self.breaker.lock().is_closed() {
             let why = format!("{} failed or was slow and is left alone", self.address);
-            return self.miss(&tenant, judged_at, replica, part, Answer::Away(why), Some(permit));
+            return self.miss(&tenant, going, part, Answer::Away(why), Some(permit));
         }
         let (batch, rows) = (Arc::clone(part.batch()), part.rows().to_vec());
-        let call = WriteCall { tenant: tenant.clone(), batch, rows, replica, judged_at };
+        let Going { judged_at, replica, ring_epoch } = going;
+        let call = WriteCall { tenant: tenant.clone(), batch, rows, replica, judged_at, ring_epoch };
         match self.call(call, role, deadline).await {
             Ok(verdicts) if !verdicts.contains(&Verdict::Unavailable) => {
                 count("success");
                 part.answer(Answer::InOrder(verdicts));
             }
             Ok(verdicts) => {
-                self.miss(&tenant, judged_at, replica, part, Answer::InOrder(verdicts), Some(permit))
+                self.miss(&tenant, going, part, Answer::InOrder(verdicts), Some(permit))
             }
             Err(error) => {
+                if let Some(stale) = StaleEpoch::of(&error) {
+                    return self.miss(&tenant, going, part, Answer::Stale(stale.clone()), Some(permit));
+                }
                 tracing::debug!(peer = self.address, %error, "copy was not taken");
                 // Errors of the connection name the peer themselves.
                 let mut why = error.to_string();
                 if !why.starts_with(&self.address) {
                     why = format!("{}: {why}", self.address);
                 }
-                self.miss(&tenant, judged_at, replica, part, Answer::Away(why), Some(permit));
+                self.miss(&tenant, going, part, Answer::Away(why), Some(permit));
             }
         }
     }
@@ -303,15 +307,14 @@ impl Way {
     fn miss(
         &self,
         tenant: &TenantId,
-        judged_at: Timestamp,
-        replica: u32,
+        going: Going,
         part: Part,
         answer: Answer,
         held: Option<BytePermit>,
     ) {
         count("error");
         let Some(hints) = &self.hints else { return part.answer(answer) };
-        part.missed(answer, hints.keeper(&self.address, tenant, replica, judged_at, held));
+        part.missed(answer, hints.keeper(&self.address, tenant, going.replica, going.judged_at, held));
     }
 
     /// One call, watched: its end is told to the breaker, and it is given up where the peer falls silent.
@@ -424,6 +427,8 @@ mod tests {
     use crate::pending::{Pending, tests::batch};
     use crate::quorum::Outcome;
 
+    const GOING: Going = Going { judged_at: 0, replica: 1, ring_epoch: 0 };
+
     /// Stores everything after `delay`.
     struct Slow(Duration);
 
@@ -458,7 +463,7 @@ mod tests {
         let pending = Pending::new(batch(10, 2), 3, 2);
         let rows: Vec<u32> = (0..10).collect();
         for peer in [&fast, &slow] {
-            peer.send(&tenant, 0, 1, pending.part(rows.clone()), false);
+            peer.send(&tenant, GOING, pending.part(rows.clone()), false);
         }
         pending.part(rows).answer(Answer::ByIndex(vec![Verdict::Stored; 20]));
         let began = Instant::now();
@@ -476,7 +481,7 @@ mod tests {
         let tenant = TenantId::new("t").unwrap();
         let peer = start("slow:1", Arc::new(Slow(Duration::from_millis(800))), limits(100));
         let pending = Pending::new(batch(10, 2), 1, 1);
-        peer.send(&tenant, 0, 1, pending.part((0..10).collect()), false);
+        peer.send(&tenant, GOING, pending.part((0..10).collect()), false);
         let collected = pending.collect(Duration::from_secs(5)).await;
         assert!(collected.outcomes.iter().all(|o| *o == Outcome::Retryable));
         assert!(collected.trouble.unwrap().contains("the queue to slow:1 is full"));
@@ -497,7 +502,7 @@ mod tests {
         for why in ["a:1: connection refused", "connection refused"] {
             let peer = start("a:1", Arc::new(Away(why)), limits(1 << 20));
             let pending = Pending::new(batch(1, 1), 1, 1);
-            peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
+            peer.send(&tenant, GOING, pending.part(vec![0]), false);
             let trouble = pending.collect(Duration::from_secs(5)).await.trouble.unwrap();
             assert_eq!(trouble.matches("a:1").count(), 1, "{trouble}");
         }
@@ -511,7 +516,7 @@ mod tests {
         let peer = start("silent:1", Arc::new(Slow(Duration::from_secs(3600))), limits);
         let pending: Vec<_> = (0..20).map(|_| Pending::new(batch(1, 1), 1, 1)).collect();
         for pending in &pending {
-            peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
+            peer.send(&tenant, GOING, pending.part(vec![0]), false);
         }
         assert!(peer.queued_bytes() > 0);
         for pending in &pending {
@@ -520,7 +525,7 @@ mod tests {
         }
         assert_eq!((peer.queued_bytes(), peer.breaker_level()), (0, 2));
         let pending = Pending::new(batch(1, 1), 1, 1);
-        peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
+        peer.send(&tenant, GOING, pending.part(vec![0]), false);
         let trouble = pending.collect(Duration::from_secs(20)).await.trouble.unwrap();
         assert!(trouble.contains("is left alone"), "{trouble}");
     }
@@ -566,7 +571,7 @@ mod tests {
         let peer = start("dead:1", Arc::new(Slow(Duration::from_secs(3600))), limits);
         for _ in 0..5 {
             let pending = Pending::new(batch(1, 1), 1, 1);
-            peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
+            peer.send(&tenant, GOING, pending.part(vec![0]), false);
         }
         assert!(peer.queued_bytes() > 0);
         while peer.queued_bytes() > 0 {

@@ -1,13 +1,17 @@
-//! The ring in use: read from file or flag, watched, and exchanged as a whole when a good one comes.
+//! The ring in use: read from file or flag and watched, or learned epoch by epoch from the control plane; exchanged as a
+//! whole when another one comes.
 //!
 //! A ring that is wrong at the start ends the start; one that is wrong later is reported and the one before it
-//! stays. Peers that stay in the ring keep their queues and connections.
+//! stays. Peers that stay in the ring keep their queues and connections. Where the control plane rules, the file is not
+//! looked at, and nothing is placed before the first epoch is known; epochs are only ever followed by later ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use hashring::{Document, Rings};
+use agreed::{EpochNumber, View};
+use hashring::{Document, EndpointIndex, Rings};
 use model::Kind;
 use parking_lot::Mutex;
 use runtime::World;
@@ -21,9 +25,24 @@ pub type Connect = Arc<dyn Fn(&str) -> Result<Arc<Peer>, Error> + Send + Sync>;
 
 /// A ring and the ways to its endpoints.
 pub struct Current {
+    /// Its number; 0 where the ring is a file.
+    pub epoch: EpochNumber,
+    /// The ring that is, or that will be.
     pub rings: Rings,
-    /// By endpoint index.
+    /// Copies that make an ack in it.
+    pub needed: usize,
+    /// In the middle of a change: the ring that is being left.
+    pub before: Option<Before>,
+    /// By endpoint index of `rings`; those that are only in the ring before come after them.
     pub targets: Vec<Target>,
+}
+
+/// The ring that is being left.
+pub struct Before {
+    pub rings: Rings,
+    pub needed: usize,
+    /// Where its endpoints stand among the targets.
+    pub place: Vec<EndpointIndex>,
 }
 
 /// Where an endpoint's share of a write goes.
@@ -34,6 +53,23 @@ pub enum Target {
 }
 
 impl Current {
+    /// Addresses of the members of the ring, or of both rings.
+    pub fn members(&self) -> BTreeSet<&str> {
+        let before = self.before.iter().flat_map(|before| before.rings.endpoints());
+        self.rings.endpoints().iter().chain(before).map(|endpoint| endpoint.address.as_str()).collect()
+    }
+
+    /// Address of a target.
+    pub fn address_of(&self, at: EndpointIndex) -> &str {
+        let new = self.rings.endpoints().get(usize::from(at));
+        let old = || {
+            let before = self.before.as_ref()?;
+            let place = before.place.iter().position(|place| *place == at)?;
+            before.rings.endpoints().get(place)
+        };
+        new.or_else(old).map_or("", |endpoint| endpoint.address.as_str())
+    }
+
     pub fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
         self.targets.iter().filter_map(|target| match target {
             Target::Local => None,
@@ -53,6 +89,8 @@ pub struct RingHolder {
     world: World,
     connect: Connect,
     current: ArcSwap<Current>,
+    /// The control plane says which ring it is.
+    governed: AtomicBool,
     /// Text in use; a file that has not changed is not read again. One reload at a time.
     text: Mutex<String>,
 }
@@ -69,6 +107,7 @@ impl RingHolder {
             world: world.clone(),
             connect,
             current: ArcSwap::from_pointee(current),
+            governed: AtomicBool::new(false),
             text: Mutex::new(text),
         })
     }
@@ -77,8 +116,44 @@ impl RingHolder {
         self.current.load_full()
     }
 
+    /// From now on the ring comes from the control plane alone.
+    pub fn govern(&self) {
+        self.governed.store(true, Relaxed);
+    }
+
+    pub fn is_governed(&self) -> bool {
+        self.governed.load(Relaxed)
+    }
+
+    /// Whether nothing can be placed, because the control plane's ring is not known yet.
+    pub fn is_unknown(&self) -> bool {
+        self.is_governed() && self.current().epoch == 0
+    }
+
+    /// An epoch that was agreed on; true if it is a later one than that in use.
+    pub fn learn(&self, number: EpochNumber, view: &View) -> Result<bool, Error> {
+        let _one = self.text.lock();
+        let old = self.current();
+        if number <= old.epoch {
+            return Ok(false);
+        }
+        let next = of_view(&self.settings, number, view, &self.connect, &old)?;
+        report(&next);
+        tracing::info!(
+            epoch = number,
+            in_change = next.before.is_some(),
+            members = ?next.members(),
+            "writes are placed by another ring epoch"
+        );
+        self.current.store(Arc::new(next));
+        Ok(true)
+    }
+
     /// Reads the ring again; true if it changed. After an error the ring before it is in use. Blocks on the disk.
     pub fn reload(&self) -> Result<bool, Error> {
+        if self.is_governed() {
+            return Ok(false);
+        }
         let mut held = self.text.lock();
         metrics::counter!("thanos_receive_hashrings_file_refreshes_total").increment(1);
         let outcome = self.exchange(&mut held);
@@ -156,8 +231,7 @@ fn build(
         Mode::RouterIngestor | Mode::RouterOnly => replication.replication_factor as usize,
     };
     let rings = Rings::build(&document, copies, replication.algorithm.0).map_err(wrong)?;
-    let known: BTreeMap<&str, &Arc<Peer>> =
-        old.iter().flat_map(|old| old.peers()).map(|peer| (peer.address(), peer)).collect();
+    let known = peers_of(old);
     let mut targets = Vec::with_capacity(rings.endpoints().len());
     for endpoint in rings.endpoints() {
         let address = endpoint.address.as_str();
@@ -177,7 +251,51 @@ fn build(
              as in the ring"
         );
     }
-    Ok(Current { rings, targets })
+    let needed = replication.quorum.needed(copies);
+    Ok(Current { epoch: 0, rings, needed, before: None, targets })
+}
+
+fn peers_of(current: Option<&Current>) -> BTreeMap<String, Arc<Peer>> {
+    let peers = current.into_iter().flat_map(Current::peers);
+    peers.map(|peer| (peer.address().to_owned(), Arc::clone(peer))).collect()
+}
+
+/// The ring of an epoch, or both of them, with the ways to everybody in it.
+fn of_view(
+    settings: &Settings,
+    epoch: EpochNumber,
+    view: &View,
+    connect: &Connect,
+    old: &Current,
+) -> Result<Current, Error> {
+    let known = peers_of(Some(old));
+    let rings = view.target().rings().clone();
+    let mut addresses: Vec<&str> = rings.endpoints().iter().map(|e| e.address.as_str()).collect();
+    let before = match view {
+        View::Stable(_) => None,
+        View::Joint { old, .. } => {
+            let mut place = Vec::new();
+            for endpoint in old.rings().endpoints() {
+                let address = endpoint.address.as_str();
+                let at = addresses.iter().position(|known| *known == address).unwrap_or_else(|| {
+                    addresses.push(address);
+                    addresses.len() - 1
+                });
+                place.push(EndpointIndex::try_from(at).map_err(|_| {
+                    Error::new(Kind::Invalid, "two rings of more than 65536 endpoints between them")
+                })?);
+            }
+            Some(Before { rings: old.rings().clone(), needed: usize::from(old.plan().quorum), place })
+        }
+    };
+    let local = settings.replication.local_endpoint.as_deref();
+    let target = |address: &&str| match known.get(*address) {
+        _ if local == Some(*address) => Ok(Target::Local),
+        Some(peer) => Ok(Target::Peer(Arc::clone(peer))),
+        None => connect(address).map(Target::Peer),
+    };
+    let targets = addresses.iter().map(target).collect::<Result<Vec<_>, Error>>()?;
+    Ok(Current { epoch, needed: usize::from(view.target().plan().quorum), rings, before, targets })
 }
 
 fn report(current: &Current) {
@@ -188,6 +306,8 @@ fn report(current: &Current) {
             .set(ring.len() as f64);
     }
     metrics::gauge!("thanos_receive_replication_factor").set(current.rings.replication_factor() as f64);
+    metrics::gauge!("tributary_ring_epoch").set(current.epoch as f64);
+    metrics::gauge!("tributary_ring_in_change").set(f64::from(u8::from(current.before.is_some())));
 }
 
 fn succeeded(world: &World) {
@@ -274,5 +394,54 @@ mod tests {
             broken.message.contains("line 2") && broken.message.contains("endpoints is empty"),
             "{broken}"
         );
+    }
+
+    fn view(old: Option<&str>, new: &str) -> View {
+        let placed = |members: &str| {
+            let text = format!(r#"[{{"endpoints": [{members}]}}]"#);
+            let plan = agreed::RingPlan { text, replication: 2, quorum: 2, hashmod: false };
+            agreed::Placed::try_from(plan).unwrap()
+        };
+        match old {
+            None => View::Stable(placed(new)),
+            Some(old) => View::Joint { old: placed(old), new: placed(new) },
+        }
+    }
+
+    #[tokio::test]
+    async fn epochs_are_followed_forwards_and_the_file_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = World::real();
+        let path = dir.path().join("ring.json");
+        let put = |text: &str| world.disk.write_atomic(&path, text.as_bytes()).unwrap();
+        put(r#"[{"endpoints": ["a:1", "b:1"]}]"#);
+        let holder = RingHolder::open(&settings(&path, 2), &world, connect()).unwrap();
+        holder.govern();
+        assert!(holder.is_unknown());
+        let joint = view(Some(r#""b:1", "c:1", "a:1""#), r#""a:1", "b:1", "d:1""#);
+        assert!(holder.learn(4, &joint).unwrap());
+        let current = holder.current();
+        assert!(!holder.is_unknown());
+        assert_eq!(current.members().into_iter().collect::<Vec<_>>(), ["a:1", "b:1", "c:1", "d:1"]);
+        assert_eq!(current.before.as_ref().unwrap().place, [1, 3, 0]);
+        let addresses = |current: &Current| -> Vec<String> {
+            let address = |target: &Target| match target {
+                Target::Local => "here".to_owned(),
+                Target::Peer(peer) => peer.address().to_owned(),
+            };
+            current.targets.iter().map(address).collect()
+        };
+        assert_eq!(addresses(&current), ["here", "b:1", "d:1", "c:1"]);
+        put(r#"[{"endpoints": ["a:1"]}]"#);
+        assert!(!holder.reload().unwrap());
+        // What is told late changes nothing.
+        assert!(!holder.learn(3, &view(None, r#""a:1", "c:1""#)).unwrap());
+        assert!(holder.learn(5, &view(None, r#""a:1", "b:1", "d:1""#)).unwrap());
+        let after = holder.current();
+        assert_eq!((after.epoch, after.needed, after.before.is_none()), (5, 2, true));
+        let (Target::Peer(kept), Target::Peer(again)) = (&current.targets[2], &after.targets[2]) else {
+            panic!("d:1 is a peer in both");
+        };
+        assert!(Arc::ptr_eq(kept, again));
     }
 }

@@ -1,7 +1,9 @@
-//! Which rows of a batch go to which endpoint: the ring asked once per series.
+//! Which rows of a batch go to which endpoint: the ring asked once per series, or the two rings in the middle of a change.
 
 use hashring::{EndpointIndex, Ring};
 use storage::WriteBatch;
+
+use crate::quorum::Sides;
 
 /// The rows of one batch for one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +13,21 @@ pub struct Share {
     pub copy: usize,
     /// Indices into `batch.series()`, ascending.
     pub rows: Vec<u32>,
+    /// Of each row, in which of two rings the endpoint is its replica; empty where there is one ring.
+    pub sides: Vec<Sides>,
+}
+
+impl Share {
+    /// Leaves the rows out that are not `wanted`.
+    pub fn keep(&mut self, wanted: impl Fn(u32) -> bool) {
+        let rows = &self.rows;
+        let mut at = 0;
+        self.sides.retain(|_| {
+            at += 1;
+            wanted(rows[at - 1])
+        });
+        self.rows.retain(|row| wanted(*row));
+    }
 }
 
 /// Splits a batch by endpoint, and by copy where `by_copy` says that the endpoint wants to be told which copy
@@ -29,7 +46,7 @@ pub fn split(
         let all: Vec<u32> = (0..batch.series().len() as u32).collect();
         let mut owners = owners.to_vec();
         owners.sort_unstable();
-        let share = |endpoint| Share { endpoint, copy: 0, rows: all.clone() };
+        let share = |endpoint| Share { endpoint, copy: 0, rows: all.clone(), sides: Vec::new() };
         return owners.into_iter().filter(|_| !all.is_empty()).map(share).collect();
     }
     let mut rows: Vec<Vec<u32>> = vec![Vec::new(); endpoints * copies];
@@ -40,8 +57,42 @@ pub fn split(
         }
     }
     let shares = rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
+    let endpoint = |at: usize| (at / copies) as EndpointIndex;
     shares
-        .map(|(at, rows)| Share { endpoint: (at / copies) as EndpointIndex, copy: at % copies, rows })
+        .map(|(at, rows)| Share { endpoint: endpoint(at), copy: at % copies, rows, sides: Vec::new() })
+        .collect()
+}
+
+/// Splits a batch among the replicas of an old ring and of a new one, each row once to each of them. `old_place` says
+/// where the old ring's endpoints stand among the `endpoints` of both, which begin with the new one's.
+pub fn split_joint(
+    batch: &WriteBatch,
+    (old, old_place): (&Ring, &[EndpointIndex]),
+    new: &Ring,
+    endpoints: usize,
+) -> Vec<Share> {
+    let mut shares: Vec<(Vec<u32>, Vec<Sides>)> = vec![Default::default(); endpoints];
+    let mut add = |endpoint: EndpointIndex, row: u32, side: Sides| {
+        let (rows, sides) = &mut shares[usize::from(endpoint)];
+        match (rows.last(), sides.last_mut()) {
+            (Some(last), Some(known)) if *last == row => *known = known.and(side),
+            _ => {
+                rows.push(row);
+                sides.push(side);
+            }
+        }
+    };
+    for (row, series) in batch.series().iter().enumerate() {
+        for endpoint in old.replicas(series.hash) {
+            add(old_place[usize::from(*endpoint)], row as u32, Sides::OLD);
+        }
+        for endpoint in new.replicas(series.hash) {
+            add(*endpoint, row as u32, Sides::NEW);
+        }
+    }
+    let shares = shares.into_iter().enumerate().filter(|(_, (rows, _))| !rows.is_empty());
+    shares
+        .map(|(at, (rows, sides))| Share { endpoint: at as EndpointIndex, copy: 0, rows, sides })
         .collect()
 }
 
@@ -103,6 +154,55 @@ mod tests {
                 for row in share.rows {
                     assert_eq!(ring.replicas(batch.series()[row as usize].hash)[share.copy], 1);
                 }
+            }
+        }
+    }
+
+    /// Two rings that have none, some or all of their members in common.
+    #[test]
+    fn in_a_change_every_row_goes_to_the_replicas_of_both_rings_once() {
+        let batch = batch(500);
+        for (old, new) in [
+            (["a:1", "b:1", "c:1", "d:1"], ["d:1", "e:1", "a:1", "f:1"]),
+            (["a:1", "b:1", "c:1", "d:1"], ["h:1", "e:1", "g:1", "f:1"]),
+            (["a:1", "b:1", "c:1", "d:1"], ["d:1", "c:1", "b:1", "a:1"]),
+        ] {
+            let rings = [old, new].map(|members| {
+                let text = format!(r#"[{{"endpoints": {members:?}}}]"#);
+                Rings::build(&Document::parse(&text).unwrap(), 3, Algorithm::Ketama).unwrap()
+            });
+            let mut all: Vec<&str> = new.to_vec();
+            all.extend(old.iter().filter(|a| !new.contains(a)));
+            let at = |address: &str| all.iter().position(|a| *a == address).unwrap() as u16;
+            // As the rings list them, whatever the order of the file.
+            let of = |rings: &Rings| rings.endpoints().iter().map(|e| at(&e.address)).collect::<Vec<_>>();
+            let (place, order) = (of(&rings[0]), of(&rings[1]));
+            assert!(order.is_sorted(), "the new ring's endpoints come first, in their order");
+            let [old, new] = rings.each_ref().map(|rings| rings.resolve("t").unwrap());
+            let mut seen = vec![Vec::new(); 500];
+            for share in split_joint(&batch, (&old, &place), &new, all.len()) {
+                assert!(share.rows.is_sorted() && share.rows.len() == share.sides.len());
+                for (row, sides) in share.rows.iter().zip(&share.sides) {
+                    seen[*row as usize].push((share.endpoint, *sides));
+                }
+            }
+            for (row, mut seen) in seen.into_iter().enumerate() {
+                let hash = batch.series()[row].hash;
+                let owners = |ring: &Ring, place: &dyn Fn(u16) -> u16| {
+                    ring.replicas(hash).iter().map(|e| place(*e)).collect::<Vec<_>>()
+                };
+                let (olds, news) = (owners(&old, &|e| place[usize::from(e)]), owners(&new, &|e| e));
+                let mut want: Vec<(u16, Sides)> = (0..all.len() as u16)
+                    .filter_map(|e| match (olds.contains(&e), news.contains(&e)) {
+                        (true, true) => Some((e, Sides::BOTH)),
+                        (true, false) => Some((e, Sides::OLD)),
+                        (false, true) => Some((e, Sides::NEW)),
+                        (false, false) => None,
+                    })
+                    .collect();
+                seen.sort_by_key(|(endpoint, _)| *endpoint);
+                want.sort_by_key(|(endpoint, _)| *endpoint);
+                assert_eq!(seen, want);
             }
         }
     }

@@ -326,6 +326,20 @@ settings! {
 }
 
 settings! {
+    /// Leaving the ring.
+    pub struct Draining {
+        /// gRPC address of a store gateway that must show every block of a receiver that leaves the ring before the receiver
+        /// says that it is drained. Name all of them. May be given several times.
+        ["receive.drain-store"] stores: Vec<String> = Vec::new();
+        /// Without --receive.drain-store: how long after its upload a block counts as found by every reader of the bucket.
+        ["receive.drain-delay"] delay: Span = Span::from_mins(20);
+        /// How long queriers are given to hear that a receiver is not needed any more, and to look again at what the stores
+        /// have, before the receiver says that it is drained. Longer than their --endpoint.info-timeout.
+        ["receive.drain-grace"] grace: Span = Span::from_secs(15);
+    }
+}
+
+settings! {
     /// Ring and replication.
     pub struct Replication {
         /// File with the ring, in the format of Thanos's hashrings.json; see hashring/README.md. It is watched.
@@ -439,6 +453,7 @@ settings! {
         [..] control: Control;
         /// This node's address among the voters. Default: receive.local-endpoint.
         ["control.address"] control_address: Option<String> = None;
+        [..] drain: Draining;
         [..] admission: Admission;
         [..] tls: WriteTls;
         [..] otlp: Otlp;

@@ -109,6 +109,24 @@ impl Ship {
         Ok(round)
     }
 
+    /// Ships what is cut.
+    pub async fn upload(&self, engine: &Arc<Tsdb>) -> Round {
+        let mut round = Round::default();
+        self.ship(engine, &mut round).await;
+        round
+    }
+
+    /// Local blocks that are known to be in the bucket, and how many are not.
+    pub fn by_shipped(&self, engine: &Tsdb) -> (Vec<LocalBlock>, usize) {
+        let shipped = self.shipped.lock();
+        let known = |block: &LocalBlock| {
+            shipped.get(&block.tenant).is_some_and(|ids| ids.contains(&block.id))
+        };
+        let all = engine.tenants().into_iter().flat_map(|tenant| engine.local_blocks(&tenant));
+        let (there, here): (Vec<_>, Vec<_>) = all.partition(known);
+        (there, here.len())
+    }
+
     async fn ship(&self, engine: &Arc<Tsdb>, round: &mut Round) {
         let Some(shipper) = &self.shipper else { return };
         if !self.peers.labels_differ() {
@@ -137,12 +155,9 @@ impl Ship {
     /// says that it has them, or a block they were merged into; and, where somebody in this process reads the bucket,
     /// only if they have found that block.
     async fn forget(&self, engine: &Arc<Tsdb>) -> Result<(), Error> {
-        let safe = match (&self.shipper, &self.holdings) {
-            (Some(shipper), Some(holdings)) => {
-                let old = self.expired(engine).await?;
-                Some(self.settle(shipper, holdings, old).await)
-            }
-            _ => None,
+        let safe = match self.has_bucket() {
+            true => Some(self.settle(self.expired(engine).await?).await),
+            false => None,
         };
         if safe.as_ref().is_some_and(BTreeSet::is_empty) {
             return Ok(());
@@ -321,32 +336,41 @@ impl Ship {
     }
 
     /// Which of these may go. What is missing in the bucket is uploaded again at the next round.
-    async fn settle(
-        &self,
-        shipper: &Shipper,
-        holdings: &Holdings,
-        old: Vec<LocalBlock>,
-    ) -> BTreeSet<BlockId> {
+    async fn settle(&self, old: Vec<LocalBlock>) -> BTreeSet<BlockId> {
+        let visible = |id| self.visible.get().is_none_or(|visible| visible(id));
+        let old = old.into_iter().take(FORGET_AT_ONCE).collect();
+        let found = match self.find(old).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "blocks beyond the retention stay: the bucket does not say what it has");
+                return BTreeSet::new();
+            }
+        };
+        let safe = found.into_iter().filter(|(_, at)| at.is_none_or(visible));
+        safe.map(|(id, _)| id).collect()
+    }
+
+    /// The id under which the bucket has each of these blocks, which it was given once; none where it was given up there on
+    /// purpose. One that it has lost is not among them, and is uploaded again at the next round.
+    pub async fn find(&self, blocks: Vec<LocalBlock>) -> Result<BTreeMap<BlockId, Option<BlockId>>, Error> {
+        let (Some(shipper), Some(holdings)) = (&self.shipper, &self.holdings) else {
+            return Ok(BTreeMap::new());
+        };
         // Who uploads meanwhile has the ledger.
         let _one = self.shipping.lock().await;
-        let visible = |id| self.visible.get().is_none_or(|visible| visible(id));
-        let mut safe = BTreeSet::new();
-        for block in old.into_iter().take(FORGET_AT_ONCE) {
-            let found = match holdings.find(block.id).await {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::warn!(%error, "blocks beyond the retention stay: the bucket does not say what it has");
-                    break;
-                }
-            };
+        let mut there = BTreeMap::new();
+        for block in blocks {
+            let found = holdings.find(block.id).await.map_err(|error| {
+                Error::with_source(error.kind, format!("looking for blocks in the bucket: {error}"), error)
+            })?;
             match found {
-                Whereabouts::Held if visible(block.id) => drop(safe.insert(block.id)),
-                Whereabouts::Merged(into) if visible(into) => drop(safe.insert(block.id)),
-                Whereabouts::Held | Whereabouts::Merged(_) | Whereabouts::Unknown => {}
+                Whereabouts::Held => drop(there.insert(block.id, Some(block.id))),
+                Whereabouts::Merged(into) => drop(there.insert(block.id, Some(into))),
+                Whereabouts::Unknown => {}
                 Whereabouts::GivenUp | Whereabouts::Missing => {
                     let given_up = found == Whereabouts::GivenUp;
                     if given_up {
-                        safe.insert(block.id);
+                        there.insert(block.id, None);
                     } else {
                         metrics::counter!("tributary_receive_blocks_missing_total").increment(1);
                         tracing::warn!(
@@ -368,7 +392,7 @@ impl Ship {
                 }
             }
         }
-        safe
+        Ok(there)
     }
 
     /// What is still needed here and nowhere else; nothing if the node may go.

@@ -84,25 +84,24 @@ impl StoreBackend for StoreDoor {
         }
         // Until the incarnation is known nobody may count on an answer.
         let ready = engine.is_some() && self.incarnation.get().is_some();
+        let (copies, needed) = self.writer.copies();
+        let current = self.writer.ring().current();
         let node = NodeInfo {
             // A router holds no copy: nobody must wait for its answer.
-            replication_factor: if stores { self.settings.replication.replication_factor } else { 0 },
-            write_quorum: if stores { self.writer.needed() as u32 } else { 0 },
+            replication_factor: if stores { copies as u32 } else { 0 },
+            write_quorum: if stores { needed as u32 } else { 0 },
             own_replica_labels: self.settings.own_replica_label().into_iter().collect(),
             incarnation: self.incarnation.get().cloned().unwrap_or_default(),
             ready,
             roles: vec![component::RECEIVE.to_owned()],
             uploaded_before: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ring_members: self
-                .writer
-                .ring()
-                .current()
-                .rings
-                .endpoints()
-                .iter()
-                .map(|e| e.address.clone())
-                .collect(),
+            ring_members: current.members().into_iter().map(str::to_owned).collect(),
+            ring_address: match stores {
+                true => self.settings.replication.local_endpoint.clone().unwrap_or_default(),
+                false => String::new(),
+            },
+            ring_epoch: self.writer.local().gate().least(),
         };
         let exemplars = stores.then_some(range);
         let apis = Apis { status: stores, metadata: stores, exemplars, ..Apis::default() };

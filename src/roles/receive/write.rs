@@ -1,21 +1,29 @@
 //! The path of a decoded write: which ring, which shares, to whom, and how many must have said yes.
 //!
 //! Knows neither HTTP nor gRPC: both doors come here, and what comes back is an outcome per sample.
+//!
+//! Where the ring is agreed on, a write is placed by one epoch and asked for in it alone. A replica that has moved on says so,
+//! and what its epoch is: the write is placed anew by that one and sent again as a whole, within the same request.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use agreed::{EpochNumber, View};
 use hashring::Ring;
-use model::{Labels, TenantId, Timestamp};
+use model::{Kind, Labels, TenantId, Timestamp};
+use rpc::StaleEpoch;
 use runtime::ByteGate;
 use storage::WriteBatch;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::Error;
+use crate::epochs::gate::Closed;
+use crate::epochs::told::Told;
 use crate::hints::Hints;
 use crate::local::Local;
 use crate::pending::{Answer, Collected, Part, Pending};
-use crate::quorum::Outcome;
+use crate::quorum::{Outcome, Quorum};
 use crate::ring::{Current, RingHolder, Target};
 use crate::route::{self, Share};
 use crate::settings::{Mode, Settings};
@@ -28,6 +36,9 @@ const SPARED: Duration = Duration::from_millis(100);
 const AGAIN_WITHIN: Duration = Duration::from_millis(700);
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
+/// Why a node that has not taken its place takes no writes of the ring.
+pub const UNPLACED: &str = "this receiver has not taken its place in the ring yet";
+
 /// What routes, stores and waits.
 pub struct Writer {
     mode: Mode,
@@ -37,15 +48,19 @@ pub struct Writer {
     /// Bytes of local copies under way, those behind an ack as well.
     under_way: ByteGate,
     /// How many there are.
-    copies: watch::Sender<usize>,
-    needed: usize,
+    local_copies: watch::Sender<usize>,
+    /// Copies and those that make an ack, where the ring is a file.
+    copies: (usize, usize),
     timeout: Duration,
+    /// Of which cluster the epochs are; known with the first.
+    cluster: OnceLock<String>,
 }
 
 /// A write that knows where it goes.
 pub struct Plan {
     current: Arc<Current>,
     shares: Vec<Share>,
+    quorum: Quorum,
 }
 
 /// See [`Writer::place`].
@@ -72,9 +87,13 @@ impl Writer {
             local,
             hints,
             under_way: ByteGate::new(most),
-            copies: watch::Sender::new(0),
-            needed: replication.quorum.needed(replication.replication_factor as usize),
+            local_copies: watch::Sender::new(0),
+            copies: (
+                replication.replication_factor as usize,
+                replication.quorum.needed(replication.replication_factor as usize),
+            ),
             timeout: replication.forward_timeout.as_duration(),
+            cluster: OnceLock::new(),
         }
     }
 
@@ -86,9 +105,37 @@ impl Writer {
         &self.local
     }
 
-    /// Copies that must be durable for an ack.
-    pub fn needed(&self) -> usize {
-        self.needed
+    /// Copies of each series, and how many of them must be durable for an ack.
+    pub fn copies(&self) -> (usize, usize) {
+        let current = self.ring.current();
+        match current.epoch {
+            0 => self.copies,
+            _ => (current.rings.replication_factor(), current.needed),
+        }
+    }
+
+    /// Takes an epoch over for placing; true if it is a later one.
+    pub fn learn(&self, cluster: &str, number: EpochNumber, view: &View) -> Result<bool, Error> {
+        let ours = self.cluster.get_or_init(|| cluster.to_owned());
+        if ours != cluster {
+            let message = format!("the ring of cluster {cluster} is not taken for that of {ours}");
+            return Err(Error::new(Kind::Invalid, message));
+        }
+        self.ring.learn(number, view)
+    }
+
+    /// What a replica says of the epoch that it is in, once it has left that of a write.
+    fn correct(&self, stale: &StaleEpoch) {
+        let told = match Told::decode(&stale.ring) {
+            Ok(told) => told,
+            Err(error) => {
+                tracing::warn!(epoch = stale.epoch, %error, "a write was placed by a ring that is over");
+                return;
+            }
+        };
+        if let Err(error) = self.learn(&told.cluster, told.number, &told.view) {
+            tracing::warn!(epoch = stale.epoch, %error, "a ring that a peer has told of is not used");
+        }
     }
 
     /// Whether a write that says it is copy number `replica` is stored here, whatever the ring says. A router
@@ -121,18 +168,41 @@ impl Writer {
     /// Places a batch. Asks the ring once per series; for a thread that may compute.
     pub fn plan(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<Plan, Denial> {
         let current = self.ring.current();
+        if self.ring.is_unknown() {
+            return Err(Denial::Busy(
+                "the ring is not known yet: it comes from the control plane, which has not been heard since the start"
+                    .to_owned(),
+            ));
+        }
         let Some(ring) = current.rings.resolve(tenant.as_str()) else {
             return Err(Denial::Invalid(format!(
                 "no ring takes tenant {:?}; add it to a ring, or add a ring without tenants",
                 tenant.as_str()
             )));
         };
-        let wants_copy = |endpoint| match &current.targets[usize::from(endpoint)] {
-            Target::Local => false,
-            Target::Peer(peer) => !peer.is_ours(),
+        let samples = batch.verdicts();
+        let new = (current.rings.replication_factor(), current.needed);
+        // A tenant that the old ring does not take was never acked by it.
+        let before = current.before.as_ref();
+        let before = before.and_then(|before| Some((before, before.rings.resolve(tenant.as_str())?)));
+        let (shares, quorum) = match before {
+            Some((before, old)) => {
+                let shares =
+                    route::split_joint(batch, (&old, &before.place), &ring, current.targets.len());
+                let old = (before.rings.replication_factor(), before.needed);
+                (shares, Quorum::joint(samples, old, new))
+            }
+            None => {
+                let wants_copy = |endpoint| match &current.targets[usize::from(endpoint)] {
+                    Target::Local => false,
+                    // The control plane's members are ours.
+                    Target::Peer(peer) => current.epoch == 0 && !peer.is_ours(),
+                };
+                let shares = route::split(batch, &ring, current.targets.len(), wants_copy);
+                (shares, Quorum::new(samples, new.0, new.1))
+            }
         };
-        let shares = route::split(batch, &ring, current.targets.len(), wants_copy);
-        Ok(Plan { current, shares })
+        Ok(Plan { current, shares, quorum })
     }
 
     /// Sends a placed batch to all its replicas and waits for the quorum. Copies beyond it go on by themselves.
@@ -166,51 +236,94 @@ impl Writer {
         collected
     }
 
-    /// Sends a batch once, or those of its rows that are given (ascending).
+    /// Sends a batch once, or those of its rows that are given (ascending), in one ring epoch after the other until one is
+    /// not over.
     async fn send_rows(
         &self,
-        plan: Plan,
+        mut plan: Plan,
         only: Option<&[u32]>,
         tenant: &TenantId,
         batch: &Arc<WriteBatch>,
         judged_at: Timestamp,
     ) -> Collected {
-        let copies = plan.current.rings.replication_factor();
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let epoch = plan.current.epoch;
+            let going = Going { judged_at, replica: 0, ring_epoch: epoch };
+            let collected = self.attempt(plan, only, tenant, batch, going, deadline).await;
+            let Some(stale) = &collected.stale else { return collected };
+            self.correct(stale);
+            metrics::counter!("tributary_receive_replanned_total").increment(1);
+            // Epochs only grow, so that this ends.
+            if self.ring.current().epoch <= epoch || Instant::now() >= deadline {
+                return collected;
+            }
+            match self.plan(tenant, batch) {
+                Ok(again) => plan = again,
+                Err(denial) => {
+                    tracing::debug!(?denial, "a write cannot be placed by the new ring");
+                    return collected;
+                }
+            }
+        }
+    }
+
+    /// Asks every replica of the plan's epoch, of all rows or of those that are given.
+    async fn attempt(
+        &self,
+        plan: Plan,
+        only: Option<&[u32]>,
+        tenant: &TenantId,
+        batch: &Arc<WriteBatch>,
+        going: Going,
+        deadline: Instant,
+    ) -> Collected {
+        let Plan { current, shares, quorum } = plan;
         let others = only.map_or(0, |rows| batch.verdicts() - samples_of(batch, rows));
-        let pending = Pending::without(Arc::clone(batch), others, copies, self.needed);
+        let pending = Pending::with(Arc::clone(batch), quorum.without(others));
         let mut spared = Vec::new();
-        for share in plan.shares {
-            let mut rows = share.rows;
+        for mut share in shares {
             if let Some(only) = only {
-                rows.retain(|row| only.binary_search(row).is_ok());
-                if rows.is_empty() {
+                share.keep(|row| only.binary_search(&row).is_ok());
+                if share.rows.is_empty() {
                     continue;
                 }
             }
-            let (part, copy) = (pending.part(rows), share.copy as u32 + 1);
-            match &plan.current.targets[usize::from(share.endpoint)] {
-                Target::Peer(peer) if peer.is_away() => spared.push((peer, copy, part)),
-                Target::Peer(peer) => peer.send(tenant, judged_at, copy, part, false),
+            let going = Going { replica: share.copy as u32 + 1, ..going };
+            let part = pending.part_of(share.rows, share.sides);
+            match &current.targets[usize::from(share.endpoint)] {
+                Target::Peer(peer) if peer.is_away() => spared.push((peer, going, part)),
+                Target::Peer(peer) => peer.send(tenant, going, part, false),
                 Target::Local => {
-                    let own = &plan.current.rings.endpoints()[usize::from(share.endpoint)].address;
-                    self.store(own, tenant, judged_at, copy, part);
+                    self.store(current.address_of(share.endpoint), tenant, going, part);
                 }
             }
         }
         if !spared.is_empty() {
             // Who is left alone is asked only where the others do not suffice: it may be back since a moment ago.
             let needed = !pending.settles_without(spared.len(), SPARED).await;
-            for (peer, copy, part) in spared {
-                peer.send(tenant, judged_at, copy, part, needed);
+            for (peer, going, part) in spared {
+                peer.send(tenant, going, part, needed);
             }
         }
-        pending.collect(self.timeout).await
+        pending.collect(deadline.saturating_duration_since(Instant::now())).await
     }
 
     /// Stores the copy that is this node's, beside its request: the others may be enough for an ack. What is not taken
     /// here of a write that they accept is kept for this node as it would be for a peer: nobody else brings it.
-    fn store(&self, own: &str, tenant: &TenantId, judged_at: Timestamp, copy: u32, part: Part) {
+    fn store(&self, own: &str, tenant: &TenantId, going: Going, part: Part) {
         let hints = Arc::clone(&self.hints);
+        let Going { judged_at, replica: copy, ring_epoch } = going;
+        let pass = match self.local.gate().pass(ring_epoch) {
+            Ok(pass) => pass,
+            Err(closed) => {
+                let answer = match closed {
+                    Closed::Stale(stale) => Answer::Stale(stale),
+                    Closed::Unplaced => Answer::Unavailable(UNPLACED.to_owned()),
+                };
+                return part.missed(answer, hints.keeper(own, tenant, copy, judged_at, None));
+            }
+        };
         let permit = match self.under_way.try_acquire(part.bytes()) {
             Ok(permit) => permit,
             Err(full) => {
@@ -220,10 +333,10 @@ impl Writer {
             }
         };
         let (local, own, tenant) = (Arc::clone(&self.local), own.to_owned(), tenant.clone());
-        let counted = Counted::new(&self.copies);
+        let counted = Counted::new(&self.local_copies);
         tokio::spawn(async move {
             let (batch, rows) = (Arc::clone(part.batch()), part.rows().to_vec());
-            let answer = match local.write(tenant.clone(), batch, rows, judged_at).await {
+            let answer = match local.write(tenant.clone(), batch, rows, judged_at, pass).await {
                 Ok(verdicts) => Answer::ByIndex(verdicts),
                 Err(why) => Answer::Unavailable(why),
             };
@@ -235,10 +348,10 @@ impl Writer {
     /// Returns once no local copy is under way, at most after `grace`. The doors must be closed: a copy behind an ack is
     /// nobody's request any more, and is lost with the log's end.
     pub async fn finish(&self, grace: Duration) {
-        let mut copies = self.copies.subscribe();
+        let mut copies = self.local_copies.subscribe();
         if tokio::time::timeout(grace, copies.wait_for(|copies| *copies == 0)).await.is_err() {
             tracing::warn!(
-                copies = *self.copies.borrow(),
+                copies = *self.local_copies.borrow(),
                 "copies for the disk of this receiver were given up"
             );
         }
@@ -265,6 +378,16 @@ fn rows_lost(batch: &WriteBatch, outcomes: &[Outcome]) -> Vec<u32> {
 fn samples_of(batch: &WriteBatch, rows: &[u32]) -> usize {
     let series = rows.iter().filter_map(|row| batch.series().get(*row as usize));
     series.map(|series| batch.verdicts_of(series).into_iter().flatten().count()).sum()
+}
+
+/// What goes with a share to each of its replicas.
+#[derive(Clone, Copy, Debug)]
+pub struct Going {
+    pub judged_at: Timestamp,
+    /// From 1: which copy it is.
+    pub replica: u32,
+    /// By which it was placed; 0 where the ring is a file.
+    pub ring_epoch: EpochNumber,
 }
 
 /// One of those under way.

@@ -263,6 +263,10 @@ impl StoreBackend for Blocks {
     fn views(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Vec<StoreView>, storage::Error> {
         Ok(Blocks::views(self, range, matchers))
     }
+
+    fn blocks(&self) -> Option<Vec<String>> {
+        Some(self.ids().iter().map(ToString::to_string).collect())
+    }
 }
 
 struct Whole {

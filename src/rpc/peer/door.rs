@@ -23,14 +23,14 @@ use tower::Service;
 use wire::remote_write::Limits;
 
 use super::bytes::Read;
-use super::frame::{self, GOODBYE, REQUEST, VERSION};
+use super::frame::{self, GOODBYE, REQUEST, RING_EPOCHS, VERSION};
 use super::reply::{Fault, Reply, Told};
 use super::request::{Decoder, Rows, id_of};
 use super::slots::Slots;
 use super::{FrameError, Hello, PATH, PeerOptions, SERVICE, Welcome};
 use crate::channel::MAX_MESSAGE;
 use crate::write::codec::RawCodec;
-use crate::write::{KnownTaken, KnownWrite, WriteBackend};
+use crate::write::{KnownTaken, KnownWrite, StaleEpoch, WriteBackend};
 
 /// How long a caller may take to say who it is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,7 +78,7 @@ impl Inner {
         let version = hello.highest.min(VERSION);
         Welcome {
             version: if version >= hello.lowest { version } else { 0 },
-            features: 0,
+            features: hello.features & RING_EPOCHS,
             names: self.options.names,
             frame_bytes: self.frame_bytes() as u32,
             inflight_bytes: self.options.inflight_bytes,
@@ -190,7 +190,7 @@ impl Stream {
             // Sender and receiver agree on where frames end: the others on the stream are sound.
             Err(error) => match id_of(body) {
                 Some(id) => {
-                    let fault = Fault { passing: false, message: error.to_string() };
+                    let fault = Fault::Error { passing: false, message: error.to_string() };
                     return self.say(Reply { id, result: Err(fault) }.encode()).await;
                 }
                 None => return self.refuse(error).await,
@@ -203,6 +203,7 @@ impl Stream {
             rows: rows.known.clone(),
             replica: head.replica,
             judged_at: head.judged_at,
+            ring_epoch: head.ring_epoch,
         };
         let backend = Arc::clone(&self.inner.backend);
         let deadline = arrived + Duration::from_millis(head.deadline_ms.into());
@@ -240,13 +241,17 @@ impl Stream {
             Ok(taken) => taken,
             Err(error) => {
                 let passing = matches!(error.kind, Kind::Unavailable | Kind::Exhausted);
-                return Reply { id, result: Err(Fault { passing, message: error.message }) };
+                let fault = match StaleEpoch::of(&error) {
+                    Some(stale) => Fault::Stale(stale.clone()),
+                    None => Fault::Error { passing, message: error.message },
+                };
+                return Reply { id, result: Err(fault) };
             }
         };
         let KnownTaken { batch, verdicts, learned, mut unknown } = taken;
         if verdicts.len() != batch.verdicts() {
             let message = "the store did not answer for every sample".to_owned();
-            return Reply { id, result: Err(Fault { passing: true, message }) };
+            return Reply { id, result: Err(Fault::Error { passing: true, message }) };
         }
         unknown.extend_from_slice(&rows.unknown);
         let mut told = tell(&batch, &verdicts, &mut unknown);

@@ -27,6 +27,9 @@ pub enum FrameError {
     Limit(&'static str),
 }
 
+/// Features, a bit each: requests name their ring epoch, and are told where it is a stale one.
+pub(crate) const RING_EPOCHS: u64 = 1;
+
 /// Begins a frame.
 pub(crate) fn begin(kind: u8, out: &mut Vec<u8>) {
     out.clear();
@@ -55,7 +58,7 @@ pub struct Hello {
     /// Versions that it can write.
     pub lowest: u32,
     pub highest: u32,
-    /// What it can do beyond them, a bit each; none so far.
+    /// What it can do beyond them, a bit each.
     pub features: u64,
     /// Its address, for logs.
     pub door: String,

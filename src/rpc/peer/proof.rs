@@ -94,7 +94,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         batch.close(labels.as_bytes(), labels.placement_hash("t"), None);
     }
     let Ok(tenant) = TenantId::new("t") else { return Vec::new() };
-    let head = Head { id: 9, epoch: 1, deadline_ms: 5000, replica: 1, judged_at: 1_000_100, tenant };
+    let head = Head { id: 9, epoch: 1, deadline_ms: 5000, replica: 1, judged_at: 1_000_100, tenant, ring_epoch: 0 };
     let mut encoder = Encoder::default();
     let mut request = |rows: &[u32], refs: &[RowRef]| {
         let mut out = Vec::new();
@@ -122,7 +122,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         runs: vec![(Some(Verdict::Stored), 5), (None, 1), (Some(Verdict::Unavailable), 2)],
         forgotten: vec![1],
     };
-    let fault = Fault { passing: true, message: "the log is being replayed".to_owned() };
+    let fault = Fault::Error { passing: true, message: "the log is being replayed".to_owned() };
     vec![
         ("hello", Hello { lowest: 1, highest: 1, features: 0, door: "a:1".to_owned() }.encode()),
         (

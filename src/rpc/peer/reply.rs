@@ -5,6 +5,7 @@ use storage::Verdict;
 use super::FrameError;
 use super::bytes::{Put, Read};
 use super::frame::{self, REPLY};
+use crate::write::StaleEpoch;
 use crate::write::verdicts::{code_of, verdict_of};
 
 /// Everything was stored, and every name is kept.
@@ -13,6 +14,9 @@ const ALL: u8 = 0;
 const RUNS: u8 = 1;
 /// Nothing was judged.
 const ERROR: u8 = 2;
+
+/// Nothing was judged: the request's ring epoch is over.
+const STALE: u8 = 3;
 
 /// Code of samples whose reference means nothing to the receiver.
 const UNKNOWN: u32 = 3;
@@ -36,10 +40,13 @@ pub(crate) struct Told {
 
 /// Why nothing was judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// Whether it passes by itself.
-    pub passing: bool,
-    pub message: String,
+pub(crate) enum Fault {
+    Error {
+        /// Whether it passes by itself.
+        passing: bool,
+        message: String,
+    },
+    Stale(StaleEpoch),
 }
 
 impl Told {
@@ -75,10 +82,15 @@ impl Reply {
                 out.put_number(told.forgotten.len() as u64);
                 told.forgotten.iter().for_each(|place| out.put_number((*place).into()));
             }
-            Err(fault) => {
+            Err(Fault::Error { passing, message }) => {
                 out.push(ERROR);
-                out.push(u8::from(fault.passing));
-                out.put_counted(fault.message.as_bytes());
+                out.push(u8::from(*passing));
+                out.put_counted(message.as_bytes());
+            }
+            Err(Fault::Stale(stale)) => {
+                out.push(STALE);
+                out.put_number(stale.epoch);
+                out.put_counted(&stale.ring);
             }
         }
         frame::end(&mut out);
@@ -108,8 +120,9 @@ impl Reply {
             }
             ERROR => {
                 let passing = read.byte()? != 0;
-                Err(Fault { passing, message: String::from_utf8_lossy(read.counted()?).into_owned() })
+                Err(Fault::Error { passing, message: String::from_utf8_lossy(read.counted()?).into_owned() })
             }
+            STALE => Err(Fault::Stale(StaleEpoch { epoch: read.number()?, ring: read.counted()?.to_vec() })),
             _ => return Err(FrameError::Malformed("an answer of a later version")),
         };
         if !read.is_done() {
@@ -167,8 +180,11 @@ mod tests {
     fn all_stored_takes_a_few_bytes() {
         let told = Told { runs: vec![(Some(Verdict::Stored), 100_000)], ..Told::default() };
         assert!(Reply { id: 1_000_000, result: Ok(told) }.encode().len() <= 9);
-        let fault = Fault { passing: true, message: "full".to_owned() };
-        let reply = Reply { id: 0, result: Err(fault) };
-        assert_eq!(back(&reply), reply);
+        let full = Fault::Error { passing: true, message: "full".to_owned() };
+        let stale = Fault::Stale(StaleEpoch { epoch: 1 << 40, ring: b"{}".to_vec() });
+        for fault in [full, stale] {
+            let reply = Reply { id: 0, result: Err(fault) };
+            assert_eq!(back(&reply), reply);
+        }
     }
 }

@@ -15,7 +15,9 @@ const ONE_FLOAT: u64 = 1;
 const STARTS: u64 = 2;
 /// Some rows have histograms or exemplars.
 const OTHERS: u64 = 4;
-const KNOWN_FLAGS: u64 = ONE_FLOAT | STARTS | OTHERS;
+/// The request names the ring epoch that it was placed by.
+const RING_EPOCH: u64 = 8;
+const KNOWN_FLAGS: u64 = ONE_FLOAT | STARTS | OTHERS | RING_EPOCH;
 
 /// Kinds of runs of rows, in the two low bits of their heads.
 const RUN: u64 = 0;
@@ -51,6 +53,8 @@ pub(crate) struct Head {
     /// When the door let it in, ms.
     pub judged_at: Timestamp,
     pub tenant: TenantId,
+    /// The ring epoch that it was placed by; 0: none.
+    pub ring_epoch: u64,
 }
 
 /// Writes requests; keeps its buffers.
@@ -80,14 +84,16 @@ impl Encoder {
         let flag = |on: bool, flag: u64| if on { flag } else { 0 };
         frame::begin(REQUEST, out);
         out.put_number(head.id);
-        out.put_number(
-            flag(one_float, ONE_FLOAT) | flag(batch.has_starts(), STARTS) | flag(has_others, OTHERS),
-        );
+        let flags = flag(one_float, ONE_FLOAT) | flag(batch.has_starts(), STARTS) | flag(has_others, OTHERS);
+        out.put_number(flags | flag(head.ring_epoch > 0, RING_EPOCH));
         for number in [head.epoch, head.deadline_ms, head.replica] {
             out.put_number(number.into());
         }
         out.put_signed(head.judged_at);
         out.put_counted(head.tenant.as_str().as_bytes());
+        if head.ring_epoch > 0 {
+            out.put_number(head.ring_epoch);
+        }
         out.put_number(rows.len() as u64);
         let section = &mut self.section;
         section.clear();
@@ -278,6 +284,7 @@ impl Decoder {
         let (epoch, deadline_ms, replica) = (read.short()?, read.short()?, read.short()?);
         let judged_at = read.signed()?;
         let tenant = self.tenant(read.counted()?)?;
+        let ring_epoch = if flags & RING_EPOCH != 0 { read.number()? } else { 0 };
         let count = read.number()?;
         if count > limits.max_series as u64 {
             return Err(FrameError::Limit("series"));
@@ -351,7 +358,7 @@ impl Decoder {
         if !(refs.is_done() && labels.is_done() && times.is_done() && values.is_done()) {
             return Err(FrameError::Malformed("columns longer than its rows"));
         }
-        let head = Head { id, epoch, deadline_ms, replica, judged_at, tenant };
+        let head = Head { id, epoch, deadline_ms, replica, judged_at, tenant, ring_epoch };
         Ok(Incoming { head, batch, rows })
     }
 
@@ -557,6 +564,7 @@ mod tests {
             replica: 2,
             judged_at: 990,
             tenant: TenantId::new("t").unwrap(),
+            ring_epoch: 1 << 33,
         }
     }
 

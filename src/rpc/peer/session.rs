@@ -17,13 +17,13 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-use super::frame::{self, GOODBYE, REPLY, VERSION};
+use super::frame::{self, GOODBYE, REPLY, RING_EPOCHS, VERSION};
 use super::names::{Given, Names};
 use super::reply::{Fault, Reply, Told};
 use super::request::{Encoder, Head, RowRef};
 use super::{Hello, PATH, PeerOptions, Welcome};
 use crate::channel::MAX_MESSAGE;
-use crate::write::WriteCall;
+use crate::write::{StaleEpoch, WriteCall};
 use crate::write::codec::RawCodec;
 
 /// What became of opening a stream.
@@ -44,6 +44,8 @@ pub(crate) enum Failed {
     TimedOut,
     /// Nothing was judged; a retry can help.
     Passing(String),
+    /// Nothing was judged: the write is to be placed by another ring.
+    Stale(StaleEpoch),
     /// The request is nothing for this stream, and why.
     Unfit(String),
 }
@@ -93,7 +95,7 @@ impl Session {
         patience: Duration,
     ) -> Opened {
         let (out, frames) = mpsc::unbounded_channel();
-        let hello = Hello { lowest: 1, highest: VERSION, features: 0, door: door.to_owned() };
+        let hello = Hello { lowest: 1, highest: VERSION, features: RING_EPOCHS, door: door.to_owned() };
         // The other end is in this function's hands.
         let _ = out.send(Bytes::from(hello.encode()));
         let opening = async {
@@ -148,6 +150,9 @@ impl Session {
 
     /// Sends and answers with a verdict for each sample of the call's rows, in order.
     pub(crate) async fn write(&self, call: &WriteCall, limit: Duration) -> Result<Vec<Verdict>, Failed> {
+        if call.ring_epoch > 0 && self.welcome.features & RING_EPOCHS == 0 {
+            return Err(Failed::Unfit("the peer's frames know no ring epochs".to_owned()));
+        }
         let deadline = Instant::now() + limit;
         let told = self.exchange(call, &call.rows, deadline).await?;
         let mut verdicts = Vec::new();
@@ -239,13 +244,17 @@ impl Session {
                 Ok(told)
             }
             // The peer gives up as its sender does, and its word can come first all the same.
-            Err(Fault { passing: true, .. }) if Instant::now() >= deadline => {
+            Err(Fault::Error { passing: true, .. }) if Instant::now() >= deadline => {
                 names.withdraw(&given);
                 Err(Failed::TimedOut)
             }
-            Err(Fault { passing, message }) => {
+            Err(fault) => {
                 names.withdraw(&given);
-                Err(if passing { Failed::Passing(message) } else { Failed::Unfit(message) })
+                Err(match fault {
+                    Fault::Error { passing: true, message } => Failed::Passing(message),
+                    Fault::Error { passing: false, message } => Failed::Unfit(message),
+                    Fault::Stale(stale) => Failed::Stale(stale),
+                })
             }
         }
     }
@@ -270,6 +279,7 @@ impl Session {
             replica: call.replica,
             judged_at: call.judged_at,
             tenant: call.tenant.clone(),
+            ring_epoch: call.ring_epoch,
         };
         let mut frame = Vec::with_capacity(64 + 10 * rows.len());
         encoder.encode(&head, &call.batch, rows, refs, &mut frame);

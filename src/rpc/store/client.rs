@@ -95,7 +95,7 @@ impl StoreClient {
 }
 
 impl Inner {
-    fn client(&self) -> PbStoreClient<Channel> {
+    pub(crate) fn client(&self) -> PbStoreClient<Channel> {
         PbStoreClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)

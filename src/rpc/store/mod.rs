@@ -6,6 +6,7 @@ mod frames;
 mod labels;
 mod server;
 mod shape;
+mod shown;
 
 use std::sync::Arc;
 
@@ -38,6 +39,11 @@ pub trait StoreBackend: Send + Sync + 'static {
         matchers: &[Matcher],
     ) -> Result<Vec<StoreView>, Error> {
         self.views(range, matchers)
+    }
+
+    /// ULIDs of the blocks that are served now, where there are blocks that others wait for.
+    fn blocks(&self) -> Option<Vec<String>> {
+        None
     }
 }
 

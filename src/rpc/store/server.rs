@@ -19,6 +19,7 @@ use wire::pb::thanos::{self as pb, info};
 use super::frames::{self, Frames};
 use super::labels::Listing;
 use super::shape::{self, Shape, Streamed};
+use super::shown;
 use super::{StoreBackend, StoreView};
 use crate::call::{self, CallBudget, RaiseOnDrop, partial_of};
 use crate::{convert, status_from_error};
@@ -136,6 +137,11 @@ impl Inner {
         let range = TimeRange::new(request.min_time, request.max_time);
         let matchers = convert::matchers_from_pb(&request.matchers)?;
         shape::require_matchers(&matchers)?;
+        if let Some(wanted) = shown::asked(request)?
+            && let Some(ids) = self.backend.blocks()
+        {
+            return emit(shown::named(&ids, &wanted));
+        }
         let mut sources = Vec::new();
         for view in self.backend.views_for(tenant, range, &matchers)? {
             let Some(left) = shape::strip_external(&view.labels, &matchers) else { continue };

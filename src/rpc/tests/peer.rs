@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::Running;
@@ -13,8 +13,8 @@ use model::{Labels, Native, Sample, TenantId};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use rpc::{
-    KnownTaken, KnownWrite, PeerOptions, WriteBackend, WriteCall, WriteClient, WriteClientOptions,
-    WriteRequest, WriteServer,
+    KnownTaken, KnownWrite, PeerOptions, StaleEpoch, WriteBackend, WriteCall, WriteClient,
+    WriteClientOptions, WriteFault, WriteRequest, WriteServer,
 };
 use runtime::World;
 use storage::{Error, HistogramRow, Refusal, RowName, RowSource, SeriesHandle, Verdict, WriteBatch};
@@ -30,6 +30,8 @@ struct Store {
     framed: AtomicUsize,
     single: AtomicUsize,
     slow: AtomicBool,
+    /// Writes of ring epochs before this one are refused.
+    least: AtomicU64,
 }
 
 #[derive(Default)]
@@ -105,10 +107,21 @@ impl State {
     }
 }
 
+impl Store {
+    fn not_stale(&self, ring_epoch: u64) -> Result<(), Error> {
+        let epoch = self.least.load(SeqCst);
+        match ring_epoch > 0 && ring_epoch < epoch {
+            true => Err(StaleEpoch { epoch, ring: b"the new one".to_vec() }.into_error()),
+            false => Ok(()),
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl WriteBackend for Store {
     async fn write(&self, request: WriteRequest) -> Result<Vec<Vec<Verdict>>, Error> {
         self.single.fetch_add(1, SeqCst);
+        self.not_stale(request.ring_epoch)?;
         let mut state = self.state.lock();
         let groups = request.groups.iter().map(|group| {
             let mut verdicts = vec![Verdict::Unavailable; group.batch.verdicts()];
@@ -124,6 +137,7 @@ impl WriteBackend for Store {
 
     async fn write_known(&self, write: KnownWrite) -> Result<KnownTaken, Error> {
         self.framed.fetch_add(1, SeqCst);
+        self.not_stale(write.ring_epoch)?;
         if self.slow.load(SeqCst) {
             tokio::time::sleep(Duration::from_secs(3600)).await;
         }
@@ -205,7 +219,7 @@ fn call(tenant: &str, rows: &[Row], ids: u32) -> WriteCall {
     batch.attach(Arc::new(Source(named.collect())));
     let all = (0..rows.len() as u32).collect();
     let tenant = TenantId::new(tenant).unwrap();
-    WriteCall { tenant, batch: Arc::new(batch), rows: all, replica: 1, judged_at: 1000 }
+    WriteCall { tenant, batch: Arc::new(batch), rows: all, replica: 1, judged_at: 1000, ring_epoch: 0 }
 }
 
 async fn serve(store: &Arc<Store>, options: PeerOptions) -> Running {
@@ -376,4 +390,26 @@ async fn a_request_that_is_late_fails_alone() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(client.write(call("t", &[(1, 2, 1.0, false)], 9)).await.unwrap(), [Verdict::Stored]);
     running.stop().await;
+}
+
+/// By frames and by single calls alike, a write of a ring that is over is told which one is to be used.
+#[tokio::test]
+async fn a_write_of_a_ring_epoch_that_is_over_is_told_of_the_one_that_is() {
+    for frames in [true, false] {
+        let store = Arc::new(Store::default());
+        let running = serve(&store, PeerOptions::default()).await;
+        let peer = frames.then(PeerOptions::default);
+        let client = client(&running, WriteClientOptions { peer, ..Default::default() });
+        let of = |ring_epoch| WriteCall { ring_epoch, ..call("t", &[(1, 1, 1.0, false)], 9) };
+        store.least.store(7, SeqCst);
+        let error = client.write(of(6)).await.unwrap_err();
+        assert_eq!(error.fault, WriteFault::Stale, "{error}");
+        let stale = StaleEpoch::of(&error).unwrap();
+        assert_eq!((stale.epoch, stale.ring.as_slice()), (7, b"the new one".as_slice()));
+        // Nobody is left alone for that, and what names no epoch is taken.
+        assert_eq!(client.write(of(7)).await.unwrap(), [Verdict::Stored], "{frames}");
+        assert_eq!(client.write(of(0)).await.unwrap(), [Verdict::Duplicate], "{frames}");
+        assert_eq!(store.single.load(SeqCst) == 0, frames);
+        running.stop().await;
+    }
 }

@@ -366,6 +366,8 @@ async fn info_and_readiness() {
         roles: vec!["receive".to_owned()],
         uploaded_before: Some(77),
         ring_members: vec!["a:10901".to_owned()],
+        ring_address: "a:10901".to_owned(),
+        ring_epoch: 3,
         version: "0.1.0".to_owned(),
     };
     backend.node = Some(node.clone());

@@ -78,7 +78,7 @@ fn call(values: &[&[f64]], rows: &[u32]) -> WriteCall {
         let samples = values.iter().enumerate().map(|(t, &value)| Sample { timestamp: t as i64, value });
         batch.push(l.as_bytes(), l.placement_hash(tenant.as_str()), samples);
     }
-    WriteCall { tenant, batch: Arc::new(batch), rows: rows.to_vec(), replica: 2, judged_at: 1234 }
+    WriteCall { tenant, batch: Arc::new(batch), rows: rows.to_vec(), replica: 2, judged_at: 1234, ring_epoch: 0 }
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ fn call_of_all_kinds() -> WriteCall {
         batch.close(l.as_bytes(), l.placement_hash(tenant.as_str()), None);
     }
     batch.push(l.as_bytes(), l.placement_hash(tenant.as_str()), [Sample { timestamp: 3, value: 1.0 }]);
-    WriteCall { tenant, batch: Arc::new(batch), rows: vec![1, 2, 0], replica: 1, judged_at: 1 }
+    WriteCall { tenant, batch: Arc::new(batch), rows: vec![1, 2, 0], replica: 1, judged_at: 1, ring_epoch: 0 }
 }
 
 #[tokio::test]
@@ -596,6 +596,7 @@ async fn both_shapes_of_a_request_are_read_and_sent_byte_for_byte() {
             rows: vec![0],
             replica: 2,
             judged_at: 5,
+            ring_epoch: 0,
         };
         let sending = tokio::spawn(async move { client.write(call).await });
         let (mut stream, _) = listener.accept().await.unwrap();

@@ -18,7 +18,7 @@ use wire::remote_write::PeerEncoder;
 
 use super::backoff::Backoff;
 use super::codec::{ClientCodec, PATH};
-use super::{WriteCall, WriteShape, verdicts};
+use super::{StaleEpoch, WriteCall, WriteShape, verdicts};
 use crate::channel::{self, ClientOptions, MAX_MESSAGE};
 use crate::peer::{Failed, Opened, PeerOptions, Session};
 use crate::{error_from_status, metrics};
@@ -60,6 +60,8 @@ pub enum WriteFault {
     Unavailable,
     /// No answer in time; the samples may be stored.
     TimedOut,
+    /// Nothing was judged: the write is to be placed by another ring ([`StaleEpoch`]).
+    Stale,
     /// The peer answered with something else; the samples may be stored.
     Failed,
 }
@@ -224,6 +226,7 @@ pub(super) fn encode(call: &WriteCall, layout: WriteShape, door: &str) -> (Bytes
         metadata: Vec::new(),
         spliced: batch.is_spliced(),
         pairs: Vec::new(),
+        ring_epoch: call.ring_epoch,
     };
     let by_tenant = layout == WriteShape::ByTenant;
     let body = encoder.finish(call.tenant.as_str(), call.replica, by_tenant, Some(&context));
@@ -247,6 +250,10 @@ impl Inner {
             Err(failed) => failed,
         };
         let (fault, why) = match failed {
+            Failed::Stale(stale) => {
+                self.backoff.succeeded();
+                return Err(self.stale(stale));
+            }
             Failed::Unfit(why) => {
                 fell_back("request");
                 tracing::debug!(peer = self.address, why, "a write goes by a single call");
@@ -338,6 +345,9 @@ impl Inner {
 
     fn verdicts(&self, response: &WriteResponse, shape: &Shape) -> Result<Vec<Verdict>, WriteError> {
         let Some(wire) = &response.tributary else { return Ok(vec![Verdict::Stored; shape.verdicts()]) };
+        if let Some(stale) = &wire.stale {
+            return Err(self.stale(StaleEpoch { epoch: stale.epoch, ring: stale.ring.clone() }));
+        }
         let told: u64 = wire.counts.iter().map(|n| u64::from(*n)).sum();
         let read = match told == shape.verdicts() as u64 {
             true => verdicts::decode(wire, shape.verdicts()),
@@ -372,6 +382,11 @@ impl Inner {
             _ => WriteFault::Failed,
         };
         Err(WriteError { kind: error.kind, fault, message: error.message, source: error.source })
+    }
+
+    fn stale(&self, stale: StaleEpoch) -> WriteError {
+        let message = format!("{}: {stale}", self.address);
+        WriteError { kind: Kind::Refused, fault: WriteFault::Stale, message, source: Some(stale.into()) }
     }
 
     fn error(&self, kind: Kind, fault: WriteFault, message: String) -> WriteError {

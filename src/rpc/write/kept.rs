@@ -41,8 +41,9 @@ mod tests {
         batch.splice(true);
         let batch = Arc::new(batch);
         let tenant = TenantId::new("team").unwrap();
+        let rows = vec![0, 2];
         let call =
-            WriteCall { tenant, batch: Arc::clone(&batch), rows: vec![0, 2], replica: 2, judged_at: 77 };
+            WriteCall { tenant, batch: Arc::clone(&batch), rows, replica: 2, judged_at: 77, ring_epoch: 0 };
         let bytes = keep_write(&call);
         let read = kept_write(&bytes).unwrap();
         assert_eq!((read.replica, read.judged_at), (2, Some(77)));

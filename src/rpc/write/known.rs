@@ -16,6 +16,8 @@ pub struct KnownWrite {
     /// From 1: which copy this is, to be stored here; 0: not replicated yet.
     pub replica: u32,
     pub judged_at: Timestamp,
+    /// The ring epoch that it was placed by; 0 where it was placed by none.
+    pub ring_epoch: u64,
 }
 
 /// What became of it.
@@ -42,7 +44,8 @@ pub async fn store_by_labels<B: WriteBackend + ?Sized>(
     }
     let group = TenantGroup { tenant: write.tenant.clone(), batch: sorted.batch.clone() };
     let (replica, judged_at) = (write.replica, Some(write.judged_at));
-    let answers = backend.write(WriteRequest { groups: vec![group], replica, judged_at }).await?.pop();
+    let request = WriteRequest { groups: vec![group], replica, judged_at, ring_epoch: write.ring_epoch };
+    let answers = backend.write(request).await?.pop();
     Ok(sorted.answer(write, &answers.unwrap_or_default()))
 }
 

@@ -9,6 +9,7 @@ mod metadata;
 mod pairs;
 mod server;
 mod snappy;
+mod stale;
 pub(crate) mod verdicts;
 
 use std::ops::Range;
@@ -23,12 +24,14 @@ pub use client::{WriteClient, WriteClientOptions, WriteError, WriteFault};
 pub use kept::{keep_write, kept_write};
 pub use known::{KnownTaken, KnownWrite, store_by_labels};
 pub use server::WriteServer;
+pub use stale::StaleEpoch;
 
 /// Somebody who takes writes from peers.
 #[tonic::async_trait]
 pub trait WriteBackend: Send + Sync + 'static {
     /// Takes what a peer sent and answers, for each group, one verdict per sample of its batch, durable
-    /// where it says so. An error means that nothing of the request was judged.
+    /// where it says so. An error means that nothing of the request was judged; one that is caused by [`StaleEpoch`], that
+    /// the caller is to place it by another ring.
     async fn write(&self, request: WriteRequest) -> Result<Vec<Vec<Verdict>>, Error>;
 
     /// As [`WriteBackend::write`] for one tenant, of whose series some are known by handles alone. Who knows no handles
@@ -62,6 +65,8 @@ pub struct WriteRequest {
     pub replica: u32,
     /// When the door let it in; none from Thanos, whose writes are judged on arrival.
     pub judged_at: Option<Timestamp>,
+    /// The ring epoch that it was placed by; 0 where it was placed by none.
+    pub ring_epoch: u64,
 }
 
 /// A request of Thanos, its series not read.
@@ -91,6 +96,8 @@ pub struct WriteCall {
     /// From 1: which copy the peer is to store; 0: it is to replicate.
     pub replica: u32,
     pub judged_at: Timestamp,
+    /// The ring epoch that it is placed by; 0: whatever epochs the peer takes writes of.
+    pub ring_epoch: u64,
 }
 
 /// How a request lays out its series.

@@ -20,11 +20,11 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 use tower::Service;
 use wire::pb::thanos::WriteResponse;
-use wire::pb::tributary::v1::{PairSighting, Verdicts};
+use wire::pb::tributary::v1::{self, PairSighting, Verdicts};
 use wire::remote_write::{DecodedV1, Limits, PeerWrite, Series, decode_peer, peer_envelope};
 
 use super::codec::{PATH, SERVICE, ServerCodec};
-use super::{PlainWrite, TenantGroup, WriteBackend, WriteRequest, metadata, snappy, verdicts};
+use super::{PlainWrite, StaleEpoch, TenantGroup, WriteBackend, WriteRequest, metadata, snappy, verdicts};
 use crate::channel::MAX_MESSAGE;
 use crate::peer::{PeerOptions, PeerServer};
 use crate::status::write_status_from_error;
@@ -89,6 +89,12 @@ impl Inner {
         } else {
             let shape: Vec<usize> = decoded.request.groups.iter().map(|g| g.batch.verdicts()).collect();
             let answers = self.backend.write(decoded.request).await;
+            if let Some(stale) = answers.as_ref().err().and_then(|error| StaleEpoch::of(error)) {
+                // Who names an epoch knows this answer.
+                let stale = v1::StaleEpoch { epoch: stale.epoch, ring: stale.ring.clone() };
+                let told = v1::Verdicts { stale: Some(stale), ..v1::Verdicts::default() };
+                return Ok(WriteResponse { tributary: Some(told) });
+            }
             let answers = answers.map_err(|error| write_status_from_error(&error))?;
             if answers.len() != shape.len() || answers.iter().zip(&shape).any(|(a, n)| a.len() != *n) {
                 return Err(Status::internal("the store did not answer for every sample"));
@@ -172,12 +178,14 @@ fn decode(body: &[u8], limits: &Limits, peer: &mut PeerWrite) -> Result<Decoded,
     let pairs = peer.context.as_mut().map(|context| std::mem::take(&mut context.pairs)).unwrap_or_default();
     let context = peer.context.as_ref();
     let judged_at = context.map(|c| c.judged_at_ms).filter(|&at| at != 0);
+    let ring_epoch = context.map_or(0, |c| c.ring_epoch);
     let audience = match context {
         Some(context) if context.all_kinds => Audience::AllKinds,
         Some(_) => Audience::Floats,
         None => Audience::Thanos,
     };
-    Ok(Decoded { audience, layout, metadata, pairs, request: WriteRequest { groups, replica, judged_at } })
+    let request = WriteRequest { groups, replica, judged_at, ring_epoch };
+    Ok(Decoded { audience, layout, metadata, pairs, request })
 }
 
 /// What a message asks to be written.

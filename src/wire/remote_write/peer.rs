@@ -428,6 +428,7 @@ mod tests {
                 metadata: Vec::new(),
                 spliced: false,
                 pairs: Vec::new(),
+                ring_epoch: 9,
             };
             let body = encoder.finish("t", 3, by_tenant, Some(&context));
             let mut out = PeerWrite::default();

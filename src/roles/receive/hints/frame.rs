@@ -61,7 +61,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame, Error> {
     };
     let plain = wire::remote_write::decompress(&bytes[HEAD..], &limits, &mut scratch)
         .map_err(|error| corrupt(format!("hint cannot be unpacked: {error}")))?;
-    let WriteRequest { mut groups, replica, judged_at } = rpc::kept_write(plain)?;
+    let WriteRequest { mut groups, replica, judged_at, .. } = rpc::kept_write(plain)?;
     let Some(group) = groups.pop() else { return Err(corrupt("hint without a tenant".to_owned())) };
     let judged_at = judged_at.unwrap_or(kept_at);
     Ok(Frame { kept_at, samples, tenant: group.tenant, replica, judged_at, batch: group.batch })
@@ -145,7 +145,8 @@ mod tests {
     fn a_hint_is_read_as_it_was_kept() {
         let tenant = TenantId::new("t").unwrap();
         let batch = Arc::new(batch(&[1, 2, 3]));
-        let call = WriteCall { tenant: tenant.clone(), batch, rows: vec![1], replica: 3, judged_at: 9 };
+        let (rows, tenant_of) = (vec![1], tenant.clone());
+        let call = WriteCall { tenant: tenant_of, batch, rows, replica: 3, judged_at: 9, ring_epoch: 0 };
         let (bytes, samples) = encode(&call, 77).unwrap();
         assert_eq!((samples, peek(&bytes)), (3, Some((77, 3))));
         let frame = decode(&bytes).unwrap();

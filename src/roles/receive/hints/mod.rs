@@ -179,7 +179,9 @@ impl Hints {
     ) -> Keeper {
         let (hints, peer, tenant) = (Arc::clone(self), peer.to_owned(), tenant.clone());
         Box::new(move |batch, rows| {
-            let call = WriteCall { tenant, batch: Arc::clone(batch), rows, replica, judged_at };
+            let batch = Arc::clone(batch);
+            // A hint counts for no ack: it is taken whatever the epoch.
+            let call = WriteCall { tenant, batch, rows, replica, judged_at, ring_epoch: 0 };
             hints.keep(&peer, call, held);
         })
     }

@@ -251,6 +251,7 @@ impl Delivery {
                 rows: (0..batch.series().len() as u32).collect(),
                 replica: next.frame.replica,
                 judged_at: *judged_at,
+                ring_epoch: 0,
             };
             let answer = match to {
                 Target::Peer(peer) => peer.deliver_hint(call).await,

@@ -373,7 +373,7 @@ mod tests {
     /// A hint of `n` samples.
     fn hint(n: usize, kept_at: i64) -> Vec<u8> {
         let (tenant, rows) = (TenantId::new("t").unwrap(), vec![0]);
-        let call = WriteCall { tenant, batch: batch(1, n), rows, replica: 1, judged_at: 5 };
+        let call = WriteCall { tenant, batch: batch(1, n), rows, replica: 1, judged_at: 5, ring_epoch: 0 };
         frame::encode(&call, kept_at).unwrap().0
     }
 

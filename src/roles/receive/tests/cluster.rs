@@ -281,6 +281,7 @@ async fn peers_writes_are_stored_or_placed_by_what_they_say() {
             groups: vec![rpc::TenantGroup { tenant: tenant.clone(), batch }],
             replica,
             judged_at,
+            ring_epoch: 0,
         }
     };
     let door = nodes[0].receive.write_backend();

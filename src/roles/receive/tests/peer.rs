@@ -47,7 +47,7 @@ fn call(rows: &[(u32, i64, f64)], judged_at: i64) -> WriteCall {
     }
     batch.attach(Arc::new(Source(rows.iter().map(|row| row.0).collect())));
     let rows = (0..rows.len() as u32).collect();
-    WriteCall { tenant, batch: Arc::new(batch), rows, replica: 1, judged_at }
+    WriteCall { tenant, batch: Arc::new(batch), rows, replica: 1, judged_at, ring_epoch: 0 }
 }
 
 fn client(node: &Node, frames: bool) -> WriteClient {

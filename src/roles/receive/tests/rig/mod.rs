@@ -31,6 +31,13 @@ impl Node {
         Node::run(Bound::bind(settings, World::real()).await.unwrap()).await
     }
 
+    /// As [`Node::start`], with a ring that is agreed on.
+    pub async fn governed(settings: Settings, handle: &control::Handle) -> Node {
+        let bound = Bound::bind(settings, World::real()).await.unwrap();
+        bound.receive().govern(handle.clone());
+        Node::run(bound).await
+    }
+
     /// Runs what has taken its ports already.
     pub async fn run(bound: Bound) -> Node {
         let (receive, write, http) =
