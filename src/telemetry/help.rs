@@ -154,6 +154,13 @@ pub const HELP: &[(&str, &str)] = &[
     ("tributary_control_ring_members", "Members of the agreed ring, or of the one to come."),
     ("tributary_control_ring_unretired_epochs", "Ring epochs that are over and not all in the bucket."),
     ("tributary_control_ring_warming", "New members that a proposed ring waits for."),
+    (
+        "tributary_drain_blocks",
+        "Local blocks that cannot be read from the bucket yet, while something of the ring waits for them.",
+    ),
+    (
+        "tributary_drain_samples",
+        "Samples of the head that are not in a block yet, while something of the ring waits for them.",
     ("tributary_ha_tracker_clusters", "HA pairs of which somebody is heard."),
     (
         "tributary_ha_tracker_deduped_samples_total",
@@ -271,7 +278,15 @@ pub const HELP: &[(&str, &str)] = &[
         "tributary_receive_relabel_dropped_samples_total",
         "Samples whose series a relabelling rule dropped; they are acknowledged and not stored.",
     ),
+    (
+        "tributary_receive_replanned_total",
+        "Writes that were placed anew because a replica had left their ring epoch.",
+    ),
     ("tributary_receive_samples_total", "Samples received, by what became of them."),
+    (
+        "tributary_receive_stale_writes_total",
+        "Writes of peers that were not taken because their ring epoch is over.",
+    ),
     (
         "tributary_receive_unauthorized_requests_total",
         "Writes without a credential that is known, where one is needed.",
@@ -280,8 +295,17 @@ pub const HELP: &[(&str, &str)] = &[
         "tributary_receive_write_to_visible_seconds",
         "Time from a write's arrival until its samples are stored and any read sees them.",
     ),
+    (
+        "tributary_ring_epoch",
+        "Number of the ring epoch that writes are placed by; 0 where the ring is a file.",
+    ),
     ("tributary_ring_file_differs", "Whether the node's ring file says something else than what is agreed."),
     ("tributary_ring_file_proposals_total", "Edits of the ring file that were proposed, by what came of it."),
+    (
+        "tributary_ring_in_change",
+        "Whether the ring is being changed: writes then obey the old one and the new one.",
+    ),
+    ("tributary_ring_min_epoch", "The ring epoch before which this node has promised to take no writes."),
     (
         "tributary_security_reloads_total",
         "Changes of certificate and password files, by whether they were taken or refused as wrong.",

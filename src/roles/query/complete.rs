@@ -73,8 +73,7 @@ pub fn judge(needed: &[Needed], tolerance: Tolerance, agreed: Option<&State>) ->
     };
     let receivers_suffice = receivers_missing <= spare;
     let short = agreed.filter(|_| !tolerance.chosen).and_then(|agreed| {
-        let answered =
-            |a: &str| needed.iter().any(|n| n.owner.as_deref() == Some(a) && n.missing.is_none());
+        let answered = |a: &str| needed.iter().any(|n| n.owner.as_deref() == Some(a) && n.missing.is_none());
         agreed.complete(answered).err()
     });
     let (mut warnings, mut errors) = (Vec::new(), Vec::new());
@@ -178,7 +177,9 @@ mod tests {
         cluster[2].forgot = true;
         assert_eq!(judge(&cluster, STRICT, None), Judgement::Complete);
         cluster[0].missing = Some("down".to_owned());
-        let Judgement::Incomplete(text) = judge(&cluster, DEFAULT, None) else { panic!("must be incomplete") };
+        let Judgement::Incomplete(text) = judge(&cluster, DEFAULT, None) else {
+            panic!("must be incomplete")
+        };
         assert!(text.contains("lost its disk") && text.contains("2 of 3 receivers"), "{text}");
         // Missing and forgetful is still one.
         cluster[2].missing = Some("down".to_owned());
@@ -217,7 +218,9 @@ mod tests {
             forgot: false,
             owner: None,
         });
-        let Judgement::Incomplete(text) = judge(&cluster, DEFAULT, None) else { panic!("must be incomplete") };
+        let Judgement::Incomplete(text) = judge(&cluster, DEFAULT, None) else {
+            panic!("must be incomplete")
+        };
         assert!(text.contains("receiver Receiver { write_quorum: 3 }-0 did not answer: down"), "{text}");
         assert!(text.contains("1 of 4 receivers are missing, 0 may be"), "{text}");
         // A lost copy that is not needed is no reason for a warning about another endpoint.
@@ -237,8 +240,7 @@ mod tests {
         let (three, five) = (["a:1", "b:1", "c:1"], ["a:1", "b:1", "c:1", "d:1", "e:1"]);
         let mut state = State::default();
         let (by, time) = (String::new(), 0);
-        let form =
-            agreed::Command::Form { cluster: "c".into(), plan: plan(&three), by: by.clone(), time };
+        let form = agreed::Command::Form { cluster: "c".into(), plan: plan(&three), by: by.clone(), time };
         state.apply(form).unwrap();
         for address in five {
             let node = agreed::Registration {

@@ -65,7 +65,10 @@ impl Everyone {
             let missing = state.missing();
             let relevant = state.info.as_ref().map_or(missing.is_some(), |info| has(&info.apis));
             let sets = state.info.as_ref().map_or(&[][..], |info| &info.label_sets);
-            if *part == Part::Spare || !relevant || !prune::chosen(&endpoint.address, sets, asked.store_matchers) {
+            if *part == Part::Spare
+                || !relevant
+                || !prune::chosen(&endpoint.address, sets, asked.store_matchers)
+            {
                 continue;
             }
             let (seat, owner) = match (part, state.seat()) {

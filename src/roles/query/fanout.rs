@@ -21,8 +21,8 @@ use crate::complete::{Judgement, Needed, Seat, Tolerance, judge};
 use crate::dedup::Pairs;
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::outcome::{Guarded, Judged, Outcome, gather};
-use crate::shard::Sharded;
 use crate::roster::{Part, Roster};
+use crate::shard::Sharded;
 use crate::{penalty, prune};
 use wire::pb::thanos::ShardInfo;
 

@@ -132,7 +132,8 @@ mod tests {
             one("store:1", None, true),
             one("c:1", Some("c:1"), false),
         ];
-        let want = [Part::Spare, owner("a:1"), owner("b:1"), Part::Spare, Part::Spare, Part::Other, owner("c:1")];
+        let want =
+            [Part::Spare, owner("a:1"), owner("b:1"), Part::Spare, Part::Spare, Part::Other, owner("c:1")];
         assert_eq!(parts(&known, &to_ask), want);
     }
 }

@@ -193,7 +193,8 @@ impl Quorum {
 
 /// The outcome of the sample whose words were counted in `tallies`, one of each rule.
 fn settle(rules: [Option<Rule>; 2], tallies: &[Tally]) -> Option<Outcome> {
-    let mut settled = rules.iter().flatten().zip(tallies).map(|(r, tally)| tally.settle(r.replicas, r.needed));
+    let mut settled =
+        rules.iter().flatten().zip(tallies).map(|(r, tally)| tally.settle(r.replicas, r.needed));
     let first = settled.next()?;
     match settled.next() {
         None => first,
@@ -315,8 +316,9 @@ mod tests {
                 };
                 let needed = replicas / 2 + 1;
                 for number in 0..words.len().pow(nodes as u32) {
-                    let said: Vec<Verdict> =
-                        (0..nodes as u32).map(|at| words[number / words.len().pow(at) % words.len()]).collect();
+                    let said: Vec<Verdict> = (0..nodes as u32)
+                        .map(|at| words[number / words.len().pow(at) % words.len()])
+                        .collect();
                     let of = |side: Sides| {
                         let heard: Vec<Verdict> = (0..nodes)
                             .filter(|node| sides(*node).0 & side.0 != 0)
@@ -343,7 +345,8 @@ mod tests {
                                     "{said:?} from {first}, {overlap} of {replicas} stay"
                                 );
                                 // An ack is as the agreed rule has it.
-                                let stored: Vec<usize> = (0..nodes).filter(|n| said[*n].is_success()).collect();
+                                let stored: Vec<usize> =
+                                    (0..nodes).filter(|n| said[*n].is_success()).collect();
                                 let (old, new): (Vec<usize>, Vec<usize>) =
                                     ((0..replicas).collect(), (replicas - overlap..nodes).collect());
                                 let sets = [(old.as_slice(), needed), (new.as_slice(), needed)];

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use arc_swap::ArcSwap;
 use agreed::{EpochNumber, View};
+use arc_swap::ArcSwap;
 use hashring::{Document, EndpointIndex, Rings};
 use model::Kind;
 use parking_lot::Mutex;

@@ -91,9 +91,7 @@ pub fn split_joint(
         }
     }
     let shares = shares.into_iter().enumerate().filter(|(_, (rows, _))| !rows.is_empty());
-    shares
-        .map(|(at, (rows, sides))| Share { endpoint: at as EndpointIndex, copy: 0, rows, sides })
-        .collect()
+    shares.map(|(at, (rows, sides))| Share { endpoint: at as EndpointIndex, copy: 0, rows, sides }).collect()
 }
 
 #[cfg(test)]

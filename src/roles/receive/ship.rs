@@ -119,9 +119,8 @@ impl Ship {
     /// Local blocks that are known to be in the bucket, and how many are not.
     pub fn by_shipped(&self, engine: &Tsdb) -> (Vec<LocalBlock>, usize) {
         let shipped = self.shipped.lock();
-        let known = |block: &LocalBlock| {
-            shipped.get(&block.tenant).is_some_and(|ids| ids.contains(&block.id))
-        };
+        let known =
+            |block: &LocalBlock| shipped.get(&block.tenant).is_some_and(|ids| ids.contains(&block.id));
         let all = engine.tenants().into_iter().flat_map(|tenant| engine.local_blocks(&tenant));
         let (there, here): (Vec<_>, Vec<_>) = all.partition(known);
         (there, here.len())

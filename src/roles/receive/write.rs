@@ -187,8 +187,7 @@ impl Writer {
         let before = before.and_then(|before| Some((before, before.rings.resolve(tenant.as_str())?)));
         let (shares, quorum) = match before {
             Some((before, old)) => {
-                let shares =
-                    route::split_joint(batch, (&old, &before.place), &ring, current.targets.len());
+                let shares = route::split_joint(batch, (&old, &before.place), &ring, current.targets.len());
                 let old = (before.rings.replication_factor(), before.needed);
                 (shares, Quorum::joint(samples, old, new))
             }

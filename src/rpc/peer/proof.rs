@@ -94,7 +94,8 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         batch.close(labels.as_bytes(), labels.placement_hash("t"), None);
     }
     let Ok(tenant) = TenantId::new("t") else { return Vec::new() };
-    let head = Head { id: 9, epoch: 1, deadline_ms: 5000, replica: 1, judged_at: 1_000_100, tenant, ring_epoch: 0 };
+    let head =
+        Head { id: 9, epoch: 1, deadline_ms: 5000, replica: 1, judged_at: 1_000_100, tenant, ring_epoch: 0 };
     let mut encoder = Encoder::default();
     let mut request = |rows: &[u32], refs: &[RowRef]| {
         let mut out = Vec::new();

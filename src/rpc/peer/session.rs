@@ -23,8 +23,8 @@ use super::reply::{Fault, Reply, Told};
 use super::request::{Encoder, Head, RowRef};
 use super::{Hello, PATH, PeerOptions, Welcome};
 use crate::channel::MAX_MESSAGE;
-use crate::write::{StaleEpoch, WriteCall};
 use crate::write::codec::RawCodec;
+use crate::write::{StaleEpoch, WriteCall};
 
 /// What became of opening a stream.
 pub(crate) enum Opened {

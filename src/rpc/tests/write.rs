@@ -78,7 +78,14 @@ fn call(values: &[&[f64]], rows: &[u32]) -> WriteCall {
         let samples = values.iter().enumerate().map(|(t, &value)| Sample { timestamp: t as i64, value });
         batch.push(l.as_bytes(), l.placement_hash(tenant.as_str()), samples);
     }
-    WriteCall { tenant, batch: Arc::new(batch), rows: rows.to_vec(), replica: 2, judged_at: 1234, ring_epoch: 0 }
+    WriteCall {
+        tenant,
+        batch: Arc::new(batch),
+        rows: rows.to_vec(),
+        replica: 2,
+        judged_at: 1234,
+        ring_epoch: 0,
+    }
 }
 
 #[tokio::test]
@@ -167,7 +174,8 @@ async fn a_peer_that_reads_floats_alone_says_nothing_of_the_others() {
             &self,
             _: tonic::Request<pb::WriteRequest>,
         ) -> Result<tonic::Response<pb::WriteResponse>, tonic::Status> {
-            let verdicts = wire::pb::tributary::v1::Verdicts { codes: vec![0, 1], counts: vec![2, 1] };
+            let (codes, counts) = (vec![0, 1], vec![2, 1]);
+            let verdicts = wire::pb::tributary::v1::Verdicts { codes, counts, stale: None };
             Ok(tonic::Response::new(pb::WriteResponse { tributary: Some(verdicts) }))
         }
     }

@@ -94,8 +94,7 @@ impl Drain {
     pub async fn look(&self, engine: &Arc<Tsdb>) -> Result<Left, Error> {
         let head = engine.head_stats();
         let (shipped, unshipped) = self.ship.by_shipped(engine);
-        let mut left =
-            Left { samples: head.samples, series: head.series, unshipped, ..Left::default() };
+        let mut left = Left { samples: head.samples, series: head.series, unshipped, ..Left::default() };
         let new: Vec<LocalBlock> = {
             let mut readable = self.readable.lock();
             let there: BTreeSet<BlockId> = shipped.iter().map(|block| block.id).collect();

@@ -10,12 +10,7 @@ use crate::Error;
 use crate::write::Writer;
 
 /// Follows until the shutdown.
-pub async fn run(
-    handle: Handle,
-    writer: Arc<Writer>,
-    world: World,
-    until: Shutdown,
-) -> Result<(), Error> {
+pub async fn run(handle: Handle, writer: Arc<Writer>, world: World, until: Shutdown) -> Result<(), Error> {
     let mut seen = handle.seen();
     loop {
         let state = Arc::clone(&seen.borrow_and_update().state);

@@ -98,7 +98,10 @@ impl Governed {
             return Err(left);
         }
         if progress.hints > 0 {
-            return Err(format!("{} samples that other receivers missed are on their way to them", progress.hints));
+            return Err(format!(
+                "{} samples that other receivers missed are on their way to them",
+                progress.hints
+            ));
         }
         let told = progress.free.map(|since| since.elapsed()).unwrap_or_default();
         match grace.checked_sub(told) {
@@ -285,7 +288,9 @@ impl Member {
         };
         let register = Command::Register { node, time: self.world.clock.now_ms() };
         match self.handle.propose(register).await {
-            Ok(outcome) => tracing::info!(address = self.address, ?outcome, "registered with the control plane"),
+            Ok(outcome) => {
+                tracing::info!(address = self.address, ?outcome, "registered with the control plane")
+            }
             // Another cluster's, or of a version that does not fit: it must not run here.
             Err(error) => return Err(Error::with_source(error.kind, error.message.clone(), error)),
         }
@@ -299,7 +304,8 @@ impl Member {
         let (world, dir, writing) = (self.world.clone(), self.dir.clone(), kept.clone());
         let threads = self.world.threads.clone();
         let written = threads.blocking(move || writing.write(&world, &dir)).await;
-        written.map_err(|error| Error::with_source(Kind::Internal, "keeping a promise broke off", error))??;
+        written
+            .map_err(|error| Error::with_source(Kind::Internal, "keeping a promise broke off", error))??;
         self.kept = kept;
         Ok(())
     }
@@ -365,7 +371,10 @@ impl Member {
         if done && owed {
             let (address, incarnation) = (me.to_owned(), self.kept.incarnation.clone());
             self.propose(Command::Clear { address, incarnation, through }).await?;
-            tracing::info!(through, "everything of the ring epochs that are over can be read from the bucket");
+            tracing::info!(
+                through,
+                "everything of the ring epochs that are over can be read from the bucket"
+            );
         }
         let hints = if leaving { self.hints_under_way().await? } else { 0 };
         let free = leaving && done && hints == 0 && state.needed(me).is_none();
@@ -397,7 +406,8 @@ impl Member {
     async fn hints_under_way(&self) -> Result<u64, Error> {
         let hints = Arc::clone(&self.hints);
         let figures = self.world.threads.blocking(move || hints.figures()).await;
-        let figures = figures.map_err(|error| Error::with_source(Kind::Internal, "looking at hints", error))?;
+        let figures =
+            figures.map_err(|error| Error::with_source(Kind::Internal, "looking at hints", error))?;
         let current = self.writer.ring().current();
         let is_away = |peer: &str| current.peers().any(|p| p.address() == peer && p.breaker_level() > 0);
         Ok(figures.into_iter().filter(|(peer, ..)| !is_away(peer)).map(|(_, _, samples, _)| samples).sum())

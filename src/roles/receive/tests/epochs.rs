@@ -135,8 +135,12 @@ fn check_reads(handle: &Handle, nodes: &BTreeMap<String, &Node>, from: i64, acke
     let names: Vec<&String> = nodes.keys().collect();
     let mut complete = 0;
     for choice in 0u32..1 << names.len() {
-        let chosen: Vec<&String> =
-            names.iter().enumerate().filter(|(at, _)| choice & (1 << at) != 0).map(|(_, name)| *name).collect();
+        let chosen: Vec<&String> = names
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| choice & (1 << at) != 0)
+            .map(|(_, name)| *name)
+            .collect();
         if state.complete(|a| chosen.iter().any(|name| *name == a)).is_ok() {
             complete += 1;
             let all = union(&chosen.iter().map(|name| nodes[*name]).collect::<Vec<_>>());
@@ -234,8 +238,11 @@ async fn three_become_five_and_three_again_under_load_and_nothing_is_lost() {
     sending.await.unwrap();
     let bucket: Vec<&Node> = gone.values().collect();
     for left_out in [None, Some(&three[0]), Some(&three[2])] {
-        let asked: Vec<&Node> =
-            nodes.iter().filter(|(name, _)| left_out.is_none_or(|o| endpoint(o) != **name)).map(|(_, n)| n).collect();
+        let asked: Vec<&Node> = nodes
+            .iter()
+            .filter(|(name, _)| left_out.is_none_or(|o| endpoint(o) != **name))
+            .map(|(_, n)| n)
+            .collect();
         let all = union(&asked.into_iter().chain(bucket.iter().copied()).collect::<Vec<_>>());
         has_all(&all, t, ledger.acked.load(SeqCst)).unwrap();
     }
@@ -282,12 +289,17 @@ async fn a_router_that_slept_through_two_epochs_is_corrected_and_not_failed() {
         let names: Vec<&str> =
             owners.iter().map(|at| ring.rings().endpoints()[usize::from(*at)].address.as_str()).collect();
         let holders = || {
-            let has = |node: &&Node| node.samples("default-tenant", &format!("m{n}")).iter().any(|s| s.0 == t + 1);
+            let has =
+                |node: &&Node| node.samples("default-tenant", &format!("m{n}")).iter().any(|s| s.0 == t + 1);
             let at = settings.iter().zip(&nodes).filter(|(_, node)| has(node));
             at.map(|(settings, _)| endpoint(settings)).collect::<Vec<_>>()
         };
         assert!(eventually(|| holders().len() >= 3).await, "{:?} for {names:?}", holders());
-        assert!(names.iter().all(|name| holders().iter().any(|holder| holder == name)), "{names:?}: {:?}", holders());
+        assert!(
+            names.iter().all(|name| holders().iter().any(|holder| holder == name)),
+            "{names:?}: {:?}",
+            holders()
+        );
     }
     router.stop().await.unwrap();
     for node in nodes {
@@ -315,7 +327,9 @@ async fn a_promise_holds_over_a_restart_and_an_empty_disk_takes_a_new_place() {
     nodes.pop().unwrap().stop().await.unwrap();
     runtime::World::real().disk.remove_dir_all(&settings[2].data_dir).unwrap();
     nodes.push(Node::governed(settings[2].clone(), &handle).await);
-    assert!(eventually(|| handle.now().state.current().unwrap().number == 2 && min_epoch(&handle) == 2).await);
+    assert!(
+        eventually(|| handle.now().state.current().unwrap().number == 2 && min_epoch(&handle) == 2).await
+    );
     let state = handle.now().state;
     assert_eq!(state.nodes[&endpoint(&settings[2])].joined, 2);
     let of = |some: &[usize]| {
