@@ -55,6 +55,10 @@ fn command() -> Command {
             .arg(opt("seconds", "How long").default_value("10"))
             .arg(opt("flag", "A further flag of the node, as --name=value; may be repeated").action(ArgAction::Append)),
         )
+        .subcommand(shape(Command::new("ring").about(
+            "Three receivers become five and three again by edits of the ring file, one is killed in each change, with a \
+             query every second",
+        )))
         .subcommand(engine_command())
         .subcommand(
             Command::new("queries")
@@ -233,6 +237,7 @@ pub async fn run() -> Result<bool> {
             };
             vec![overload::run(&shape, rush).await?]
         }
+        "ring" => vec![crate::ring::run(&shape).await?],
         "crash" => vec![scenarios::crash(&shape, number(args, "cycles")?).await?],
         _ => vec![scenarios::node_loss(&shape, Duration::from_secs(number(args, "away")?)).await?],
     };

@@ -15,6 +15,7 @@ mod peers;
 mod process;
 mod queries;
 mod report;
+mod ring;
 mod scenarios;
 mod servers;
 mod verify;

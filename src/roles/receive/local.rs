@@ -167,7 +167,11 @@ impl Local {
     /// Stores what this node missed of a write that others have.
     pub async fn take_hint(&self, call: WriteCall) -> Result<Vec<Verdict>, Untaken> {
         let WriteCall { tenant, batch, rows, judged_at, .. } = call;
-        let written = self.write(tenant, batch, rows, judged_at).await;
+        let unplaced =
+            |_| Untaken::Failed(storage::Error::new(model::Kind::Unavailable, "the gate is shut for hints"));
+        // Whatever the epoch: a hint counts for no ack.
+        let pass = self.gate.pass(0).map_err(unplaced)?;
+        let written = self.write(tenant, batch, rows, judged_at, pass).await;
         written.map_err(|why| Untaken::Failed(storage::Error::new(model::Kind::Unavailable, why)))
     }
 

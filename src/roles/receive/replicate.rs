@@ -285,9 +285,7 @@ impl Way {
                 count("success");
                 part.answer(Answer::InOrder(verdicts));
             }
-            Ok(verdicts) => {
-                self.miss(&tenant, going, part, Answer::InOrder(verdicts), Some(permit))
-            }
+            Ok(verdicts) => self.miss(&tenant, going, part, Answer::InOrder(verdicts), Some(permit)),
             Err(error) => {
                 if let Some(stale) = StaleEpoch::of(&error) {
                     return self.miss(&tenant, going, part, Answer::Stale(stale.clone()), Some(permit));
@@ -304,14 +302,7 @@ impl Way {
     }
 
     /// A share that was not taken, or not all of it: the write is told, and what others accept becomes a hint.
-    fn miss(
-        &self,
-        tenant: &TenantId,
-        going: Going,
-        part: Part,
-        answer: Answer,
-        held: Option<BytePermit>,
-    ) {
+    fn miss(&self, tenant: &TenantId, going: Going, part: Part, answer: Answer, held: Option<BytePermit>) {
         count("error");
         let Some(hints) = &self.hints else { return part.answer(answer) };
         part.missed(answer, hints.keeper(&self.address, tenant, going.replica, going.judged_at, held));
@@ -546,7 +537,7 @@ mod tests {
         let peer = Peer::start("silent:1", remote, limits, world.chance, Some(Arc::clone(&hints)));
         for _ in 0..50 {
             let pending = Pending::new(batch(1, 2), 2, 1);
-            peer.send(&tenant, 0, 1, pending.part(vec![0]), false);
+            peer.send(&tenant, GOING, pending.part(vec![0]), false);
             pending.part(vec![0]).answer(Answer::ByIndex(vec![Verdict::Stored; 2]));
         }
         peer.close(Duration::from_secs(60)).await;

@@ -117,7 +117,7 @@ async fn what_a_node_passed_on_before_it_could_store_comes_to_itself() {
     let tenant = model::TenantId::new("default-tenant").unwrap();
     for step in 0..5 {
         let groups = vec![rpc::TenantGroup { tenant: tenant.clone(), batch: batch(t + step) }];
-        let request = rpc::WriteRequest { groups, replica: 0, judged_at: Some(t) };
+        let request = rpc::WriteRequest { groups, replica: 0, judged_at: Some(t), ring_epoch: 0 };
         let verdicts = bound.receive().write_backend().write(request).await.unwrap();
         assert_eq!(verdicts, [[storage::Verdict::Stored]]);
     }
