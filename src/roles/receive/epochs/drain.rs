@@ -26,9 +26,8 @@ pub struct Drain {
 /// What is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Samples and series of the head.
+    /// Samples of the head.
     pub samples: u64,
-    pub series: u64,
     /// Blocks that are not in the bucket.
     pub unshipped: usize,
     /// Blocks in the bucket that not every reader has found.
@@ -50,11 +49,11 @@ impl Left {
 
 impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Left { samples, series, unshipped, unseen, trouble } = self;
+        let Left { samples, unshipped, unseen, trouble } = self;
         write!(
             f,
-            "{samples} samples of {series} series to be cut, {unshipped} blocks to be uploaded, {unseen} uploaded blocks \
-             that not every reader of the bucket has found"
+            "{samples} samples to be cut, {unshipped} blocks to be uploaded, {unseen} uploaded blocks that not every reader \
+             of the bucket has found"
         )?;
         match trouble {
             Some(trouble) => write!(f, " ({trouble})"),
@@ -94,7 +93,7 @@ impl Drain {
     pub async fn look(&self, engine: &Arc<Tsdb>) -> Result<Left, Error> {
         let head = engine.head_stats();
         let (shipped, unshipped) = self.ship.by_shipped(engine);
-        let mut left = Left { samples: head.samples, series: head.series, unshipped, ..Left::default() };
+        let mut left = Left { samples: head.samples, unshipped, ..Left::default() };
         let new: Vec<LocalBlock> = {
             let mut readable = self.readable.lock();
             let there: BTreeSet<BlockId> = shipped.iter().map(|block| block.id).collect();

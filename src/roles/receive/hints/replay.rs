@@ -237,6 +237,8 @@ impl Delivery {
 
     async fn attempt(&self, to: Option<&Target>, next: &Next, parts: &Parts) -> Attempt {
         match to {
+            // Whoever is not found may be in the ring all the same.
+            _ if self.writer.ring().is_unknown() => Attempt::Later(PAUSE),
             Some(to) => self.deliver(to, next, parts).await,
             None => self.place_anew(next, parts).await,
         }
