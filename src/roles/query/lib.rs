@@ -123,6 +123,9 @@ impl Query {
             true => Some(subscribe(&settings, world, options.tls.clone())?),
         };
         let endpoints = Endpoints::new(options, Arc::new(Dns::new()), world.clone());
+        if let Some(handle) = &plane {
+            endpoints.govern(handle.seen());
+        }
         let readiness = Readiness::starting("asking the endpoints for the first time");
         let door = Door::new("tributary query", readiness.clone(), metrics)
             .with_paths(&api::v1::PATHS)

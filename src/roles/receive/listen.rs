@@ -51,6 +51,9 @@ impl Bound {
         let readiness = Readiness::starting("the log is being replayed");
         let plane = Plane::open(&settings, &world).await?;
         let receive = Arc::new(Receive::build(settings, world, readiness)?.with_plane(plane));
+        if let Some(plane) = receive.plane() {
+            receive.govern(plane.handle.clone());
+        }
         Ok(Bound { receive, http, write, grpc, grpc_address, tls })
     }
 

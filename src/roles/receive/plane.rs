@@ -12,6 +12,7 @@ use model::Kind;
 use rpc::{ClientOptions, ControlServer, GrpcTransport};
 use runtime::World;
 
+use crate::epochs::member::Kept;
 use crate::settings::Settings;
 use crate::{Error, Mode, ring};
 
@@ -120,7 +121,8 @@ fn open_folder(settings: &Settings, world: &World) -> Result<(Option<Catalog>, W
     world.disk.create_dir_all(dir).map_err(failed)?;
     let catalog = Catalog::open(world, &dir.join("catalog"))?;
     let incarnation = crate::incarnation(world, dir)?;
-    Ok((Some(catalog), Who { address, incarnation, cluster: String::new() }))
+    let cluster = Kept::read(world, dir, &incarnation)?.cluster;
+    Ok((Some(catalog), Who { address, incarnation, cluster }))
 }
 
 /// The ring that a new cluster starts with.

@@ -220,6 +220,10 @@ fn build(
         |error: hashring::Error| Error::with_source(Kind::Invalid, format!("{origin}: {error}"), error);
     let document = match settings.mode() {
         Mode::IngestorOnly => Document::single(local.unwrap_or("local:0")),
+        // The control plane will tell.
+        Mode::RouterIngestor | Mode::RouterOnly if !settings.has_ring() => {
+            Document::single(local.unwrap_or("local:0"))
+        }
         Mode::RouterIngestor | Mode::RouterOnly => Document::parse(text).map_err(wrong)?,
     };
     for warning in &document.warnings {
@@ -228,6 +232,7 @@ fn build(
     let copies = match settings.mode() {
         // The other copies are the routers' affair.
         Mode::IngestorOnly => 1,
+        Mode::RouterIngestor | Mode::RouterOnly if !settings.has_ring() => 1,
         Mode::RouterIngestor | Mode::RouterOnly => replication.replication_factor as usize,
     };
     let rings = Rings::build(&document, copies, replication.algorithm.0).map_err(wrong)?;

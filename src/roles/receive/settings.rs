@@ -496,8 +496,8 @@ impl Settings {
                 .to_owned());
         }
         if self.control.on() {
-            if !self.has_ring() {
-                return Err("--control.voters needs the ring that the cluster starts with: --receive.hashrings-file or \
+            if self.votes() && !self.has_ring() {
+                return Err("a voter needs the ring that the cluster starts with: --receive.hashrings-file or \
                             --receive.hashrings"
                     .to_owned());
             }
@@ -563,7 +563,7 @@ impl Settings {
     }
 
     pub fn mode(&self) -> Mode {
-        match (self.has_ring(), &self.replication.local_endpoint) {
+        match (self.has_ring() || self.control.on(), &self.replication.local_endpoint) {
             (true, Some(_)) => Mode::RouterIngestor,
             (true, None) => Mode::RouterOnly,
             (false, _) => Mode::IngestorOnly,

@@ -23,8 +23,6 @@ use crate::epochs::told::Told;
 use crate::hints::Hints;
 use crate::write::Writer;
 
-/// Feature levels that this version speaks.
-const LEVELS: (u32, u32) = (1, 1);
 /// How often it is looked again while something is left to do, and while nothing is.
 const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(15);
@@ -283,7 +281,7 @@ impl Member {
             address: self.address.clone(),
             incarnation: self.kept.incarnation.clone(),
             cluster: self.kept.cluster.clone(),
-            levels: LEVELS,
+            levels: control::LEVELS,
             ships: self.drain.has_bucket(),
         };
         let register = Command::Register { node, time: self.world.clock.now_ms() };
