@@ -497,9 +497,11 @@ impl Settings {
         }
         if self.control.on() {
             if self.votes() && !self.has_ring() {
-                return Err("a voter needs the ring that the cluster starts with: --receive.hashrings-file or \
+                return Err(
+                    "a voter needs the ring that the cluster starts with: --receive.hashrings-file or \
                             --receive.hashrings"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             if self.votes() && !self.mode().stores() {
                 return Err("--control.address is one of --control.voters, and this node has no data folder to vote in; \
