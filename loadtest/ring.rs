@@ -226,7 +226,8 @@ pub async fn run(shape: &Shape) -> Result<Line> {
     let workload = shape.workload()?;
     let ledger = Arc::new(Ledger::new(workload.requests()));
     // A load balancer before those that stay; one of them is killed under it.
-    let urls = ring.receivers[..3].iter().map(|[.., write]| format!("http://127.0.0.1:{write}/api/v1/receive"));
+    let urls =
+        ring.receivers[..3].iter().map(|[.., write]| format!("http://127.0.0.1:{write}/api/v1/receive"));
     let mut plan = shape.plan(urls.collect());
     plan.retry_for = Duration::from_secs(120);
     let stop = Arc::new(AtomicBool::new(false));

@@ -121,7 +121,8 @@ impl Ring {
     /// A gauge of receiver `at`.
     fn gauge(&self, at: usize, name: &str) -> Option<f64> {
         let page = get(&format!("http://127.0.0.1:{}/metrics", self.receivers[at].http)).ok()?.text();
-        let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
+        let line =
+            page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
@@ -195,7 +196,11 @@ fn send(ledger: &Arc<Ledger>, urls: Vec<String>) -> JoinHandle<()> {
                 match answer {
                     Ok(answer) if answer.status == 204 => break,
                     Ok(answer) if answer.status != 503 => {
-                        ledger.fail(format!("step {step} is refused for good: {} {}", answer.status, answer.text()));
+                        ledger.fail(format!(
+                            "step {step} is refused for good: {} {}",
+                            answer.status,
+                            answer.text()
+                        ));
                         break;
                     }
                     Ok(answer) if tried.elapsed() > Duration::from_secs(30) => {
@@ -228,7 +233,8 @@ fn check(ledger: &Ledger, base: &str, from: i64, to: i64) -> Result<(), String> 
     }
     let mut found: BTreeMap<usize, Vec<(i64, f64)>> = BTreeMap::new();
     for series in json["data"]["result"].as_array().into_iter().flatten() {
-        let n = series["metric"]["n"].as_str().and_then(|n| n.parse().ok()).ok_or("a series without its name")?;
+        let n =
+            series["metric"]["n"].as_str().and_then(|n| n.parse().ok()).ok_or("a series without its name")?;
         let samples = series["values"].as_array().into_iter().flatten().map(|pair| {
             let time = (pair[0].as_f64().unwrap_or(0.0) * 1000.0).round() as i64;
             (time, pair[1].as_str().and_then(|v| v.parse().ok()).unwrap_or(f64::NAN))
@@ -285,6 +291,7 @@ fn wait_drained(ring: &Ring, at: usize) {
 }
 
 #[test]
+#[ignore = "takes two minutes, and a machine that is not busy"]
 fn three_receivers_become_five_and_three_again_under_load_with_one_killed_in_each_change() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let ring = Ring::new(dir.path());
@@ -301,7 +308,8 @@ fn three_receivers_become_five_and_three_again_under_load_with_one_killed_in_eac
     let base = format!("http://127.0.0.1:{}", ring.query.http);
     query.wait_ready(&format!("{base}/-/ready"));
 
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_millis() as i64;
+    let now =
+        SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_millis() as i64;
     let ledger = Arc::new(Ledger {
         start: now / 1000 * 1000,
         acked: AtomicI64::new(0),
