@@ -288,7 +288,7 @@ fn brief(answer: &Answer) -> String {
 /// What a receiver does with a peer's write. Calls of even numbers come as peers of our kind make them, others as
 /// Thanos's do.
 async fn serve(life: &Life, bytes: &[u8], number: u64, change: impl Fn(Sample) -> Sample) -> Answer {
-    let WriteRequest { groups, replica, judged_at } = rpc::kept_write(bytes)?;
+    let WriteRequest { groups, replica, judged_at, ring_epoch } = rpc::kept_write(bytes)?;
     let mut verdicts = Vec::new();
     for mut group in groups {
         let mut batch = WriteBatch::default();
@@ -298,7 +298,7 @@ async fn serve(life: &Life, bytes: &[u8], number: u64, change: impl Fn(Sample) -
         }
         if number.is_multiple_of(2) {
             group.batch = batch;
-            let request = WriteRequest { groups: vec![group], replica, judged_at };
+            let request = WriteRequest { groups: vec![group], replica, judged_at, ring_epoch };
             verdicts.extend(life.peers().write(request).await?.into_iter().flatten());
         } else {
             let rows = (0..batch.series().len() as u32).collect();
