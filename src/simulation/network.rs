@@ -303,7 +303,8 @@ async fn serve(life: &Life, bytes: &[u8], number: u64, change: impl Fn(Sample) -
         } else {
             let rows = (0..batch.series().len() as u32).collect();
             let judged_at = judged_at.unwrap_or_default();
-            let write = KnownWrite { tenant: group.tenant, batch, rows, replica, judged_at };
+            let tenant = group.tenant;
+            let write = KnownWrite { tenant, batch, rows, replica, judged_at, ring_epoch };
             verdicts.extend(life.peers().write_known(write).await?.verdicts);
         }
     }
