@@ -161,6 +161,7 @@ pub const HELP: &[(&str, &str)] = &[
     (
         "tributary_drain_samples",
         "Samples of the head that are not in a block yet, while something of the ring waits for them.",
+    ),
     ("tributary_ha_tracker_clusters", "HA pairs of which somebody is heard."),
     (
         "tributary_ha_tracker_deduped_samples_total",

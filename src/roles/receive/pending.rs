@@ -185,9 +185,7 @@ impl Pending {
         state.away |= matches!(answer, Answer::Away(_));
         match answer {
             Answer::Unavailable(why) | Answer::Away(why) => {
-                {
                 state.trouble.get_or_insert_with(|| why.clone());
-            }
             }
             Answer::Stale(stale) if state.stale.as_ref().is_none_or(|known| known.epoch < stale.epoch) => {
                 state.trouble.get_or_insert_with(|| stale.to_string());

@@ -175,7 +175,8 @@ async fn a_peer_that_reads_floats_alone_says_nothing_of_the_others() {
             _: tonic::Request<pb::WriteRequest>,
         ) -> Result<tonic::Response<pb::WriteResponse>, tonic::Status> {
             let (codes, counts) = (vec![0, 1], vec![2, 1]);
-            let verdicts = wire::pb::tributary::v1::Verdicts { codes, counts, stale: None };
+            let verdicts =
+                wire::pb::tributary::v1::Verdicts { codes, counts, stale: None, pairs: Vec::new() };
             Ok(tonic::Response::new(pb::WriteResponse { tributary: Some(verdicts) }))
         }
     }

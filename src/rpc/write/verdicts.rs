@@ -119,20 +119,27 @@ mod tests {
             counts in proptest::collection::vec(any::<u32>(), 0..5),
             expected in 0..10usize,
         ) {
-            let _ = decode(&Verdicts { codes, counts, stale: None }, expected);
+            let _ = decode(&Verdicts { codes, counts, ..Verdicts::default() }, expected);
         }
     }
 
     #[test]
     fn a_run_that_claims_too_much_is_refused_unread() {
-        let wire = Verdicts { codes: vec![0], counts: vec![u32::MAX], stale: None };
+        let wire = Verdicts { codes: vec![0], counts: vec![u32::MAX], stale: None, pairs: Vec::new() };
         assert!(decode(&wire, 3).is_err());
-        assert!(decode(&Verdicts { codes: vec![9], counts: vec![1], stale: None }, 1).is_err());
+        assert!(
+            decode(&Verdicts { codes: vec![9], counts: vec![1], stale: None, pairs: Vec::new() }, 1).is_err()
+        );
     }
 
     #[test]
     fn a_reason_of_a_later_version_is_a_refusal() {
-        let wire = Verdicts { codes: vec![0, 16 + 200, 16 + 3000], counts: vec![1, 1, 1], stale: None };
+        let wire = Verdicts {
+            codes: vec![0, 16 + 200, 16 + 3000],
+            counts: vec![1, 1, 1],
+            stale: None,
+            pairs: Vec::new(),
+        };
         let refused = Verdict::Refused(Refusal::Unsupported);
         assert_eq!(decode(&wire, 3).unwrap(), [Verdict::Stored, refused, refused]);
     }

@@ -56,7 +56,13 @@ impl Querier {
                 Err(why) => Some(why),
             };
             let seat_of = Seat::Receiver { write_quorum: QUORUM as u32 };
-            needed.push(Needed { address: format!("r{seat}:1"), seat: seat_of, missing, forgot: false, owner: None });
+            needed.push(Needed {
+                address: format!("r{seat}:1"),
+                seat: seat_of,
+                missing,
+                forgot: false,
+                owner: None,
+            });
         }
         let judged = judge(&needed, STRICT, None);
         let complete = judged == Judgement::Complete;
