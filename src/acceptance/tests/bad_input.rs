@@ -188,7 +188,7 @@ fn metadata_alone_is_taken_and_told_t16() {
     let body = [said(1, "requests_total", "What came."), said(2, "heat", "How hot it is.")].concat();
     says(&s.raw("/api/v1/receive", &[], &snappy(&body)), 204, &[]);
     let told = get(&format!("{}/api/v1/metadata", s.url)).expect("an answer");
-    let heat = r#""heat":[{"type":"gauge","unit":"","help":"how hot it is."}]"#;
+    let heat = r#""heat":[{"type":"gauge","help":"how hot it is.","unit":""}]"#;
     says(&told, 200, &[heat, r#""requests_total":[{"type":"counter""#]);
     s.running.stop();
 }
