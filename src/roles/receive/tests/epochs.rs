@@ -362,6 +362,8 @@ async fn a_promise_holds_over_a_restart_and_an_empty_disk_takes_a_new_place() {
     // It knows no ring to place by, and says so.
     let answer = deaf.post(&[series("up", &[(t, 1.0)])]).await;
     assert_eq!(answer.status, 503, "{answer:?}");
+    // It holds the catalog as well.
+    drop(door);
     deaf.stop().await.unwrap();
 
     // Another cluster's control plane is not followed.

@@ -28,7 +28,16 @@ pub struct Node {
 
 impl Node {
     pub async fn start(settings: Settings) -> Node {
-        Node::run(Bound::bind(settings, World::real()).await.unwrap()).await
+        for _ in 0..100 {
+            match Bound::bind(settings.clone(), World::real()).await {
+                Ok(bound) => return Node::run(bound).await,
+                // The last tasks of the one before, in this process, may still hold what was its own.
+                Err(error) if error.kind == Kind::Refused && error.message.contains("is in use") => {}
+                Err(error) => panic!("{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the node before never ends");
     }
 
     /// As [`Node::start`], with a ring that is agreed on.
