@@ -108,6 +108,8 @@ async fn voters_that_lost_everything_wait_and_are_given_back_what_a_node_remembe
     // Whoever is registered knows whose data it has.
     let registered = || seen(&nodes[0]).state.nodes.len() == 3;
     assert!(eventually_within(400, registered).await, "{:?}", seen(&nodes[0]).state.nodes);
+    let told = || seen(&nodes[1]).state.nodes.len() == 3 && seen(&nodes[1]).state.limits.version == 1;
+    assert!(eventually_within(400, told).await, "{:?}", seen(&nodes[1]));
     let kept = seen(&nodes[1]);
     for (node, settings) in nodes.into_iter().zip(&settings) {
         node.stop().await.unwrap();
