@@ -291,7 +291,6 @@ fn wait_drained(ring: &Ring, at: usize) {
 }
 
 #[test]
-#[ignore = "takes two minutes, and a machine that is not busy"]
 fn three_receivers_become_five_and_three_again_under_load_with_one_killed_in_each_change() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let ring = Ring::new(dir.path());
