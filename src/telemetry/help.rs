@@ -135,10 +135,16 @@ pub const HELP: &[(&str, &str)] = &[
     ("tributary_catalog_memory_bytes", "Bytes of memory that the catalog holds, by part."),
     ("tributary_catalog_memory_limit_bytes", "Most bytes of memory that the catalog holds."),
     ("tributary_catalog_write_failures_total", "Writes to the catalog that failed."),
-    ("tributary_control_calls_total", "Requests to other nodes of the control plane, by request and outcome."),
+    (
+        "tributary_control_calls_total",
+        "Requests to other nodes of the control plane, by request and outcome.",
+    ),
     ("tributary_control_elections", "HA pairs with an elected replica."),
     ("tributary_control_feature_level", "Feature level that the nodes of the cluster have agreed on."),
-    ("tributary_control_generation", "How often what is agreed was brought back from a backup or a node that remembered."),
+    (
+        "tributary_control_generation",
+        "How often what is agreed was brought back from a backup or a node that remembered.",
+    ),
     (
         "tributary_control_in_touch",
         "Whether the node hears what a majority of the voters agrees on; 0 for long means that nothing can be changed.",
@@ -147,8 +153,14 @@ pub const HELP: &[(&str, &str)] = &[
     ("tributary_control_is_voter", "Whether the node votes."),
     ("tributary_control_limits_version", "Version of the agreed limits; 0 where each node has its own."),
     ("tributary_control_nodes", "Registered nodes."),
-    ("tributary_control_revision", "Entries of the shared log that made what is agreed, as far as it is known here."),
-    ("tributary_control_ring_draining", "Nodes that left the ring and hold samples that are not in the bucket."),
+    (
+        "tributary_control_revision",
+        "Entries of the shared log that made what is agreed, as far as it is known here.",
+    ),
+    (
+        "tributary_control_ring_draining",
+        "Nodes that left the ring and hold samples that are not in the bucket.",
+    ),
     ("tributary_control_ring_epoch", "Number of the agreed ring epoch."),
     ("tributary_control_ring_joint", "Whether a change of the ring is in its middle: acks obey both rings."),
     ("tributary_control_ring_members", "Members of the agreed ring, or of the one to come."),

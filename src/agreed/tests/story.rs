@@ -159,7 +159,9 @@ fn a_change_that_could_lose_data_is_refused_with_the_way_that_works() {
     let two = names(&["d", "e"]);
     let both = Proposal { away: two.clone(), retire: two, ..proposal(&FIVE, &THREE) };
     assert!(refused(&mut state, both).contains("tributary ring force"));
-    assert!(refused(&mut state, proposal(&THREE, &["a", "b", "c", "d"])).contains("another ring was agreed on"));
+    assert!(
+        refused(&mut state, proposal(&THREE, &["a", "b", "c", "d"])).contains("another ring was agreed on")
+    );
     // Of a late proposal of what stands already nothing is left to do.
     assert_eq!(state.apply(Command::Propose(proposal(&THREE, &FIVE))), Ok(Outcome::Already));
 

@@ -183,8 +183,8 @@ async fn subscribers_learn_and_propose_survive_voters_and_go_on_without_a_majori
     assert_eq!(cluster.handle("router").now().state.limits.text, "two");
 
     // Back again.
-    for at in 0..3 {
-        if !cluster.nodes.contains_key(&voters[at]) {
+    for (at, voter) in voters.iter().enumerate() {
+        if !cluster.nodes.contains_key(voter) {
             cluster.start_voter(at).await;
         }
     }
