@@ -45,8 +45,7 @@ fn samples(url: &str, series: &str, at: i64, seconds: i64, added: &[&str]) -> Ve
     match ask(url, &format!("{series}[{seconds}s]"), When::At(at), added) {
         Said::Series(all) => {
             assert!(all.len() <= 1, "{series} of {url} is {} series", all.len());
-            let points = all.into_values().next().unwrap_or_default();
-            points
+            all.into_values().next().unwrap_or_default()
         }
         Said::Failed(why) => panic!("{url} fails on {series}: {why}"),
     }

@@ -12,6 +12,8 @@ fn up_2() -> Sent {
     two(UP).float(0, 1.0).into()
 }
 
+// Of the type of those that change the length.
+#[allow(clippy::ptr_arg)]
 fn corrupt(body: &mut Vec<u8>) {
     body[0] = b'0';
 }
