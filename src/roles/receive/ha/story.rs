@@ -168,7 +168,7 @@ impl Story {
 
     fn play(&mut self, now: i64, all: bool) {
         self.waiting.extend(std::iter::from_fn(|| self.ha.next_play()));
-        while !self.waiting.is_empty() && (all || self.draw() % 2 == 0) {
+        while !self.waiting.is_empty() && (all || self.draw().is_multiple_of(2)) {
             let which = usize::from(self.draw()) % self.waiting.len();
             let play = self.waiting.remove(which);
             let at = play.held.body.body[..].try_into().map(u64::from_le_bytes).unwrap();
@@ -202,7 +202,7 @@ impl Story {
 }
 
 fn tell(plan: Plan) -> Story {
-    let hands = Arc::new(Hands { begun: Instant::now(), ms: AtomicI64::new(0) });
+    let hands = Arc::new(Hands { begun: World::real().clock.monotonic(), ms: AtomicI64::new(0) });
     let disk = Arc::new(testkit::MemDisk::new());
     let (world, _) = testkit::world(disk, BEGIN, 1);
     let world = World { clock: hands.clone(), ..world };
