@@ -187,7 +187,8 @@ async fn watch(
         }
         let Some(last) = step.checked_sub(1) else { continue };
         let range = workload.interval_ms;
-        let query = format!("sum(count_over_time({{__name__!=\"\"}}[{range}ms]))");
+        // Keeps names; in one interval each series has one sample.
+        let query = format!("count(last_over_time({{__name__!=\"\"}}[{range}ms]))");
         let time = workload.time(last) as f64 / 1000.0;
         let path = format!("/api/v1/query?query={}&time={time:.3}&timeout=50s", percent(&query));
         asked += 1;
