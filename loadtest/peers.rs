@@ -287,7 +287,9 @@ fn plan_of(shape: &Shape, workload: &Workload, secs: f64, urls: Vec<String>) -> 
 fn length(case: Case, pace: Pace) -> f64 {
     match case {
         Case::Restarts => 2.0 + pace.restarts as f64 * 1.5,
-        Case::Rolling | Case::AllKilled => 12.0,
+        Case::AllKilled => 12.0,
+        // As long as the control, so that both run at one rate.
+        Case::Rolling => (pace.away.as_secs_f64() + 5.0).max(12.0),
         _ => pace.away.as_secs_f64() + 5.0,
     }
 }

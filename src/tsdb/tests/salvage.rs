@@ -45,7 +45,7 @@ fn stop(rig: &mut Rig) {
 }
 
 #[test]
-fn lost_samples_are_counted_and_all_others_are_there() {
+fn lost_samples_are_counted_and_all_others_are_there_t11() {
     let mut rig = Rig::new();
     for i in 0..50i64 {
         rig.push("t", "a", &[(NOON + i, i as f64)]);
@@ -90,7 +90,7 @@ fn samples_whose_labels_are_lost_do_not_keep_the_others_from_coming_back() {
 }
 
 #[test]
-fn a_lost_mark_of_a_cut_costs_no_block() {
+fn a_lost_mark_of_a_cut_costs_no_block_t11() {
     let mut rig = Rig::new();
     let samples: Vec<(i64, f64)> = (0..50).map(|i| (NOON - HOUR + i * MINUTE, i as f64)).collect();
     rig.push("t", "a", &samples);
