@@ -65,7 +65,11 @@ fn shown(h: &FloatHistogram) -> String {
         for span in spans {
             at += i64::from(span.offset);
             for _ in 0..span.length {
-                write!(out, " {sign}{at}={}", counts.next().unwrap()).unwrap();
+                // Whether an empty bucket is written down depends on what shares the chunk.
+                let count = *counts.next().unwrap();
+                if count != 0.0 {
+                    write!(out, " {sign}{at}={count}").unwrap();
+                }
                 at += 1;
             }
         }
