@@ -5,11 +5,9 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use crate::Aligned;
 
 /// The one way to the file system. Blocking: call it from pools and threads of your own.
 pub trait Disk: Send + Sync {
@@ -17,10 +15,6 @@ pub trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-    /// As [`Disk::open`], past the cache of the operating system where the disk can: see [`File::alignment`].
-    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.open(path)
-    }
     /// Opens an existing file for reading.
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Reads a whole file.
@@ -72,10 +66,6 @@ pub trait Disk: Send + Sync {
 pub trait File: Send + Sync {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
-    /// Reads and writes begin and end at multiples of so many bytes, in the file and in memory; 1 where they need not.
-    fn alignment(&self) -> usize {
-        1
-    }
     /// Makes content (and size) durable. Never retry it after an error: the pages may be gone.
     fn sync_data(&self) -> io::Result<()>;
     /// Reserves and zeroes `len` bytes, so that later writes inside change no metadata.
@@ -94,43 +84,21 @@ pub trait File: Send + Sync {
 /// The machine's file system.
 pub struct RealDisk;
 
-struct RealFile {
-    file: fs::File,
-    alignment: usize,
-}
-
-impl RealFile {
-    fn cached(file: fs::File) -> Arc<dyn File> {
-        Arc::new(RealFile { file, alignment: 1 })
-    }
-}
-
-/// What all disks and file systems that we meet are content with.
-const DIRECT_ALIGNMENT: usize = 4096;
+struct RealFile(fs::File);
 
 #[allow(clippy::disallowed_methods)]
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(RealFile::cached(file))
+        Ok(Arc::new(RealFile(file)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(RealFile::cached(fs::OpenOptions::new().read(true).write(true).open(path)?))
-    }
-
-    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let direct = fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(path);
-        match direct {
-            Ok(file) => Ok(Arc::new(RealFile { file, alignment: DIRECT_ALIGNMENT })),
-            // Some file systems have nothing but their cache.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.open(path),
-            Err(error) => Err(error),
-        }
+        Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).write(true).open(path)?)))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(RealFile::cached(fs::File::open(path)?))
+        Ok(Arc::new(RealFile(fs::File::open(path)?)))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -192,44 +160,39 @@ impl Disk for RealDisk {
 
 impl File for RealFile {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buf, offset)
+        self.0.read_exact_at(buf, offset)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(buf, offset)
-    }
-
-    fn alignment(&self) -> usize {
-        self.alignment
+        self.0.write_all_at(buf, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.0.sync_data()
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         // Written zeroes, not only reserved blocks: a write into an unwritten extent would make the next
         // fdatasync journal metadata.
-        let mut zeroes = Aligned::default();
-        let zeroes = zeroes.zeroed(1 << 20, self.alignment);
+        let zeroes = vec![0u8; 1 << 20];
         let mut at = 0;
         while at < len {
             let n = (len - at).min(zeroes.len() as u64);
-            self.file.write_all_at(&zeroes[..n as usize], at)?;
+            self.0.write_all_at(&zeroes[..n as usize], at)?;
             at += n;
         }
-        self.file.sync_data()
+        self.0.sync_data()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.0.set_len(len)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.0.metadata()?.len())
     }
 
     fn as_std(&self) -> Option<&fs::File> {
-        Some(&self.file)
+        Some(&self.0)
     }
 }

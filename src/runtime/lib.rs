@@ -3,7 +3,6 @@
 //! Everything that reads a clock, draws a random number or touches a file takes a [`World`]. Beside it stand
 //! the few tools of running: shutdown, task groups, byte gates, back-off and the pools for blocking work.
 
-mod aligned;
 mod backoff;
 mod behind;
 mod chance;
@@ -19,7 +18,6 @@ mod threads;
 mod turn;
 mod watch;
 
-pub use aligned::Aligned;
 pub use backoff::Backoff;
 pub use behind::{PIECE, Pace, give_way};
 pub use chance::{Chance, OsChance};

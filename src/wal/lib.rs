@@ -9,7 +9,6 @@ mod checkpoint;
 mod error;
 mod inspect;
 mod log;
-mod pen;
 mod reader;
 mod record;
 mod salvage;

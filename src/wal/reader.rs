@@ -150,18 +150,13 @@ pub(crate) fn open<E: From<Error>>(
     if let Some(small) = spare.take_if(|spare| spare.len < settings.segment_bytes) {
         remove(disk, dir, small.index)?;
     }
-    let ready = |segment: Segment| -> Result<Arc<Segment>, Error> {
-        let file = segment::for_writing(disk, &segment.path, segment.len)
-            .map_err(|e| Error::io("open log segment", &segment.path, e))?;
-        Ok(Arc::new(Segment { file, ..segment }))
-    };
-    let spare = spare.map(ready).transpose()?;
+    let spare = spare.map(Arc::new);
     metrics::gauge!("tributary_wal_segments").set(listing.segments.len().max(1) as f64);
     let staging = Staging {
         buf: Vec::new(),
         runs: Vec::new(),
         next_seq,
-        current: ready(current)?,
+        current: Arc::new(current),
         offset,
         spare,
         reserved: 0,

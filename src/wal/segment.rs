@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::Kind;
-use runtime::{Aligned, Disk, File};
+use runtime::{Disk, File};
 
 use crate::Error;
 use crate::record::{u32_at, u64_at};
@@ -62,12 +62,10 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
         if disk.exists(&temporary) {
             disk.remove_file(&temporary)?;
         }
-        drop(disk.create(&temporary)?);
-        let file = for_writing(disk, &temporary, len)?;
+        let file = disk.create(&temporary)?;
         // In steps: one long flush would hold up the log's own syncs on the same disk. Written zeroes, so that writing
         // records later changes no metadata.
-        let mut zeroes = Aligned::default();
-        let zeroes = zeroes.zeroed(len.min(STEP_BYTES) as usize, file.alignment());
+        let zeroes = vec![0; len.min(STEP_BYTES) as usize];
         let mut at = 0;
         while at < len {
             let n = (len - at).min(STEP_BYTES);
@@ -77,9 +75,7 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
                 file.sync_data()?;
             }
         }
-        let front = &mut zeroes[..file.alignment().max(SEGMENT_HEADER_BYTES as usize)];
-        front[..SEGMENT_HEADER_BYTES as usize].copy_from_slice(&encode_header(index));
-        file.write_all_at(front, 0)?;
+        file.write_all_at(&encode_header(index), 0)?;
         file.sync_data()?;
         disk.rename(&temporary, &path)?;
         disk.sync_dir(dir)?;
@@ -92,19 +88,6 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
         }
         Error::io("allocate log segment", &path, error)
     })
-}
-
-/// Segments up to this size are written past the cache, larger ones (the usual) are not. It saves the kernel's copies, but beside others
-/// who keep the cores busy a group took twice as long; a quiet machine has to say whether that is so there.
-const DIRECT_UP_TO: u64 = 1 << 20;
-
-/// Opens a file of `len` bytes for the log's writer.
-pub(crate) fn for_writing(disk: &dyn Disk, path: &Path, len: u64) -> std::io::Result<Arc<dyn File>> {
-    if len > DIRECT_UP_TO {
-        return disk.open(path);
-    }
-    let file = disk.open_direct(path)?;
-    if len.is_multiple_of(file.alignment() as u64) { Ok(file) } else { disk.open(path) }
 }
 
 /// Opens an existing segment and checks its header.

@@ -9,7 +9,6 @@ use parking_lot::MutexGuard;
 
 use crate::Error;
 use crate::log::{Mode, Shared, State};
-use crate::pen::Pen;
 use crate::record;
 use crate::segment::{self, Segment};
 use crate::staging::{Run, Staging};
@@ -53,11 +52,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// For a log that is durable up to `tail`.
     pub(crate) fn new(tail: u64) -> Writer {
-        Writer {
-            buf: Vec::new(),
-            runs: Vec::new(),
-            group: Group { synced: tail, dirty: None, pen: Pen::default() },
-        }
+        Writer { buf: Vec::new(), runs: Vec::new(), group: Group { synced: tail, dirty: None } }
     }
 
     /// Takes what has gathered, writes it, syncs it, says so; false once there will be nothing more to do.
@@ -81,7 +76,6 @@ impl Writer {
         self.runs.clear();
         // A burst must not hold its memory for ever.
         self.buf.shrink_to(8 << 20);
-        self.group.pen.shrink(8 << 20);
         true
     }
 }
@@ -134,7 +128,6 @@ struct Group {
     synced: u64,
     /// The segment that has unsynced bytes, with the time of the first of them and the last record.
     dirty: Option<(Arc<Segment>, std::time::Instant, u64)>,
-    pen: Pen,
 }
 
 impl Group {
@@ -150,7 +143,7 @@ impl Group {
                 self.sync(shared)?;
             }
             records += record::seal(part, self.synced);
-            self.pen.write(&run.segment, part, run.offset).map_err(|error| {
+            run.segment.file.write_all_at(part, run.offset).map_err(|error| {
                 let path = segment::segment_path(&shared.settings.dir, run.segment.index);
                 Error::io("write log segment", &path, error)
             })?;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use runtime::{Disk, File};
 
-use super::file::MemFile;
 use super::names::{Change, Node};
 use super::{Content, MemDisk, missing};
 use crate::replay::Op;
@@ -31,13 +30,6 @@ impl Disk for MemDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let inode = self.lock().file(path)?;
         Ok(self.handle(inode, true))
-    }
-
-    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let state = self.lock();
-        let (inode, alignment) = (state.file(path)?, state.alignment.max(1));
-        drop(state);
-        Ok(Arc::new(MemFile { disk: self.clone(), inode, writable: true, alignment }))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {

@@ -49,8 +49,6 @@ struct State {
     next_inode: u64,
     used: u64,
     capacity: Option<u64>,
-    /// Of files that are opened past the cache; 0 where there is no such thing.
-    alignment: usize,
     /// Changing operations that may still happen.
     left: Option<u64>,
     /// An operation has failed because `left` ran out.
@@ -78,12 +76,6 @@ impl MemDisk {
     /// Files may take this many bytes together; what would exceed it fails as a full disk does.
     pub fn with_capacity_limit(self, bytes: u64) -> MemDisk {
         self.set_capacity_limit(Some(bytes));
-        self
-    }
-
-    /// Files that are opened by [`Disk::open_direct`] take whole blocks of so many bytes only.
-    pub fn with_alignment(self, bytes: usize) -> MemDisk {
-        self.lock().alignment = bytes;
         self
     }
 
@@ -137,7 +129,7 @@ impl MemDisk {
 
     /// Applies a change that another disk recorded.
     pub(crate) fn apply(&self, op: &Op) -> io::Result<()> {
-        let file = |inode: u64| MemFile { disk: self.clone(), inode, writable: true, alignment: 1 };
+        let file = |inode: u64| MemFile { disk: self.clone(), inode, writable: true };
         match op {
             Op::Create(path) => self.create(path).map(|_| ()),
             Op::CreateDirs(path) => self.create_dir_all(path),
@@ -200,7 +192,6 @@ impl MemDisk {
         }
         after.durable = after.names.clone();
         after.next_inode = state.next_inode;
-        after.alignment = state.alignment;
         drop(state);
         MemDisk { state: Arc::new(Mutex::new(after)) }
     }
@@ -231,7 +222,7 @@ impl MemDisk {
     }
 
     fn handle(&self, inode: u64, writable: bool) -> Arc<dyn File> {
-        Arc::new(MemFile { disk: self.clone(), inode, writable, alignment: 1 })
+        Arc::new(MemFile { disk: self.clone(), inode, writable })
     }
 }
 

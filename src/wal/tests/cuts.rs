@@ -12,7 +12,7 @@ use wal::{Error, Log, Mode, Report, Settings};
 
 const WAIT: Duration = Duration::from_secs(60);
 /// Stops in one run of the tests.
-const CUTS: usize = 16_000;
+const CUTS: usize = 32_000;
 const RECORD: u8 = 1;
 /// In a checkpoint: all records up to this one are in it.
 const UPTO: u8 = 2;
@@ -85,17 +85,7 @@ fn live(disk: &MemDisk) -> Vec<(usize, u64)> {
 
 #[test]
 fn what_was_durable_comes_back_wherever_the_machine_stops() {
-    stop_everywhere(0);
-}
-
-/// As real disks are written to: past the cache, in whole blocks, of which the last is written again and again.
-#[test]
-fn what_was_durable_comes_back_where_blocks_are_written_again() {
-    stop_everywhere(1024);
-}
-
-fn stop_everywhere(alignment: usize) {
-    let disk = MemDisk::new().with_alignment(alignment);
+    let disk = MemDisk::new();
     disk.record();
     let acked = live(&disk);
     let most = acked.last().unwrap().1;
@@ -110,7 +100,7 @@ fn stop_everywhere(alignment: usize) {
             // Seed 0 forgets all that it may.
             let seed = if n == 0 { 0 } else { cut as u64 * per_cut + n };
             let context = format!("stopped before operation {cut} ({}), seed {seed}", replay.next());
-            let disk = replay.crash(seed).with_alignment(alignment);
+            let disk = replay.crash(seed);
             let found = open(&disk).unwrap_or_else(|error| panic!("{context}: {error}"));
             assert!(
                 (durable..=most).contains(&found.last),
