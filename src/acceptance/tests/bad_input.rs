@@ -24,13 +24,9 @@ fn now_ms() -> i64 {
 
 // --- just enough protobuf to write what a sender never would ---
 
-fn uvarint(mut value: u64) -> Vec<u8> {
+fn uvarint(value: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+    prost::encoding::encode_varint(value, &mut out);
     out
 }
 

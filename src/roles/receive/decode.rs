@@ -202,18 +202,22 @@ pub fn decode_v1<'b, R>(
 ) -> Result<R, Denial> {
     // Taken out while it is in use, so that a panic costs only the buffers.
     let mut scratch = SCRATCH.take();
-    let space = &mut scratch.body;
+    let (mut space, len) = unpack(body.into(), reading, &mut scratch.body)?;
+    let answer = unpacked_v1(tenant, &mut space, len, reading, recognise, &mut scratch, then);
+    scratch.body = space;
+    scratch.keep();
+    answer
+}
+
+/// Unpacks a body into `space`, or into one that is free; where it is now, and its length.
+fn unpack(body: Packed<'_>, reading: Reading<'_>, space: &mut Vec<u8>) -> Result<(Vec<u8>, usize), Denial> {
     if space.is_empty()
         && let Some(spare) = origin::spare()
     {
         *space = spare;
     }
-    let len = body.into().open(reading.limits, space).map_err(deny)?.len();
-    let mut space = std::mem::take(space);
-    let answer = unpacked_v1(tenant, &mut space, len, reading, recognise, &mut scratch, then);
-    scratch.body = space;
-    scratch.keep();
-    answer
+    let len = body.open(reading.limits, space).map_err(deny)?.len();
+    Ok((std::mem::take(space), len))
 }
 
 /// As [`decode_v1`] for the first `len` bytes of `space`, where a body has been unpacked. Whoever goes on with the batch may
@@ -272,9 +276,7 @@ pub fn plain_v1<R>(
     decoded.clear();
     resolve::resolve(tenant, plain, Stretch::OfPeer, reading, recognise, room, decoded).map_err(deny)?;
     let answer = then(decoded);
-    if scratch.body.capacity() + scratch.room.columns.capacity_bytes() <= KEEP_BYTES {
-        SCRATCH.set(scratch);
-    }
+    scratch.keep();
     Ok(answer)
 }
 
@@ -332,14 +334,7 @@ pub fn decode_v2<'b, R>(
     then: impl FnOnce(&mut Decoded, &[u8]) -> R,
 ) -> Result<R, Denial> {
     let mut scratch = SCRATCH_V2.take();
-    let space = &mut scratch.body;
-    if space.is_empty()
-        && let Some(spare) = origin::spare()
-    {
-        *space = spare;
-    }
-    let len = body.into().open(reading.limits, space).map_err(deny)?.len();
-    let mut space = std::mem::take(space);
+    let (mut space, len) = unpack(body.into(), reading, &mut scratch.body)?;
     let answer = unpacked_v2(tenant, &mut space, len, reading, recognise, &mut scratch, then);
     scratch.body = space;
     scratch.keep();

@@ -134,13 +134,9 @@ fn family(name: &str, help: &str, kind: u64, metric: &[u8]) -> Vec<u8> {
     [number(message.len() as u64), message].concat()
 }
 
-fn number(mut value: u64) -> Vec<u8> {
+fn number(value: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+    prost::encoding::encode_varint(value, &mut out);
     out
 }
 
