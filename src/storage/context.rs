@@ -167,16 +167,20 @@ impl Reservation {
         Ok(())
     }
 
+    /// Holds `fewer` bytes less, or nothing where it held fewer.
+    pub fn shrink(&mut self, fewer: u64) {
+        let fewer = fewer.min(self.bytes);
+        self.budget.give(fewer);
+        self.bytes -= fewer;
+    }
+
     /// Holds `bytes` from now on, more or less than before.
     pub fn resize(&mut self, bytes: u64) -> Result<(), Error> {
         match bytes.checked_sub(self.bytes) {
-            Some(more) => self.grow(more),
-            None => {
-                self.budget.give(self.bytes - bytes);
-                self.bytes = bytes;
-                Ok(())
-            }
+            Some(more) => self.grow(more)?,
+            None => self.shrink(self.bytes - bytes),
         }
+        Ok(())
     }
 }
 
@@ -206,6 +210,11 @@ mod tests {
         assert!(held.resize(81).is_err());
         held.resize(80).unwrap();
         assert_eq!((process.used(), query.peak()), (80, 80));
+        held.shrink(30);
+        assert_eq!((process.used(), query.used(), held.bytes()), (50, 50, 50));
+        held.shrink(51);
+        assert_eq!((process.used(), query.used(), held.bytes()), (0, 0, 0));
+        held.resize(80).unwrap();
         drop(held);
         assert_eq!((process.used(), query.used()), (0, 0));
     }

@@ -7,8 +7,8 @@ use hashbrown::HashMap;
 use model::FloatHistogram;
 use model::histogram::ResetHint;
 
+use super::cells::Cells;
 use super::group::{Grouping, Groups, Memo};
-use super::number::{Kahan, Mean, quantile};
 use super::run::{Held, Ready, Rows};
 use super::{ABSENT, Cell, Grid, Op, Operator, Row, Run, present};
 use crate::Error;
@@ -48,33 +48,36 @@ impl<'a> AggregateAll<'a> {
         let mut held: Held<'a> = self.run.hold(0, 0)?;
         let mut groups = Groups::default();
         let mut drop_names = Vec::new();
-        let mut cells = Cells::new(self.op);
+        let mut cells = Cells::new(self.op, len);
         let mut natives: HashMap<usize, NativeCell> = HashMap::new();
         let mut memo = Memo::new();
+        // Bytes of groups that are held.
+        let mut known = 0;
         let mut row = Row::default();
         while input.next(&mut row)? {
             let group = memo.get(&row.labels, |labels| groups.id(self.grouping.key(labels)).0);
             if group == drop_names.len() {
-                held.grow(self.run, len, len * cells.width() + row.labels.as_bytes().len())?;
-                cells.grow(len);
+                held.grow(self.run, len, cells.next_bytes() + groups.bytes() - known)?;
+                known = groups.bytes();
+                cells.add_group();
                 drop_names.push(false);
             }
             drop_names[group] |= row.drop_name;
-            if let Cells::Values(_) = cells {
+            if cells.keeps_values() {
                 held.grow(self.run, row.points(), row.points() * 8)?;
             }
             if natives.is_empty() {
-                cells.add(group * len, &row.values);
+                cells.add(group, &row.values);
             } else {
                 // What is incompatible already takes no more.
                 let settled =
                     |step: usize| natives.get(&(group * len + step)).is_some_and(|n| n.incompatible);
                 (0..len).filter(|step| settled(*step)).for_each(|step| row.values[step] = ABSENT);
-                cells.add(group * len, &row.values);
+                cells.add(group, &row.values);
             }
             if !row.natives.is_empty() {
                 held.grow(self.run, 0, row.bytes())?;
-                self.add_natives(&row, group * len, &mut cells, &mut natives);
+                self.add_natives(&row, group, &mut cells, &mut natives);
             }
         }
         if self.op == AggregateOp::Quantile {
@@ -88,9 +91,8 @@ impl<'a> AggregateAll<'a> {
         order.sort_unstable_by(|a, b| groups.labels[*a].cmp(&groups.labels[*b]));
         for group in order {
             let labels = &groups.labels[group];
-            let values = (0..len)
-                .map(|step| cells.value(group * len + step, self.op, self.param.get(step).copied()))
-                .collect();
+            let values =
+                (0..len).map(|step| cells.value(group, step, self.param.get(step).copied())).collect();
             let mut row = Row::floats(labels.clone(), drop_names[group], values);
             for step in 0..if natives.is_empty() { 0 } else { len } {
                 if let Some(native) = natives.get(&(group * len + step)) {
@@ -106,17 +108,17 @@ impl<'a> AggregateAll<'a> {
     fn add_natives(
         &self,
         row: &Row,
-        first: usize,
+        group: usize,
         cells: &mut Cells,
         natives: &mut HashMap<usize, NativeCell>,
     ) {
         for (step, h) in row.natives.iter().enumerate() {
             let Some(h) = h else { continue };
-            match (self.op, &mut *cells) {
-                (_, Cells::Count(counts)) => counts[first + step] += 1.0,
-                (AggregateOp::Sum | AggregateOp::Avg, _) => {
-                    let after_float = cells.has(first + step);
-                    let cell = natives.entry(first + step).or_insert_with(|| {
+            match self.op {
+                _ if cells.counts() => cells.add_one(group, step),
+                AggregateOp::Sum | AggregateOp::Avg => {
+                    let after_float = cells.has(group, step);
+                    let cell = natives.entry(group * self.grid.len + step).or_insert_with(|| {
                         // After a float nothing comes of histograms.
                         NativeCell { closed: after_float, ..NativeCell::new(self.op) }
                     });
@@ -230,140 +232,5 @@ pub(crate) fn warn_quantile(run: &Run<'_>, q: f64, range: &Range<usize>) {
                 super::number::format_general(q)
             ),
         );
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Deviation {
-    mean: f64,
-    squares: f64,
-    count: f64,
-}
-
-/// Accumulators, all of one kind; a cell that has seen nothing is marked in its own way.
-enum Cells {
-    Sum(Vec<Kahan>),
-    Avg(Vec<Option<Mean>>),
-    Min(Vec<f64>),
-    Max(Vec<f64>),
-    Count(Vec<f64>),
-    Deviation(Vec<Deviation>),
-    Values(Vec<Vec<f64>>),
-}
-
-impl Cells {
-    fn new(op: AggregateOp) -> Cells {
-        match op {
-            AggregateOp::Sum => Cells::Sum(Vec::new()),
-            AggregateOp::Avg => Cells::Avg(Vec::new()),
-            AggregateOp::Min => Cells::Min(Vec::new()),
-            AggregateOp::Max => Cells::Max(Vec::new()),
-            AggregateOp::Stddev | AggregateOp::Stdvar => Cells::Deviation(Vec::new()),
-            AggregateOp::Quantile => Cells::Values(Vec::new()),
-            _ => Cells::Count(Vec::new()),
-        }
-    }
-
-    /// Bytes of one cell.
-    fn width(&self) -> usize {
-        match self {
-            Cells::Sum(_) => size_of::<Kahan>(),
-            Cells::Avg(_) => size_of::<Option<Mean>>(),
-            Cells::Min(_) | Cells::Max(_) | Cells::Count(_) => size_of::<f64>(),
-            Cells::Deviation(_) => size_of::<Deviation>(),
-            Cells::Values(_) => size_of::<Vec<f64>>(),
-        }
-    }
-
-    fn grow(&mut self, by: usize) {
-        match self {
-            Cells::Sum(cells) => cells.resize(cells.len() + by, Kahan::new(ABSENT)),
-            Cells::Avg(cells) => cells.resize(cells.len() + by, None),
-            Cells::Min(cells) | Cells::Max(cells) => cells.resize(cells.len() + by, ABSENT),
-            Cells::Count(cells) => cells.resize(cells.len() + by, 0.0),
-            Cells::Deviation(cells) => {
-                cells.resize(cells.len() + by, Deviation { mean: 0.0, squares: 0.0, count: 0.0 })
-            }
-            Cells::Values(cells) => cells.resize(cells.len() + by, Vec::new()),
-        }
-    }
-
-    /// Adds one series to the cells from `at` on.
-    fn add(&mut self, at: usize, values: &[f64]) {
-        fn each<T>(cells: &mut [T], values: &[f64], mut add: impl FnMut(&mut T, f64)) {
-            for (cell, value) in cells.iter_mut().zip(values) {
-                if present(*value) {
-                    add(cell, *value);
-                }
-            }
-        }
-        match self {
-            Cells::Sum(cells) => each(&mut cells[at..], values, |cell, v| match present(cell.sum) {
-                true => cell.add(v),
-                false => *cell = Kahan::new(v),
-            }),
-            Cells::Avg(cells) => each(&mut cells[at..], values, |cell, v| match cell {
-                Some(mean) => mean.add(v),
-                None => *cell = Some(Mean::new(v)),
-            }),
-            // An absent cell is a NaN: anything replaces it.
-            Cells::Min(cells) => each(&mut cells[at..], values, |cell, v| {
-                if *cell > v || cell.is_nan() {
-                    *cell = v;
-                }
-            }),
-            Cells::Max(cells) => each(&mut cells[at..], values, |cell, v| {
-                if *cell < v || cell.is_nan() {
-                    *cell = v;
-                }
-            }),
-            Cells::Count(cells) => each(&mut cells[at..], values, |cell, _| *cell += 1.0),
-            Cells::Deviation(cells) => each(&mut cells[at..], values, |cell, v| {
-                cell.count += 1.0;
-                if cell.count == 1.0 {
-                    cell.mean = v;
-                    cell.squares = if v.is_finite() { 0.0 } else { f64::NAN };
-                } else {
-                    let delta = v - cell.mean;
-                    cell.mean += delta / cell.count;
-                    cell.squares += delta * (v - cell.mean);
-                }
-            }),
-            Cells::Values(cells) => each(&mut cells[at..], values, |cell, v| cell.push(v)),
-        }
-    }
-
-    /// Whether a sum or a mean has seen a float.
-    fn has(&self, at: usize) -> bool {
-        match self {
-            Cells::Sum(cells) => present(cells[at].sum),
-            Cells::Avg(cells) => cells[at].is_some(),
-            _ => false,
-        }
-    }
-
-    fn value(&mut self, at: usize, op: AggregateOp, param: Option<f64>) -> f64 {
-        match self {
-            Cells::Sum(cells) => match cells[at] {
-                cell if present(cell.sum) => cell.total(),
-                _ => ABSENT,
-            },
-            Cells::Avg(cells) => cells[at].map_or(ABSENT, |mean| mean.value()),
-            Cells::Min(cells) | Cells::Max(cells) => cells[at],
-            Cells::Count(cells) => match cells[at] {
-                0.0 => ABSENT,
-                _ if op == AggregateOp::Group => 1.0,
-                count => count,
-            },
-            Cells::Deviation(cells) => match cells[at] {
-                Deviation { count: 0.0, .. } => ABSENT,
-                cell if op == AggregateOp::Stddev => (cell.squares / cell.count).sqrt(),
-                cell => cell.squares / cell.count,
-            },
-            Cells::Values(cells) => match &mut cells[at] {
-                values if values.is_empty() => ABSENT,
-                values => quantile(param.unwrap_or(f64::NAN), values),
-            },
-        }
     }
 }

@@ -7,7 +7,7 @@ use hashbrown::{HashMap, HashSet};
 use model::Labels;
 
 use super::group::Memo;
-use super::run::{Ready, Rows};
+use super::run::{Ready, Rows, table_bytes};
 use super::{Op, Operator, Row, Run, is_metadata, without_name};
 use crate::Error;
 
@@ -72,7 +72,7 @@ impl Operator for Distinct<'_> {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
         if let Some(input) = self.input.take() {
             let mut rows = self.run.collect(input)?;
-            unite(&mut rows, self.drop_names)?;
+            unite(self.run, &mut rows, self.drop_names)?;
             self.ready = Some(Ready::new(rows));
         }
         match &mut self.ready {
@@ -83,7 +83,9 @@ impl Operator for Distinct<'_> {
 }
 
 /// Unites rows of equal labels, in the order of their first appearance.
-pub(crate) fn unite(rows: &mut Rows<'_>, drop_names: bool) -> Result<(), Error> {
+pub(crate) fn unite(run: &Run<'_>, rows: &mut Rows<'_>, drop_names: bool) -> Result<(), Error> {
+    let each = size_of::<Row>() * rows.rows.len();
+    let _index = run.hold(0, table_bytes::<(Labels, usize)>(rows.rows.len()) + each)?;
     let mut index: HashMap<Labels, usize> = HashMap::with_capacity(rows.rows.len());
     let mut out: Vec<Row> = Vec::with_capacity(rows.rows.len());
     for mut row in std::mem::take(&mut rows.rows) {

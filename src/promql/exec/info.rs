@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use model::{Labels, METRIC_NAME, Matcher};
 
 use super::distinct::unite;
-use super::group::Groups;
+use super::group::{Groups, Members};
 use super::run::{Ready, Rows};
 use super::select::{SelectOp, Yield};
 use super::{Grid, Op, Operator, Row, Run, present};
@@ -43,14 +43,9 @@ impl<'a> InfoOp<'a> {
     fn enrich(&self, mut base: Rows<'a>) -> Result<Rows<'a>, Error> {
         let infos = self.infos(&base)?;
         let mut groups = Groups::default();
-        let mut members: Vec<Vec<usize>> = Vec::new();
-        for (at, info) in infos.rows.iter().enumerate() {
-            let (group, new) = groups.id(identity(&info.labels));
-            if new {
-                members.push(Vec::new());
-            }
-            members[group].push(at);
-        }
+        let group_of: Vec<u32> =
+            infos.rows.iter().map(|info| groups.id(identity(&info.labels)).0 as u32).collect();
+        let members = Members::new(&group_of, groups.labels.len());
         let mut out = Rows::empty(self.run)?;
         for row in std::mem::take(&mut base.rows) {
             self.run.check()?;
@@ -60,12 +55,12 @@ impl<'a> InfoOp<'a> {
             }
             let identity = identity(&row.labels);
             let found = if identity.is_empty() { None } else { groups.find(&identity) };
-            let candidates = found.map_or(&[][..], |group| &members[group][..]);
+            let candidates = found.map_or(&[][..], |group| members.of(group));
             for enriched in self.rows_of(&row, candidates, &infos.rows)? {
                 out.push(self.run, enriched)?;
             }
         }
-        unite(&mut out, false)?;
+        unite(self.run, &mut out, false)?;
         Ok(out)
     }
 
@@ -92,7 +87,7 @@ impl<'a> InfoOp<'a> {
     }
 
     /// A series, cut into as many as it has different info labels over time.
-    fn rows_of(&self, row: &Row, candidates: &[usize], infos: &[Row]) -> Result<Vec<Row>, Error> {
+    fn rows_of(&self, row: &Row, candidates: &[u32], infos: &[Row]) -> Result<Vec<Row>, Error> {
         let mut out: Vec<Row> = Vec::new();
         let mut known: HashMap<Vec<usize>, Option<usize>> = HashMap::new();
         for step in 0..row.values.len() {
@@ -118,9 +113,9 @@ impl<'a> InfoOp<'a> {
     }
 
     /// Of each info metric the series with the newest sample.
-    fn choose(&self, candidates: &[usize], infos: &[Row], step: usize) -> Result<Vec<usize>, Error> {
+    fn choose(&self, candidates: &[u32], infos: &[Row], step: usize) -> Result<Vec<usize>, Error> {
         let mut chosen: Vec<usize> = Vec::new();
-        for &at in candidates.iter().filter(|at| present(infos[**at].values[step])) {
+        for at in candidates.iter().map(|at| *at as usize).filter(|at| present(infos[*at].values[step])) {
             let name = infos[at].labels.metric_name();
             match chosen.iter_mut().find(|other| infos[**other].labels.metric_name() == name) {
                 None => chosen.push(at),

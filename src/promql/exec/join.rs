@@ -6,10 +6,10 @@ use hashbrown::HashMap;
 use model::Labels;
 
 use super::distinct::unite;
-use super::group::Groups;
+use super::group::{Groups, Members};
 use super::map::{Refused, binary};
 use super::number::{arithmetic, compare};
-use super::run::{Ready, Rows};
+use super::run::{Held, Ready, Rows};
 use super::{ABSENT, Cell, CellRef, Grid, Op, Operator, Row, Run, is_metadata, present};
 use crate::Error;
 use crate::parse::{BinaryOp, Card, Matching};
@@ -46,131 +46,252 @@ pub(crate) fn signature(matching: &Matching, labels: &Labels) -> Labels {
     if matching.on { labels.filter(listed) } else { labels.filter(|n| n != model::METRIC_NAME && !listed(n)) }
 }
 
+/// Which rows of both sides meet: groups of equal signatures.
+struct Meeting<'r> {
+    groups: Groups,
+    many: Members,
+    one: Members,
+    _held: Held<'r>,
+}
+
+impl<'r> Meeting<'r> {
+    fn new(run: &'r Run<'_>, matching: &Matching, many: &[Row], one: &[Row]) -> Result<Meeting<'r>, Error> {
+        // A number for each row, and its place in the list by groups.
+        let lists = 2 * size_of::<u32>() * (many.len() + one.len());
+        let mut held = run.hold(0, lists)?;
+        let mut groups = Groups::default();
+        let [of_many, of_one] = [many, one].map(|rows| {
+            let group_of = rows.iter().map(|row| {
+                let (group, new) = groups.id(signature(matching, &row.labels));
+                if new {
+                    held.cover(run, 0, lists + groups.bytes())?;
+                }
+                Ok(group as u32)
+            });
+            group_of.collect::<Result<Vec<u32>, Error>>()
+        });
+        let len = groups.labels.len();
+        let (many, one) = (Members::new(&of_many?, len), Members::new(&of_one?, len));
+        Ok(Meeting { groups, many, one, _held: held })
+    }
+}
+
+/// One group on its way to the result.
+struct Group<'g> {
+    key: &'g Labels,
+    of_many: &'g [u32],
+    one: &'g [Row],
+    of_one: &'g [u32],
+    /// Steps that are looked at.
+    live: &'g [bool],
+    /// Steps as the group meets at them; not set where no row is joined step by step.
+    steps: Vec<Met>,
+}
+
+/// How the rows of a group meet at a step.
+#[derive(Clone, Copy, Default)]
+struct Met {
+    /// Which row stands for the "one" side.
+    holder: Option<usize>,
+    /// A row of the "many" side has been matched.
+    matched: bool,
+}
+
+/// Result rows of one group.
+#[derive(Default)]
+struct Results {
+    rows: Vec<Made>,
+    /// Which row has which labels; left out where there is one row only.
+    index: HashMap<Labels, usize>,
+}
+
+struct Made {
+    row: Row,
+    /// Its values are where those of the "many" side were.
+    reused: bool,
+}
+
 impl<'a> JoinOp<'a> {
     fn join(&self, lhs: Rows<'a>, rhs: Rows<'a>) -> Result<Rows<'a>, Error> {
-        let len = self.grid.len;
         let swapped = self.matching.card == Card::OneToMany;
-        let (many, one) = if swapped { (&rhs.rows, &lhs.rows) } else { (&lhs.rows, &rhs.rows) };
-        // As in Prometheus, the names of the fills follow the sides after the swap.
-        let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
-        let mut groups = Groups::default();
-        // Rows of each group, by index: those of the "many" side, those of the "one" side.
-        let mut members: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
-        for (side, rows) in [many, one].into_iter().enumerate() {
-            for (at, row) in rows.iter().enumerate() {
-                let (group, new) = groups.id(signature(&self.matching, &row.labels));
-                if new {
-                    members.push(Default::default());
-                }
-                let (of_many, of_one) = &mut members[group];
-                if side == 0 { of_many.push(at) } else { of_one.push(at) }
+        let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
+        let (mut many, mut out) = many.apart();
+        let meeting = Meeting::new(self.run, &self.matching, &many, &one.rows)?;
+        let live = self.live(&many, &one.rows);
+        let mut steps = Vec::new();
+        let mut results = Results::default();
+        let mut single = true;
+        for (at, key) in meeting.groups.labels.iter().enumerate() {
+            self.run.check()?;
+            let (of_many, of_one) = (meeting.many.of(at), meeting.one.of(at));
+            let mut group = Group { key, of_many, one: &one.rows, of_one, live: &live, steps };
+            self.join_group(swapped, &mut many, &mut group, &mut results)?;
+            steps = group.steps;
+            single &= results.rows.len() < 2;
+            results.index.clear();
+            for Made { row, reused } in results.rows.drain(..) {
+                if reused { out.push_reused(self.run, row)? } else { out.push(self.run, row)? }
             }
         }
-        let any = |rows: &[Row]| {
-            let mut any = vec![false; len];
+        if !(single && self.keeps_signatures(&meeting.groups)) {
+            unite(self.run, &mut out, false)?;
+        }
+        Ok(out)
+    }
+
+    /// Steps to be looked at: one at which a side has nothing at all is skipped, unless it is filled in.
+    fn live(&self, many: &[Row], one: &[Row]) -> Vec<bool> {
+        let any = |rows: &[Row], filled: bool| {
+            let mut any = vec![filled; self.grid.len];
             for row in rows {
+                // Mostly the first row has them all.
+                if any.iter().all(|any| *any) {
+                    break;
+                }
                 any.iter_mut().enumerate().for_each(|(step, any)| *any |= row.has(step));
             }
             any
         };
-        let (any_many, any_one) = (any(many), any(one));
-        // A step at which a side has nothing at all is skipped, unless it is filled in.
-        let live: Vec<bool> = (0..len)
-            .map(|s| (any_many[s] || fill_many.is_some()) && (any_one[s] || fill_one.is_some()))
-            .collect();
+        // As in Prometheus, the names of the fills follow the sides after the swap.
+        let many = any(many, self.matching.fill_left.is_some());
+        let one = any(one, self.matching.fill_right.is_some());
+        many.into_iter().zip(one).map(|(many, one)| many && one).collect()
+    }
 
-        let mut out = Rows::empty(self.run)?;
-        let mut holder: Vec<Option<usize>> = vec![None; len];
-        let mut matched: Vec<bool> = vec![false; len];
-        for (group, (of_many, of_one)) in members.iter().enumerate() {
-            self.run.check()?;
-            // Which row stands for the "one" side at each step.
-            holder.fill(None);
-            for &at in of_one {
-                for step in (0..len).filter(|s| live[*s] && one[at].has(*s)) {
-                    if let Some(other) = holder[step] {
-                        return Err(self.duplicate(&groups.labels[group], &one[other], &one[at]));
-                    }
-                    holder[step] = Some(at);
+    /// Whether the labels of results hold the whole signature: one row a group is then one row for its labels.
+    fn keeps_signatures(&self, groups: &Groups) -> bool {
+        let plain = |labels: &Labels| !labels.iter().any(|(name, _)| is_metadata(name));
+        self.matching.card == Card::OneToOne
+            && self.matching.include.is_empty()
+            && (!self.drops_name() || groups.labels.iter().all(plain))
+    }
+
+    fn drops_name(&self) -> bool {
+        self.op.is_arithmetic() || (self.returns_bool && !self.run.settings.delayed_name_removal)
+    }
+
+    /// Whether rows of the result have a name that is to go at the end.
+    fn marks_name(&self) -> bool {
+        self.returns_bool && self.run.settings.delayed_name_removal
+    }
+
+    fn join_group(
+        &self,
+        swapped: bool,
+        many: &mut [Row],
+        group: &mut Group<'_>,
+        results: &mut Results,
+    ) -> Result<(), Error> {
+        let alone = match group.of_one {
+            [only] if group.of_many.len() == 1 || self.matching.card != Card::OneToOne => {
+                Some(&group.one[*only as usize])
+            }
+            _ => None,
+        };
+        let is_plain = |left: &u32| alone.is_some_and(|other| self.is_plain(&many[*left as usize], other));
+        // Where not, nothing is filled in, the "one" side has no two rows for a step, and two rows of the "many" side
+        // may have a step in common.
+        let mut by_steps =
+            alone.is_none() || self.matching.fill_left.is_some() || !group.of_many.iter().all(is_plain);
+        if by_steps {
+            self.find_holders(group)?;
+        }
+        for left in group.of_many.iter().map(|left| *left as usize) {
+            if let Some(other) = alone
+                && self.is_plain(&many[left], other)
+            {
+                let labels = self.result_labels(&many[left].labels, &other.labels)?;
+                let free = group.of_many.len() == 1
+                    || results.index.try_insert(labels.clone(), results.rows.len()).is_ok();
+                if free {
+                    let mut values = std::mem::take(&mut many[left].values);
+                    self.plain(swapped, &mut values, &other.values);
+                    let row = Row::floats(labels, self.marks_name(), values);
+                    results.rows.push(Made { row, reused: true });
+                    continue;
                 }
             }
-            matched.fill(false);
-            let mut results: HashMap<Labels, usize> = HashMap::new();
-            let mut rows: Vec<Row> = Vec::new();
-            let alone = (of_one.len() == 1 && (of_many.len() == 1 || self.matching.card != Card::OneToOne))
-                .then(|| &one[of_one[0]]);
-            for &left in of_many {
-                if let Some(other) = alone
-                    && self.is_plain(&many[left], other)
-                {
-                    let labels = self.result_labels(&many[left].labels, &other.labels)?;
-                    if let hashbrown::hash_map::Entry::Vacant(place) = results.entry(labels.clone()) {
-                        place.insert(rows.len());
-                        let values = self.plain(swapped, &many[left].values, &other.values);
-                        rows.push(Row::floats(labels, self.returns_bool, values));
-                        continue;
-                    }
-                }
-                // Consecutive steps mostly meet the same row: its result labels are computed once.
-                let mut current: Option<(Option<usize>, usize)> = None;
-                for step in 0..len {
-                    let Some(value) = many[left].get(step).filter(|_| live[step]) else { continue };
-                    let other = match (holder[step].and_then(|at| one[at].get(step)), fill_one) {
-                        (Some(cell), _) => cell,
-                        (None, Some(fill)) => CellRef::Float(fill),
-                        (None, None) => continue,
-                    };
-                    let Ok(result) = self.apply(swapped, value, other) else { continue };
-                    // Counted before any filter: a match must be unique even where nothing of it is kept.
-                    if self.matching.card == Card::OneToOne && std::mem::replace(&mut matched[step], true) {
-                        return Err(Error::execution(
-                            "multiple matches for labels: many-to-one matching must be explicit \
-                             (group_left/group_right)",
-                        ));
-                    }
-                    let Some(result) = result else { continue };
-                    let at = match current {
-                        Some((holder_at, at)) if holder_at == holder[step] => at,
-                        _ => {
-                            let other_labels =
-                                holder[step].map_or(&groups.labels[group], |at| &one[at].labels);
-                            let labels = self.result_labels(&many[left].labels, other_labels)?;
-                            let at = *results.entry(labels.clone()).or_insert_with(|| {
-                                let drop_name = self.returns_bool;
-                                rows.push(Row::absent(labels, drop_name, len));
-                                rows.len() - 1
-                            });
-                            current = Some((holder[step], at));
-                            at
-                        }
-                    };
-                    if rows[at].has(step) {
-                        return Err(Error::execution(
-                            "multiple matches for labels: grouping labels must ensure unique matches",
-                        ));
-                    }
-                    rows[at].put(step, result);
-                }
+            if !by_steps {
+                self.find_holders(group)?;
+                by_steps = true;
             }
-            if let Some(fill) = fill_many {
-                self.fill_many(
-                    fill,
-                    swapped,
-                    &groups.labels[group],
-                    many,
-                    of_many,
-                    one,
-                    &holder,
-                    &live,
-                    &mut rows,
-                )?;
-            }
-            for row in rows {
-                out.push(self.run, row)?;
+            self.join_row(swapped, &many[left], group, results)?;
+        }
+        match self.matching.fill_left {
+            Some(fill) => self.fill_many(fill, swapped, many, group, results),
+            None => Ok(()),
+        }
+    }
+
+    fn find_holders(&self, group: &mut Group<'_>) -> Result<(), Error> {
+        group.steps.clear();
+        group.steps.resize(self.grid.len, Met::default());
+        for at in group.of_one.iter().map(|at| *at as usize) {
+            for step in (0..self.grid.len).filter(|s| group.live[*s] && group.one[at].has(*s)) {
+                if let Some(other) = group.steps[step].holder.replace(at) {
+                    return Err(self.duplicate(group.key, &group.one[other], &group.one[at]));
+                }
             }
         }
-        unite(&mut out, !self.run.settings.delayed_name_removal)?;
-        Ok(out)
+        Ok(())
+    }
+
+    /// Joins a row of the "many" side step by step.
+    fn join_row(
+        &self,
+        swapped: bool,
+        left: &Row,
+        group: &mut Group<'_>,
+        results: &mut Results,
+    ) -> Result<(), Error> {
+        // Consecutive steps mostly meet the same row: its result labels are computed once.
+        let mut current: Option<(Option<usize>, usize)> = None;
+        for step in 0..self.grid.len {
+            let Some(value) = left.get(step).filter(|_| group.live[step]) else { continue };
+            let holder = group.steps[step].holder;
+            let other = match (holder.and_then(|at| group.one[at].get(step)), self.matching.fill_right) {
+                (Some(cell), _) => cell,
+                (None, Some(fill)) => CellRef::Float(fill),
+                (None, None) => continue,
+            };
+            let Ok(result) = self.apply(swapped, value, other) else { continue };
+            // Counted before any filter: a match must be unique even where nothing of it is kept.
+            let matched = &mut group.steps[step].matched;
+            if self.matching.card == Card::OneToOne && std::mem::replace(matched, true) {
+                return Err(Error::execution(
+                    "multiple matches for labels: many-to-one matching must be explicit \
+                     (group_left/group_right)",
+                ));
+            }
+            let Some(result) = result else { continue };
+            let at = match current {
+                Some((of, at)) if of == holder => at,
+                _ => {
+                    let other_labels = holder.map_or(group.key, |at| &group.one[at].labels);
+                    let labels = self.result_labels(&left.labels, other_labels)?;
+                    let at = self.row_of(labels, results);
+                    current = Some((holder, at));
+                    at
+                }
+            };
+            let row = &mut results.rows[at].row;
+            if row.has(step) {
+                return Err(Error::execution(
+                    "multiple matches for labels: grouping labels must ensure unique matches",
+                ));
+            }
+            row.put(step, result);
+        }
+        Ok(())
+    }
+
+    /// The place of the result row with these labels.
+    fn row_of(&self, labels: Labels, results: &mut Results) -> usize {
+        *results.index.entry(labels.clone()).or_insert_with(|| {
+            let row = Row::absent(labels, self.marks_name(), self.grid.len);
+            results.rows.push(Made { row, reused: false });
+            results.rows.len() - 1
+        })
     }
 
     /// Whether two rows are matched step by step without anything else to be looked at.
@@ -183,21 +304,19 @@ impl<'a> JoinOp<'a> {
             && !self.op.is_trim()
     }
 
-    /// The results of two such rows.
-    fn plain(&self, swapped: bool, many: &[f64], one: &[f64]) -> Vec<f64> {
+    /// Puts the results of two such rows where the values of the "many" side are.
+    fn plain(&self, swapped: bool, many: &mut [f64], one: &[f64]) {
         let (op, returns_bool) = (self.op, self.returns_bool);
-        let both = many.iter().zip(one);
-        let each = |many: f64, one: f64| {
-            let (a, b) = if swapped { (one, many) } else { (many, one) };
-            match compare(op, a, b) {
-                _ if !present(many) || !present(one) => ABSENT,
+        for (many, &one) in many.iter_mut().zip(one) {
+            let (a, b) = if swapped { (one, *many) } else { (*many, one) };
+            *many = match compare(op, a, b) {
+                _ if !present(*many) || !present(one) => ABSENT,
                 None => arithmetic(op, a, b),
                 Some(hit) if returns_bool => f64::from(u8::from(hit)),
                 Some(true) => a,
                 Some(false) => ABSENT,
-            }
-        };
-        both.map(|(many, one)| each(*many, *one)).collect()
+            };
+        }
     }
 
     /// Results for steps at which the "one" side stands alone.
@@ -205,27 +324,19 @@ impl<'a> JoinOp<'a> {
         &self,
         fill: f64,
         swapped: bool,
-        key: &Labels,
         many: &[Row],
-        of_many: &[usize],
-        one: &[Row],
-        holder: &[Option<usize>],
-        live: &[bool],
-        rows: &mut Vec<Row>,
+        group: &Group<'_>,
+        results: &mut Results,
     ) -> Result<(), Error> {
-        for (step, at) in holder.iter().enumerate().filter_map(|(s, h)| h.map(|at| (s, at))) {
-            if !live[step] || of_many.iter().any(|m| many[*m].has(step)) {
+        for (step, at) in group.steps.iter().enumerate().filter_map(|(s, m)| m.holder.map(|at| (s, at))) {
+            if !group.live[step] || group.of_many.iter().any(|m| many[*m as usize].has(step)) {
                 continue;
             }
-            let Some(value) = one[at].get(step) else { continue };
+            let Some(value) = group.one[at].get(step) else { continue };
             let Ok(Some(result)) = self.apply(swapped, CellRef::Float(fill), value) else { continue };
-            let labels = self.result_labels(key, &one[at].labels)?;
-            let found = rows.iter().position(|row| row.labels == labels);
-            let at = found.unwrap_or_else(|| {
-                rows.push(Row::absent(labels, self.returns_bool, self.grid.len));
-                rows.len() - 1
-            });
-            rows[at].put(step, result);
+            let labels = self.result_labels(group.key, &group.one[at].labels)?;
+            let at = self.row_of(labels, results);
+            results.rows[at].row.put(step, result);
         }
         Ok(())
     }
@@ -255,7 +366,7 @@ impl<'a> JoinOp<'a> {
     fn result_labels(&self, many: &Labels, one: &Labels) -> Result<Labels, Error> {
         let matching = &self.matching;
         let listed = |name: &str| matching.labels.iter().any(|l| l == name);
-        let drops = self.op.is_arithmetic() || (self.returns_bool && !self.run.settings.delayed_name_removal);
+        let drops = self.drops_name();
         let kept = many.filter(|name| {
             !(drops && is_metadata(name)) && (matching.card != Card::OneToOne || listed(name) == matching.on)
         });

@@ -8,6 +8,7 @@
 mod aggregate;
 mod build;
 mod calendar;
+mod cells;
 mod distinct;
 mod group;
 mod histogram;

@@ -59,7 +59,7 @@ impl Root {
             Root::Scalar(node) => Answer::Scalar(scalar(node, grid, run)?),
             Root::Vector(node) => {
                 let mut rows = run.collect(build(node, grid, run)?)?;
-                unite(&mut rows, true)?;
+                unite(run, &mut rows, true)?;
                 Answer::Rows(rows)
             }
             Root::Matrix(source) => Answer::Series(matrix(source, grid, run)?),

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
+use model::Labels;
 use parking_lot::Mutex;
 use runtime::World;
 use storage::{Budget, Context, Notes, Reservation, Select};
@@ -158,6 +159,14 @@ impl Held<'_> {
         }
         self.grow(run, samples, more)
     }
+
+    /// Gives some of it back.
+    fn shrink(&mut self, samples: usize, bytes: usize) {
+        let samples = samples.min(self.samples);
+        self.run_held.fetch_sub(samples, Relaxed);
+        self.samples -= samples;
+        self.reservation.shrink(bytes as u64);
+    }
 }
 
 impl Drop for Held<'_> {
@@ -178,29 +187,57 @@ impl<'r> Rows<'r> {
     }
 
     pub(crate) fn push(&mut self, run: &Run<'_>, row: Row) -> Result<(), Error> {
-        let bytes = row.bytes() + row.labels.as_bytes().len() + size_of::<Row>();
-        self.held.grow(run, row.points(), bytes)?;
+        self.held.grow(run, row.points(), row.bytes() + outside(&row))?;
         self.rows.push(row);
         Ok(())
     }
+
+    /// As [`push`](Rows::push) for a row whose values are in a buffer that is accounted for here already.
+    pub(crate) fn push_reused(&mut self, run: &Run<'_>, row: Row) -> Result<(), Error> {
+        self.held.grow(run, 0, outside(&row))?;
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// The rows, and in their place nothing, with all of them still accounted for.
+    pub(crate) fn apart(self) -> (Vec<Row>, Rows<'r>) {
+        (self.rows, Rows { rows: Vec::new(), held: self.held })
+    }
 }
 
-/// Yields rows that have been computed already, one by one.
+/// Bytes of a row besides its values.
+fn outside(row: &Row) -> usize {
+    shared_labels(&row.labels) + size_of::<Row>()
+}
+
+/// Bytes of labels that are shared by reference, their counts with them.
+pub(crate) fn shared_labels(labels: &Labels) -> usize {
+    labels.as_bytes().len() + 2 * size_of::<usize>()
+}
+
+/// Bytes that a hash table of `len` entries takes: at most 7 of 8 places are full, and each has a byte of its hash.
+pub(crate) fn table_bytes<T>(len: usize) -> usize {
+    (len * 8 / 7).next_power_of_two() * (size_of::<T>() + 1)
+}
+
+/// Yields rows that have been computed already, one by one; each is accounted for by who takes it.
 pub(crate) struct Ready<'r> {
     rows: std::vec::IntoIter<Row>,
-    _held: Option<Held<'r>>,
+    held: Held<'r>,
 }
 
 impl<'r> Ready<'r> {
     pub(crate) fn new(rows: Rows<'r>) -> Ready<'r> {
-        Ready { rows: rows.rows.into_iter(), _held: Some(rows.held) }
+        Ready { rows: rows.rows.into_iter(), held: rows.held }
     }
 }
 
 impl super::Operator for Ready<'_> {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
         for next in self.rows.by_ref() {
-            if !next.is_blank() {
+            let points = next.points();
+            self.held.shrink(points, next.bytes() + outside(&next));
+            if points > 0 {
                 *row = next;
                 return Ok(true);
             }

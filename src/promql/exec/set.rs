@@ -34,28 +34,31 @@ impl Operator for SetOp<'_> {
 impl<'a> SetOp<'a> {
     fn combine(&self, mut lhs: Rows<'a>, mut rhs: Rows<'a>) -> Result<Rows<'a>, Error> {
         match self.op {
-            BinaryOp::And => self.mask(&mut lhs, &rhs, true),
-            BinaryOp::Unless => self.mask(&mut lhs, &rhs, false),
+            BinaryOp::And => self.mask(&mut lhs, &rhs, true)?,
+            BinaryOp::Unless => self.mask(&mut lhs, &rhs, false)?,
             _ => {
-                self.mask(&mut rhs, &lhs, false);
-                for row in std::mem::take(&mut rhs.rows) {
-                    lhs.push(self.run, row)?;
+                self.mask(&mut rhs, &lhs, false)?;
+                let (mut rest, mut row) = (Ready::new(rhs), Row::default());
+                while rest.next(&mut row)? {
+                    lhs.push(self.run, std::mem::take(&mut row))?;
                 }
-                unite(&mut lhs, false)?;
+                unite(self.run, &mut lhs, false)?;
             }
         }
         Ok(lhs)
     }
 
     /// Keeps the values of `rows` where a series of `by` with the same signature is there, or is not.
-    fn mask(&self, rows: &mut Rows<'_>, by: &Rows<'_>, wanted: bool) {
+    fn mask(&self, rows: &mut Rows<'_>, by: &Rows<'_>, wanted: bool) -> Result<(), Error> {
         let len = self.grid.len;
+        let mut held = self.run.hold(0, 0)?;
         let mut groups = Groups::default();
         let mut there: Vec<bool> = Vec::new();
         for row in &by.rows {
             let (group, new) = groups.id(signature(&self.matching, &row.labels));
             if new {
                 there.resize(there.len() + len, false);
+                held.cover(self.run, 0, groups.bytes() + there.capacity())?;
             }
             there[group * len..][..len].iter_mut().enumerate().for_each(|(step, t)| *t |= row.has(step));
         }
@@ -73,5 +76,6 @@ impl<'a> SetOp<'a> {
             }
         }
         rows.rows.retain(|row| !row.is_blank());
+        Ok(())
     }
 }

@@ -86,8 +86,8 @@ fn what_is_counted_is_what_is_allocated() {
         );
         // What every query needs besides, plan and operators, is small and not counted; neither is the room that
         // vectors have grown by and do not use yet.
-        let real = real.saturating_sub(256 << 10);
-        if counted < real * 6 / 10 || counted > 2 * real + (256 << 10) {
+        let real = real.saturating_sub(192 << 10);
+        if counted < real * 8 / 10 || counted > real * 3 / 2 + (128 << 10) {
             wrong.push(format!("{query}: {counted} counted, {real} allocated"));
         }
     }
