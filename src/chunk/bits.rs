@@ -111,7 +111,7 @@ impl Out for Place<'_> {
 /// Reads bits from a byte slice. Beyond the end there are zeroes without end: who reads asks
 /// [`BitReader::check`] once per sample, not once per bit.
 #[derive(Clone, Debug)]
-pub(crate) struct BitReader<'a> {
+pub struct BitReader<'a> {
     bytes: &'a [u8],
     /// The next bit, counted from the first of `bytes`.
     position: usize,

@@ -5,7 +5,7 @@ use crate::window::Window;
 
 /// Appends fields to a buffer that it continues.
 #[derive(Debug)]
-pub(crate) struct BitWriter<'a> {
+pub struct BitWriter<'a> {
     out: &'a mut Vec<u8>,
     /// Unused low bits of the buffer's last byte, 0 to 7.
     free: u8,

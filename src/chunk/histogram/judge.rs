@@ -20,7 +20,7 @@ pub(super) enum Judgement {
 }
 
 /// What of a sample decides, besides its counts.
-pub(super) struct Incoming<'a> {
+pub struct Incoming<'a> {
     pub schema: i32,
     pub zero_threshold: f64,
     pub positive: &'a [Span],

@@ -15,7 +15,7 @@ pub(super) const MAX_BUCKETS: u64 = 1 << 17;
 
 /// Schema, zero threshold, spans and bounds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Layout {
+pub struct Layout {
     pub schema: i32,
     pub zero_threshold: f64,
     pub positive: Vec<Span>,

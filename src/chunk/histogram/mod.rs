@@ -10,20 +10,34 @@
 //! output. A wider layout decodes and encodes the whole chunk: rare, and bounded by the chunk's size. Reading
 //! allocates the vectors of each sample.
 
+mod append;
 mod float;
 mod int;
 mod judge;
 mod layout;
+mod read;
 mod split;
 
-pub use float::{FloatAppender, FloatIter};
-pub use int::{IntAppender, IntIter};
 pub use split::{cut_floats, cut_ints, encode_floats, encode_ints, with_starts};
 
 use model::Timestamp;
 use model::histogram::ResetHint;
 
 use crate::Error;
+use crate::bits::BitReader;
+use crate::varbit::BitWriter;
+
+/// State needed to append to a chunk of whole counts.
+pub type IntAppender = append::Appender<int::IntCounts>;
+
+/// The same of float counts.
+pub type FloatAppender = append::Appender<float::FloatCounts>;
+
+/// Walks the samples of a chunk of whole counts.
+pub type IntIter<'a> = read::Iter<'a, int::ReadInts>;
+
+/// The same of float counts.
+pub type FloatIter<'a> = read::Iter<'a, float::ReadFloats>;
 
 /// Bytes before the layout: sample count and reset header.
 const HEADER_BYTES: usize = 3;
@@ -42,6 +56,26 @@ pub enum Pushed {
 pub struct At<H> {
     pub timestamp: Timestamp,
     pub histogram: H,
+}
+
+/// Value and last change of one number that is written as the change of its change.
+#[derive(Clone, Copy, Debug, Default)]
+struct Track {
+    value: i64,
+    delta: i64,
+}
+
+impl Track {
+    fn put(&mut self, w: &mut BitWriter<'_>, value: i64) {
+        let delta = value.wrapping_sub(self.value);
+        w.int(delta.wrapping_sub(self.delta));
+        *self = Track { value, delta };
+    }
+
+    fn take(&mut self, r: &mut BitReader<'_>) {
+        self.delta = self.delta.wrapping_add(crate::varbit::int(r));
+        self.value = self.value.wrapping_add(self.delta);
+    }
 }
 
 /// What a chunk of histograms says of resets at its first sample; samples read from it do not repeat it, because

@@ -4,7 +4,11 @@ use bytes::Bytes;
 use model::histogram::{FloatHistogram, Histogram, ResetHint};
 use model::{TimeRange, Timestamp};
 
-use super::{At, FloatAppender, FloatIter, IntAppender, IntIter, Pushed, header};
+use super::append::{Appender, Counts};
+use super::float::FloatCounts;
+use super::int::IntCounts;
+use super::read::Iter;
+use super::{At, Pushed, header};
 use crate::cut::Cut;
 use crate::starts::WriteStarts;
 use crate::varbit::BitWriter;
@@ -19,7 +23,7 @@ pub fn encode_ints(
     samples: impl IntoIterator<Item = At<Histogram>>,
     per_chunk: u16,
 ) -> Result<Vec<ChunkData>, Error> {
-    split::<IntAppender>(samples, Ends::Count(per_chunk))
+    split::<IntCounts>(samples, Ends::Count(per_chunk))
 }
 
 /// The same of histograms with float counts.
@@ -27,7 +31,7 @@ pub fn encode_floats(
     samples: impl IntoIterator<Item = At<FloatHistogram>>,
     per_chunk: u16,
 ) -> Result<Vec<ChunkData>, Error> {
-    split::<FloatAppender>(samples, Ends::Count(per_chunk))
+    split::<FloatCounts>(samples, Ends::Count(per_chunk))
 }
 
 /// Chunks of sorted histograms with whole counts that end where [`crate::cut`] says, in windows of `window` ms.
@@ -35,7 +39,7 @@ pub fn cut_ints(
     samples: impl IntoIterator<Item = At<Histogram>>,
     window: i64,
 ) -> Result<Vec<ChunkData>, Error> {
-    split::<IntAppender>(samples, Ends::Parts(window, None))
+    split::<IntCounts>(samples, Ends::Parts(window, None))
 }
 
 /// The same of histograms with float counts.
@@ -43,7 +47,7 @@ pub fn cut_floats(
     samples: impl IntoIterator<Item = At<FloatHistogram>>,
     window: i64,
 ) -> Result<Vec<ChunkData>, Error> {
-    split::<FloatAppender>(samples, Ends::Parts(window, None))
+    split::<FloatCounts>(samples, Ends::Parts(window, None))
 }
 
 /// What ends a chunk beside what its samples are.
@@ -75,79 +79,34 @@ impl Ends {
     }
 }
 
-trait Appender {
-    type Histogram;
-    const ENCODING: Encoding;
-    fn begin(header: ResetHint) -> Self;
-    fn samples(&self) -> u16;
-    fn next_header(&self, h: &Self::Histogram) -> ResetHint;
-    fn add(&mut self, out: &mut Vec<u8>, t: Timestamp, h: &Self::Histogram) -> Result<Pushed, Error>;
-    fn free(&mut self) -> &mut u8;
-}
-
-macro_rules! appender {
-    ($appender:ty, $histogram:ty, $encoding:expr) => {
-        impl Appender for $appender {
-            type Histogram = $histogram;
-            const ENCODING: Encoding = $encoding;
-            fn begin(header: ResetHint) -> Self {
-                Self::new(header)
-            }
-            fn samples(&self) -> u16 {
-                self.count()
-            }
-            fn next_header(&self, h: &$histogram) -> ResetHint {
-                self.header_for_next(h)
-            }
-            fn add(&mut self, out: &mut Vec<u8>, t: Timestamp, h: &$histogram) -> Result<Pushed, Error> {
-                self.push(out, t, h)
-            }
-            fn free(&mut self) -> &mut u8 {
-                self.free_bits()
-            }
-        }
-    };
-}
-
-appender!(IntAppender, Histogram, Encoding::Histogram);
-appender!(FloatAppender, FloatHistogram, Encoding::FloatHistogram);
-
 /// A chunk of histograms written anew with a start time for each of its samples, 0 where it is not known.
 pub fn with_starts(chunk: &ChunkData, starts: &[Timestamp]) -> Result<ChunkData, Error> {
     let (encoding, bytes) = match chunk.encoding {
-        Encoding::Histogram => {
-            let samples = IntIter::new(&chunk.bytes)?;
-            (Encoding::HistogramStart, start_all::<IntAppender>(samples, &chunk.bytes, starts)?)
-        }
+        Encoding::Histogram => (Encoding::HistogramStart, start_all::<IntCounts>(&chunk.bytes, starts)?),
         Encoding::FloatHistogram => {
-            let samples = FloatIter::new(&chunk.bytes)?;
-            (Encoding::FloatHistogramStart, start_all::<FloatAppender>(samples, &chunk.bytes, starts)?)
+            (Encoding::FloatHistogramStart, start_all::<FloatCounts>(&chunk.bytes, starts)?)
         }
         _ => return Err(Error::Header("only chunks of histograms can be given start times")),
     };
     Ok(ChunkData { range: chunk.range, encoding, bytes: bytes.into() })
 }
 
-fn start_all<A: Appender>(
-    samples: impl Iterator<Item = Result<At<A::Histogram>, Error>>,
-    chunk: &[u8],
-    starts: &[Timestamp],
-) -> Result<Vec<u8>, Error> {
+fn start_all<C: Counts>(chunk: &[u8], starts: &[Timestamp]) -> Result<Vec<u8>, Error> {
     let (mut out, mut writer) = (Vec::with_capacity(chunk.len() + 2 * starts.len()), WriteStarts::default());
-    let mut appender = A::begin(header(chunk)?);
+    let mut appender = Appender::<C>::new(header(chunk)?);
     let (mut number, mut before) = (0u16, 0);
-    for sample in samples {
+    for sample in Iter::<C::Reader>::new(chunk)? {
         let At { timestamp, histogram } = sample?;
         if number == MAX_STARTED {
             return Err(Error::Full);
         }
-        if appender.add(&mut out, timestamp, &histogram)? != Pushed::Appended {
+        if appender.push(&mut out, timestamp, &histogram)? != Pushed::Appended {
             return Err(Error::Header("a sample does not fit the chunk that it was read from"));
         }
-        let mut w = BitWriter::new(&mut out, *appender.free());
+        let mut w = BitWriter::new(&mut out, *appender.free_bits());
         let start = starts.get(usize::from(number)).copied().unwrap_or(0);
         writer.put(&mut w, number, before, timestamp, start);
-        *appender.free() = w.free();
+        *appender.free_bits() = w.free();
         (number, before) = (number + 1, timestamp);
     }
     if let Some(head) = out.first_chunk_mut::<3>() {
@@ -158,32 +117,32 @@ fn start_all<A: Appender>(
     Ok(out)
 }
 
-fn split<A: Appender>(
-    samples: impl IntoIterator<Item = At<A::Histogram>>,
+fn split<C: Counts>(
+    samples: impl IntoIterator<Item = At<C::Histogram>>,
     mut ends: Ends,
 ) -> Result<Vec<ChunkData>, Error> {
     let (mut chunks, mut bytes, mut range) = (Vec::new(), Vec::new(), TimeRange::EMPTY);
-    let mut appender = A::begin(ResetHint::Unknown);
+    let mut appender = Appender::<C>::new(ResetHint::Unknown);
     let mut close = |bytes: &mut Vec<u8>, range| {
         if !bytes.is_empty() {
             chunks.push(ChunkData {
                 range,
-                encoding: A::ENCODING,
+                encoding: C::ENCODING,
                 bytes: Bytes::from(std::mem::take(bytes)),
             });
         }
     };
     for At { timestamp, histogram } in samples {
-        let pushed = match ends.allow(appender.samples(), timestamp) {
-            false => Pushed::NewChunk(appender.next_header(&histogram)),
-            true => appender.add(&mut bytes, timestamp, &histogram)?,
+        let pushed = match ends.allow(appender.count(), timestamp) {
+            false => Pushed::NewChunk(appender.header_for_next(&histogram)),
+            true => appender.push(&mut bytes, timestamp, &histogram)?,
         };
         if let Pushed::NewChunk(header) = pushed {
             close(&mut bytes, range);
             range = TimeRange::EMPTY;
-            appender = A::begin(header);
+            appender = Appender::new(header);
             ends.begin(timestamp);
-            appender.add(&mut bytes, timestamp, &histogram)?;
+            appender.push(&mut bytes, timestamp, &histogram)?;
         }
         range = range.cover(&TimeRange::new(timestamp, timestamp));
     }
