@@ -160,6 +160,15 @@ pub fn free_port() -> u16 {
         .expect("no free port")
 }
 
+/// Polls until nothing differs any more; panics with what did after a quarter of a minute.
+pub fn wait_agreed(what: &str, mut difference: impl FnMut() -> Option<String>) {
+    let begin = Instant::now();
+    while let Some(difference) = difference() {
+        assert!(begin.elapsed() < Duration::from_secs(15), "{what}: {difference}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Polls until `done` gives a value; panics with `what` after a minute.
 pub fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
