@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use acceptance::{
-    Cluster, Program, Running, Said, When, ask, difference, find_program, free_port, get, post, wait_agreed, wait_until,
+    Cluster, Program, Running, Said, When, ask, difference, find_program, free_port, get, post, wait_agreed,
+    wait_until,
 };
 
 /// How long a sample may be on its way to the head, in milliseconds.
