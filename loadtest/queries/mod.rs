@@ -56,7 +56,8 @@ pub async fn run(options: &Options) -> Result<Report> {
 
 async fn beside_peers(options: &Options, folder: &std::path::Path) -> Result<Vec<Row>> {
     let steps = options.hours * 240;
-    let start = unix_seconds()? - i64::from(steps) * 15;
+    // Beside whole minutes, at which subqueries step: a sample on the edge of a range counts in Prometheus 2, not in 3.
+    let start = unix_seconds()? / 15 * 15 - 11 - i64::from(steps) * 15;
     let workload = Arc::new(Workload::for_queries(options.series, steps, start * 1000, 15_000, 2000));
     let prometheus_program =
         Program::new(&options.prometheus).with("--query.max-samples=1000000000").with("--query.timeout=10m");
