@@ -83,6 +83,12 @@ impl BytePermit {
         drop(self.permit.split(extra as usize));
     }
 
+    /// Parts with `bytes`, or with all there is.
+    pub fn split(&mut self, bytes: u64) -> Option<BytePermit> {
+        let permit = self.permit.split(bytes.min(self.bytes()) as usize)?;
+        Some(BytePermit { permit })
+    }
+
     /// Takes over the bytes of another permit of the same gate.
     pub fn absorb(&mut self, other: BytePermit) {
         self.permit.merge(other.permit);
@@ -108,7 +114,10 @@ mod tests {
         held.shrink(60);
         assert_eq!(waiting.await.unwrap(), 30);
         held.absorb(gate.try_acquire(10).unwrap());
-        assert_eq!((held.bytes(), gate.held()), (70, 70));
+        let mut parted = held.split(20).unwrap();
+        assert_eq!((held.bytes(), parted.bytes(), gate.held()), (50, 20, 70));
+        held.absorb(parted.split(1000).unwrap());
+        assert_eq!((held.bytes(), parted.bytes(), gate.held()), (70, 0, 70));
         drop(held);
         assert_eq!(gate.held(), 0);
     }

@@ -1,7 +1,6 @@
 //! What senders have sent and what they were told of it: every sample with the time of its acknowledgement and its door.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use model::{Labels, TenantId};
 use parking_lot::Mutex;
@@ -9,7 +8,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::actors::LifeId;
 use crate::network::Seat;
-use crate::steps::EPOCH;
 
 /// A series of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,17 +120,16 @@ impl Ledger {
         acked.map(|(sample, _)| *sample).collect()
     }
 
-    /// Samples that were acknowledged within `in_time` of their time at a door that went on, or ended in good order:
-    /// every owner is to have them in the end.
-    pub fn acked_in_order(&self, in_time: Duration) -> Vec<(Key, i64)> {
+    /// Samples that were acknowledged, however late, at a door that went on, or ended in good order: every owner is to have
+    /// them in the end.
+    pub fn acked_in_order(&self) -> Vec<(Key, i64)> {
         let state = self.state.lock();
-        let in_order = |at: i64, ack: &Option<Ack>| {
-            let Some(Ack { at: acked, door }) = ack else { return false };
-            let late = acked - (at - EPOCH) >= in_time.as_millis() as i64;
+        let in_order = |ack: &Option<Ack>| {
+            let Some(Ack { door, .. }) = ack else { return false };
             let reliable = state.unreliable.get(&door.seat).is_none_or(|from| door.number < *from);
-            !late && reliable && !state.broken_off.contains(door)
+            reliable && !state.broken_off.contains(door)
         };
-        state.sent.iter().filter(|((_, at), ack)| in_order(*at, ack)).map(|(sample, _)| *sample).collect()
+        state.sent.iter().filter(|(_, ack)| in_order(ack)).map(|(sample, _)| *sample).collect()
     }
 
     /// Sent, and acknowledged.

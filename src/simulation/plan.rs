@@ -45,15 +45,6 @@ pub struct Plan {
 pub const SKEW: Duration = Duration::from_secs(60);
 
 impl Plan {
-    /// How late an acknowledgement may be for its samples to be within the window at every receiver. What is later is
-    /// taken where it is in order for its series, which a copy that comes behind newer ones is not.
-    pub fn in_time(&self) -> Duration {
-        match self.clock_jumps {
-            true => self.out_of_order.saturating_sub(SKEW),
-            false => self.out_of_order,
-        }
-    }
-
     pub fn of(seed: u64) -> Plan {
         let chance = SeededChance::new(seed ^ 0x51u64.rotate_left(40));
         let between = |low: u64, high: u64| low + chance.below(high - low + 1);

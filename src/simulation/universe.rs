@@ -250,7 +250,7 @@ impl Universe {
         let acked = self.shared.ledger.acked_until(i64::MAX);
         self.shared.violated(invariants::acked_is_kept::check(&acked, &holders, when));
         if converged {
-            let due = self.shared.ledger.acked_in_order(self.shared.plan.in_time());
+            let due = self.shared.ledger.acked_in_order();
             self.shared.violated(invariants::converges::check(&due, &holders));
         }
     }

@@ -214,6 +214,10 @@ pub const HELP: &[(&str, &str)] = &[
     ("tributary_hints_dropped_samples_total", "Samples that a peer missed and will not get, by reason."),
     ("tributary_hints_healed_bytes_total", "Bytes of hints that a crash left unfinished, cut off."),
     ("tributary_hints_kept_samples_total", "Samples kept for a peer that did not take them."),
+    (
+        "tributary_hints_places_total",
+        "Writes that waited for a place for what replicas may miss, by whether they found one.",
+    ),
     ("tributary_hints_refused_samples_total", "Samples that a peer missed and refused afterwards."),
     ("tributary_hints_waiting_bytes", "Bytes on disk that wait for a peer."),
     ("tributary_hints_waiting_samples", "Samples that wait for a peer."),

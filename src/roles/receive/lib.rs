@@ -21,6 +21,7 @@ mod ha;
 mod heads;
 mod hints;
 mod http;
+mod lacking;
 mod lifecycle;
 mod limits;
 mod listen;
@@ -157,8 +158,8 @@ impl Receive {
     /// Reads ring and bucket settings and makes the parts; opens no data yet. Within a tokio runtime. The
     /// doors may be opened at once: until the log has been replayed they answer 503, or pass on what enough others take.
     pub fn build(settings: Settings, world: World, readiness: Readiness) -> Result<Receive, Error> {
-        Receive::build_in(settings, world, readiness, |settings, world, tls, hints| {
-            let ways = connect(settings, world, tls, hints);
+        Receive::build_in(settings, world, readiness, |settings, world, tls| {
+            let ways = connect(settings, world, tls);
             Ok(Outside { ways, bucket: bucket(settings, world)?, machine: true })
         })
     }
@@ -167,7 +168,7 @@ impl Receive {
         settings: Settings,
         world: World,
         readiness: Readiness,
-        outside: impl FnOnce(&Settings, &World, Option<ClientTls>, &Arc<Hints>) -> Result<Outside, Error>,
+        outside: impl FnOnce(&Settings, &World, Option<ClientTls>) -> Result<Outside, Error>,
     ) -> Result<Receive, Error> {
         ::settings::Load::check(&settings).map_err(|text| Error::new(Kind::Invalid, text))?;
         let labels = settings.external_labels().map_err(|text| Error::new(Kind::Invalid, text))?;
@@ -185,7 +186,7 @@ impl Receive {
         let stores = settings.mode().stores();
         let hints = Hints::new(&world, settings.hints(stores));
         let tls = settings.tls.towards_peers(&world)?;
-        let Outside { ways, bucket, machine } = outside(&settings, &world, tls.clone(), &hints)?;
+        let Outside { ways, bucket, machine } = outside(&settings, &world, tls.clone())?;
         let ring = RingHolder::open(&settings, &world, ways)?;
         let limits = Arc::new(Limits::open(&settings, &world)?);
         let local = Arc::new(Local::new(pool("append")?));
@@ -464,6 +465,7 @@ impl Receive {
                     None => machine.then(|| Catalog::open(&world, &dir.join("catalog"))).transpose()?,
                 };
                 if let Err(error) = hints.open(catalog.clone()) {
+                    hints.give_up();
                     tracing::error!(%error, dir = %dir.display(), "no hints are kept: what a replica misses it will not have");
                 }
                 Ok::<_, Error>(catalog)
@@ -796,10 +798,9 @@ impl PeerLimits {
 }
 
 /// The way to peers over gRPC.
-fn connect(settings: &Settings, world: &World, tls: Option<ClientTls>, hints: &Arc<Hints>) -> Connect {
+fn connect(settings: &Settings, world: &World, tls: Option<ClientTls>) -> Connect {
     let replication = &settings.replication;
     let limits = PeerLimits::of(replication);
-    let hints = Arc::clone(hints);
     let options = WriteClientOptions {
         // A connection that is dead must be known to be before the peer is probed for long.
         channel: ClientOptions {
@@ -822,7 +823,7 @@ fn connect(settings: &Settings, world: &World, tls: Option<ClientTls>, hints: &A
         let client = WriteClient::new(address, options.clone(), world.clone(), &handle)
             .map_err(|error| Error::with_source(error.kind, format!("peer {address}: {error}"), error))?;
         let chance = Arc::clone(&world.chance);
-        Ok(Peer::start(address, Arc::new(Grpc(client)), limits, chance, Some(Arc::clone(&hints))))
+        Ok(Peer::start(address, Arc::new(Grpc(client)), limits, chance))
     })
 }
 

@@ -3,7 +3,8 @@
 //! What a replica missed is remembered until the outcome is known: only what was accepted is worth a hint.
 //!
 //! Replicas hold a [`Part`] each. A part that is dropped without a word counts as failed in passing, so that
-//! whatever happens to a queue, a task or a connection, the door gets its answer.
+//! whatever happens to a queue, a task or a connection, the door gets its answer, and what others accept is kept for the
+//! replica: each part has its [`Keeper`], with a place for what it keeps, from the beginning.
 //!
 //! Words count for the ring epoch in which they were asked for, and for no other: once a replica says that it has moved on, the
 //! door hears of it at once, to ask anew by the ring that is.
@@ -16,6 +17,7 @@ use rpc::StaleEpoch;
 use storage::{Verdict, WriteBatch};
 use tokio::sync::Notify;
 
+use crate::lacking::Lacking;
 use crate::quorum::{Outcome, Quorum, Sides};
 
 /// A write that waits for its quorum.
@@ -30,8 +32,8 @@ struct State {
     /// Parts that were given out and not answered, and how many of them nobody was asked for yet.
     outstanding: usize,
     spared: usize,
-    /// Rows that replicas missed, until the outcome is known.
-    missed: Vec<(Vec<u32>, Keeper)>,
+    /// What replicas missed, until the outcome is known.
+    missed: Vec<(Lacking, Keeper)>,
     /// The first thing that went wrong, in words.
     trouble: Option<String>,
     away: bool,
@@ -78,9 +80,15 @@ impl Pending {
     }
 
     /// A replica's share of this write, with the rings in which it is a replica of each row: of all of them where none is given.
-    pub fn part_of(self: &Arc<Pending>, rows: Vec<u32>, sides: Vec<Sides>) -> Part {
+    /// `keeper` gets what the replica lacks of that which the others accept, now or later.
+    pub fn part_of(
+        self: &Arc<Pending>,
+        rows: Vec<u32>,
+        sides: Vec<Sides>,
+        keeper: impl Into<Option<Keeper>>,
+    ) -> Part {
         self.state.lock().outstanding += 1;
-        Part { pending: Arc::clone(self), rows, sides, answered: false }
+        Part { pending: Arc::clone(self), rows, sides, keeper: keeper.into(), answered: false }
     }
 
     /// Whether every sample is settled although `spared` parts were not sent yet: false once all others have answered
@@ -131,7 +139,7 @@ impl Pending {
         Collected { outcomes, trouble: state.trouble.clone(), away, stale }
     }
 
-    fn hear(&self, (rows, sides): (&[u32], &[Sides]), answer: &Answer, missed: Option<(Vec<u32>, Keeper)>) {
+    fn hear(&self, (rows, sides): (&[u32], &[Sides]), answer: &Answer, missed: Option<(Lacking, Keeper)>) {
         let mut state = self.state.lock();
         self.count(&mut state, (rows, sides), answer);
         state.missed.extend(missed);
@@ -144,26 +152,15 @@ impl Pending {
         }
         self.settled.notify_one();
         let missed = std::mem::take(&mut state.missed);
+        let accepted = |sample| state.quorum.outcome(sample) == Some(Outcome::Accepted);
         let wanted: Vec<_> = missed
             .into_iter()
-            .map(|(mut rows, keeper)| {
-                rows.retain(|row| self.is_accepted(&state.quorum, *row));
-                (rows, keeper)
-            })
+            .filter_map(|(lacking, keeper)| Some((lacking.of_accepted(&self.batch, accepted)?, keeper)))
             .collect();
         drop(state);
-        for (rows, keeper) in wanted {
-            if !rows.is_empty() {
-                keeper(&self.batch, rows);
-            }
+        for ((batch, rows), keeper) in wanted {
+            keeper(&batch, rows);
         }
-    }
-
-    /// Whether anything of a row is accepted.
-    fn is_accepted(&self, quorum: &Quorum, row: u32) -> bool {
-        let Some(series) = self.batch.series().get(row as usize) else { return false };
-        let mut samples = self.batch.verdicts_of(series).into_iter().flatten();
-        samples.any(|sample| quorum.outcome(sample) == Some(Outcome::Accepted))
     }
 
     fn count(&self, state: &mut State, (rows, sides): (&[u32], &[Sides]), answer: &Answer) {
@@ -201,7 +198,14 @@ pub struct Part {
     pending: Arc<Pending>,
     rows: Vec<u32>,
     sides: Vec<Sides>,
+    keeper: Option<Keeper>,
     answered: bool,
+}
+
+/// Bytes that rows of a batch keep alive or send, for budgets: labels, samples and what describes them.
+pub fn bytes_of(batch: &WriteBatch, rows: &[u32]) -> u64 {
+    let rows = rows.iter().filter_map(|row| batch.series().get(*row as usize));
+    rows.map(|series| batch.bytes_of(series) as u64).sum()
 }
 
 impl Part {
@@ -213,62 +217,25 @@ impl Part {
         &self.rows
     }
 
-    /// Bytes that this share keeps alive or sends, for budgets: labels, samples and what describes them.
-    pub fn bytes(&self) -> u64 {
-        let batch = self.batch();
-        let rows = self.rows.iter().filter_map(|row| batch.series().get(*row as usize));
-        rows.map(|series| batch.bytes_of(series) as u64).sum()
-    }
-
-    /// Gives the replica's word.
+    /// Gives the replica's word. What it lacks goes to the keeper as far as the others accept it.
     pub fn answer(mut self, answer: Answer) {
+        self.give(&answer);
+    }
+
+    fn give(&mut self, answer: &Answer) {
         self.answered = true;
-        self.pending.hear((&self.rows, &self.sides), &answer, None);
-    }
-
-    /// Gives the word of a replica that has not stored all of it; `keeper` gets what it lacks of that which the others
-    /// accept, now or later.
-    pub fn missed(mut self, answer: Answer, keeper: Keeper) {
-        self.answered = true;
-        let rows = match &answer {
-            Answer::Unavailable(_) | Answer::Away(_) | Answer::Stale(_) => self.rows.clone(),
-            Answer::InOrder(verdicts) => self.lacking(verdicts),
-            Answer::ByIndex(verdicts) => self.lacking_of(verdicts),
-        };
-        let missed = (!rows.is_empty()).then_some((rows, keeper));
-        self.pending.hear((&self.rows, &self.sides), &answer, missed);
-    }
-
-    /// Rows of which anything was not taken in passing.
-    fn lacking(&self, verdicts: &[Verdict]) -> Vec<u32> {
-        let mut verdicts = verdicts.iter();
-        let batch = self.batch();
-        let lacks = |row: &&u32| {
-            let Some(series) = batch.series().get(**row as usize) else { return false };
-            let many = batch.verdicts_of(series).into_iter().flatten().count();
-            let heard = verdicts.by_ref().take(many).filter(|v| **v != Verdict::Unavailable).count();
-            heard < many
-        };
-        self.rows.iter().filter(lacks).copied().collect()
-    }
-
-    /// The same of verdicts for the whole batch.
-    fn lacking_of(&self, verdicts: &[Verdict]) -> Vec<u32> {
-        let batch = self.batch();
-        let lacks = |row: &&u32| {
-            let Some(series) = batch.series().get(**row as usize) else { return false };
-            let mut samples = batch.verdicts_of(series).into_iter().flatten();
-            samples.any(|at| verdicts.get(at).is_none_or(|verdict| *verdict == Verdict::Unavailable))
-        };
-        self.rows.iter().filter(lacks).copied().collect()
+        let missed = self.keeper.take().and_then(|keeper| {
+            let lacking = Lacking::of(&self.pending.batch, &self.rows, answer);
+            (!lacking.rows.is_empty()).then_some((lacking, keeper))
+        });
+        self.pending.hear((&self.rows, &self.sides), answer, missed);
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
         if !self.answered {
-            let given_up = Answer::Unavailable("the write was given up".to_owned());
-            self.pending.hear((&self.rows, &self.sides), &given_up, None);
+            self.give(&Answer::Unavailable("the write was given up".to_owned()));
         }
     }
 }
@@ -281,7 +248,7 @@ impl Pending {
     }
 
     pub fn part(self: &Arc<Pending>, rows: Vec<u32>) -> Part {
-        self.part_of(rows, Vec::new())
+        self.part_of(rows, Vec::new(), None)
     }
 }
 
@@ -345,11 +312,12 @@ pub mod tests {
             let mut keeper = Some(keeper);
             let mut second = Some(second);
             for who in order {
-                let part = pending.part(vec![0, 1]);
+                let part = |keeper| pending.part_of(vec![0, 1], Vec::new(), keeper);
                 match who {
-                    0 => part.missed(Answer::Unavailable("away".to_owned()), keeper.take().unwrap()),
-                    1 => part.answer(Answer::InOrder(vec![Verdict::Stored; 2])),
-                    _ => part.answer(second.take().unwrap()),
+                    // Without a word: as if its task or its queue had gone.
+                    0 => drop(part(keeper.take())),
+                    1 => part(None).answer(Answer::InOrder(vec![Verdict::Stored; 2])),
+                    _ => part(None).answer(second.take().unwrap()),
                 }
             }
             kept.lock().take()
@@ -419,9 +387,10 @@ pub mod tests {
         let kept = Arc::new(Mutex::new(None));
         let seen = Arc::clone(&kept);
         let pending = Pending::new(batch(2, 1), 3, 2);
-        let [a, b, c] = [(); 3].map(|()| pending.part(vec![0, 1]));
+        let [a, c] = [(); 2].map(|()| pending.part(vec![0, 1]));
+        let keeper: Keeper = Box::new(move |_, rows| *seen.lock() = Some(rows));
         a.answer(Answer::InOrder(vec![Verdict::Stored; 2]));
-        b.missed(stale(2), Box::new(move |_, rows| *seen.lock() = Some(rows)));
+        pending.part_of(vec![0, 1], Vec::new(), keeper).answer(stale(2));
         c.answer(Answer::InOrder(vec![Verdict::Stored; 2]));
         let collected = pending.collect(long).await;
         assert_eq!((collected.stale, collected.outcomes), (None, vec![Outcome::Accepted; 2]));

@@ -3,7 +3,8 @@
 //!
 //! A write never waits for a place in a queue: where there is none, the peer is unavailable for that write at
 //! once, as is one that failed, was slow or fell silent a moment ago (`breaker`). What is queued goes on after the write was
-//! answered, until its own deadline. What a peer misses of an accepted write is kept for it (`hints`).
+//! answered, until its own deadline. What a peer misses of an accepted write is kept for it (`hints`): its place in the queue is
+//! its place there, until it is written.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 use wire::pb::tributary::v1::PairSighting;
 
 use crate::breaker::{Breaker, Cause, Pass, Role, Rules};
-use crate::hints::{Hints, Untaken};
+use crate::hints::Untaken;
 use crate::pending::{Answer, Part};
 use crate::write::Going;
 
@@ -87,7 +88,6 @@ struct Way {
     /// Raised where a peer is silent: calls on their way are given up.
     silenced: Signal<u64>,
     chance: Arc<dyn Chance>,
-    hints: Option<Arc<Hints>>,
 }
 
 struct Job {
@@ -96,17 +96,15 @@ struct Job {
     part: Part,
     role: Role,
     deadline: Instant,
-    permit: BytePermit,
 }
 
 impl Peer {
-    /// Starts the workers on the current runtime. What the peer misses goes to `hints`, if there are any.
+    /// Starts the workers on the current runtime.
     pub fn start(
         address: &str,
         remote: Arc<dyn Remote>,
         limits: PeerLimits,
         chance: Arc<dyn Chance>,
-        hints: Option<Arc<Hints>>,
     ) -> Arc<Peer> {
         let way = Arc::new(Way {
             address: address.to_owned(),
@@ -115,7 +113,6 @@ impl Peer {
             breaker: Mutex::new(Breaker::new(limits.rules)),
             silenced: Signal::new(0),
             chance,
-            hints,
         });
         let (jobs, queued) = mpsc::unbounded_channel::<Job>();
         let queued = Arc::new(tokio::sync::Mutex::new(queued));
@@ -158,7 +155,15 @@ impl Peer {
         self.way.breaker.lock().stops(Instant::now())
     }
 
-    /// Queues a share, or answers at once that the peer is left alone or that there is no place.
+    /// A place in the queue for so many bytes, if there is one now. It is to be kept until the share is stored at the peer or
+    /// written down for it. More than the whole queue has place once it is empty.
+    pub fn place(&self, bytes: u64) -> Result<BytePermit, String> {
+        let bytes = bytes.min(self.queue.limit());
+        let full = |full| format!("the queue to {} is full: {full}", self.way.address);
+        self.queue.try_acquire(bytes).map_err(full)
+    }
+
+    /// Queues a share that has its place, or answers at once that the peer is left alone.
     /// A share that is `needed`, because its write cannot succeed without it, goes to a peer that is left alone as well.
     pub fn send(&self, tenant: &TenantId, going: Going, part: Part, needed: bool) {
         let now = Instant::now();
@@ -169,25 +174,18 @@ impl Peer {
             Pass::Stop(_) if needed => Role::Needed,
             Pass::Stop(_) => {
                 let why = format!("{} failed or was slow a moment ago and is left alone", self.way.address);
-                return self.way.miss(tenant, going, part, Answer::Away(why), None);
-            }
-        };
-        let permit = match self.queue.try_acquire(part.bytes()) {
-            Ok(permit) => permit,
-            Err(full) => {
-                let why = format!("the queue to {} is full: {full}", self.way.address);
-                return self.way.miss(tenant, going, part, Answer::Unavailable(why), None);
+                return miss(part, Answer::Away(why));
             }
         };
         let deadline = now + self.limits.deadline;
-        let job = Job { tenant: tenant.clone(), going, part, role, deadline, permit };
+        let job = Job { tenant: tenant.clone(), going, part, role, deadline };
         let lost = match &*self.jobs.lock() {
             Some(jobs) => jobs.send(job).err().map(|unsent| unsent.0),
             None => Some(job),
         };
         if let Some(job) = lost {
             let why = format!("the way to {} is closed", self.way.address);
-            self.way.miss(tenant, going, job.part, Answer::Unavailable(why), Some(job.permit));
+            miss(job.part, Answer::Unavailable(why));
         }
     }
 
@@ -268,27 +266,27 @@ impl Drop for Peer {
 
 impl Way {
     async fn deliver(&self, job: Job) {
-        let Job { tenant, going, part, role, deadline, permit } = job;
+        let Job { tenant, going, part, role, deadline } = job;
         if Instant::now() >= deadline {
             let why = format!("the queue to {} is too slow", self.address);
-            return self.miss(&tenant, going, part, Answer::Unavailable(why), Some(permit));
+            return miss(part, Answer::Unavailable(why));
         }
         if role == Role::Usual && !self.breaker.lock().is_closed() {
             let why = format!("{} failed or was slow and is left alone", self.address);
-            return self.miss(&tenant, going, part, Answer::Away(why), Some(permit));
+            return miss(part, Answer::Away(why));
         }
         let (batch, rows) = (Arc::clone(part.batch()), part.rows().to_vec());
         let Going { judged_at, replica, ring_epoch } = going;
-        let call = WriteCall { tenant: tenant.clone(), batch, rows, replica, judged_at, ring_epoch };
+        let call = WriteCall { tenant, batch, rows, replica, judged_at, ring_epoch };
         match self.call(call, role, deadline).await {
             Ok(verdicts) if !verdicts.contains(&Verdict::Unavailable) => {
                 count("success");
                 part.answer(Answer::InOrder(verdicts));
             }
-            Ok(verdicts) => self.miss(&tenant, going, part, Answer::InOrder(verdicts), Some(permit)),
+            Ok(verdicts) => miss(part, Answer::InOrder(verdicts)),
             Err(error) => {
                 if let Some(stale) = StaleEpoch::of(&error) {
-                    return self.miss(&tenant, going, part, Answer::Stale(stale.clone()), Some(permit));
+                    return miss(part, Answer::Stale(stale.clone()));
                 }
                 tracing::debug!(peer = self.address, %error, "copy was not taken");
                 // Errors of the connection name the peer themselves.
@@ -296,16 +294,9 @@ impl Way {
                 if !why.starts_with(&self.address) {
                     why = format!("{}: {why}", self.address);
                 }
-                self.miss(&tenant, going, part, Answer::Away(why), Some(permit));
+                miss(part, Answer::Away(why));
             }
         }
-    }
-
-    /// A share that was not taken, or not all of it: the write is told, and what others accept becomes a hint.
-    fn miss(&self, tenant: &TenantId, going: Going, part: Part, answer: Answer, held: Option<BytePermit>) {
-        count("error");
-        let Some(hints) = &self.hints else { return part.answer(answer) };
-        part.missed(answer, hints.keeper(&self.address, tenant, going.replica, going.judged_at, held));
     }
 
     /// One call, watched: its end is told to the breaker, and it is given up where the peer falls silent.
@@ -400,6 +391,12 @@ impl Drop for Running<'_> {
     }
 }
 
+/// A share that was not taken, or not all of it.
+pub fn miss(part: Part, answer: Answer) {
+    count("error");
+    part.answer(answer);
+}
+
 fn count(result: &'static str) {
     metrics::counter!("thanos_receive_forward_requests_total", "result" => result).increment(1);
 }
@@ -415,7 +412,8 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::pending::{Pending, tests::batch};
+    use crate::hints::Hints;
+    use crate::pending::{Keeper, Pending, tests::batch};
     use crate::quorum::Outcome;
 
     const GOING: Going = Going { judged_at: 0, replica: 1, ring_epoch: 0 };
@@ -435,7 +433,14 @@ mod tests {
     }
 
     fn start(address: &str, remote: Arc<dyn Remote>, limits: PeerLimits) -> Arc<Peer> {
-        Peer::start(address, remote, limits, runtime::World::real().chance, None)
+        Peer::start(address, remote, limits, runtime::World::real().chance)
+    }
+
+    /// With its place in the queue.
+    fn queue(peer: &Arc<Peer>, pending: &Arc<Pending>, rows: Vec<u32>) {
+        let held = peer.place(crate::pending::bytes_of(&batch(rows.len(), 2), &rows)).unwrap();
+        let keeper: Keeper = Box::new(move |_, _| drop(held));
+        peer.send(&TenantId::new("t").unwrap(), GOING, pending.part_of(rows, Vec::new(), keeper), false);
     }
 
     fn limits(queue_bytes: u64) -> PeerLimits {
@@ -448,13 +453,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_peer_costs_only_its_own_copy() {
-        let tenant = TenantId::new("t").unwrap();
         let fast = start("fast:1", Arc::new(Slow(Duration::ZERO)), limits(1 << 20));
         let slow = start("slow:1", Arc::new(Slow(Duration::from_millis(800))), limits(1 << 20));
         let pending = Pending::new(batch(10, 2), 3, 2);
         let rows: Vec<u32> = (0..10).collect();
         for peer in [&fast, &slow] {
-            peer.send(&tenant, GOING, pending.part(rows.clone()), false);
+            queue(peer, &pending, rows.clone());
         }
         pending.part(rows).answer(Answer::ByIndex(vec![Verdict::Stored; 20]));
         let began = Instant::now();
@@ -468,14 +472,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_answers_at_once() {
-        let tenant = TenantId::new("t").unwrap();
+    async fn a_full_queue_says_so_at_once_and_an_empty_one_takes_anything() {
         let peer = start("slow:1", Arc::new(Slow(Duration::from_millis(800))), limits(100));
-        let pending = Pending::new(batch(10, 2), 1, 1);
-        peer.send(&tenant, GOING, pending.part((0..10).collect()), false);
-        let collected = pending.collect(Duration::from_secs(5)).await;
-        assert!(collected.outcomes.iter().all(|o| *o == Outcome::Retryable));
-        assert!(collected.trouble.unwrap().contains("the queue to slow:1 is full"));
+        let held = peer.place(10_000).unwrap();
+        assert_eq!(held.bytes(), 100);
+        assert!(peer.place(1).unwrap_err().contains("the queue to slow:1 is full"));
+        drop(held);
+        assert!(peer.place(1).is_ok());
     }
 
     struct Away(&'static str);
@@ -507,7 +510,7 @@ mod tests {
         let peer = start("silent:1", Arc::new(Slow(Duration::from_secs(3600))), limits);
         let pending: Vec<_> = (0..20).map(|_| Pending::new(batch(1, 1), 1, 1)).collect();
         for pending in &pending {
-            peer.send(&tenant, GOING, pending.part(vec![0]), false);
+            queue(&peer, pending, vec![0]);
         }
         assert!(peer.queued_bytes() > 0);
         for pending in &pending {
@@ -521,29 +524,28 @@ mod tests {
         assert!(trouble.contains("is left alone"), "{trouble}");
     }
 
-    /// What waited in the queue brings its place among the hints with it, however small theirs is.
+    /// What waited in the queue brings its place among the hints with it.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_queue_that_is_emptied_at_once_loses_nothing() {
         let tenant = TenantId::new("t").unwrap();
         let dir = tempfile::tempdir().unwrap();
         let world = runtime::World::real();
-        let mut settings =
+        let settings =
             crate::Settings { data_dir: dir.path().to_owned(), ..crate::Settings::default() }.hints(true);
-        settings.queue_bytes = 1;
         let hints = Hints::new(&world, settings);
         let rules = Rules { slow: Duration::from_millis(100), ..limits(0).rules };
         let limits = PeerLimits { rules, ..limits(1 << 20) };
-        let remote = Arc::new(Slow(Duration::from_secs(3600)));
-        let peer = Peer::start("silent:1", remote, limits, world.chance, Some(Arc::clone(&hints)));
+        let peer = Peer::start("silent:1", Arc::new(Slow(Duration::from_secs(3600))), limits, world.chance);
         for _ in 0..50 {
             let pending = Pending::new(batch(1, 2), 2, 1);
-            peer.send(&tenant, GOING, pending.part(vec![0]), false);
+            let keeper = hints.keeper("silent:1", &tenant, 1, 0, peer.place(100).ok());
+            peer.send(&tenant, GOING, pending.part_of(vec![0], Vec::new(), keeper), false);
             pending.part(vec![0]).answer(Answer::ByIndex(vec![Verdict::Stored; 2]));
         }
         peer.close(Duration::from_secs(60)).await;
+        assert_eq!(peer.queued_bytes(), 50 * 100);
         let kept = tokio::task::spawn_blocking(move || {
             hints.open(None).unwrap();
-            // One whose queue is empty again.
             while hints.figures().iter().map(|(_, _, samples, _)| samples).sum::<u64>() < 100 {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -557,12 +559,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_takes_too_long_is_given_up() {
-        let tenant = TenantId::new("t").unwrap();
         let limits = PeerLimits { deadline: Duration::from_millis(100), ..limits(1 << 20) };
         let peer = start("dead:1", Arc::new(Slow(Duration::from_secs(3600))), limits);
         for _ in 0..5 {
             let pending = Pending::new(batch(1, 1), 1, 1);
-            peer.send(&tenant, GOING, pending.part(vec![0]), false);
+            queue(&peer, &pending, vec![0]);
         }
         assert!(peer.queued_bytes() > 0);
         while peer.queued_bytes() > 0 {

@@ -347,9 +347,7 @@ mod tests {
         let rules = crate::breaker::Rules { slow: second, first_pause: second, max_pause: second };
         let limits = PeerLimits { workers: 1, queue_bytes: 1 << 20, deadline: second, rules };
         let chance = World::real().chance;
-        Arc::new(move |address: &str| {
-            Ok(Peer::start(address, Arc::new(Nobody), limits, Arc::clone(&chance), None))
-        })
+        Arc::new(move |address: &str| Ok(Peer::start(address, Arc::new(Nobody), limits, Arc::clone(&chance))))
     }
 
     fn settings(path: &Path, copies: u32) -> Settings {

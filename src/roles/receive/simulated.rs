@@ -24,13 +24,12 @@ impl Receive {
         way: Way,
         bucket: Option<Bucket>,
     ) -> Result<Receive, Error> {
-        Receive::build_in(settings, world, readiness, |settings, world, _, hints| {
+        Receive::build_in(settings, world, readiness, |settings, world, _| {
             let replication = &settings.replication;
             let limits = PeerLimits::of(replication);
-            let (hints, chance) = (Arc::clone(hints), Arc::clone(&world.chance));
+            let chance = Arc::clone(&world.chance);
             let connect = move |address: &str| {
-                let (chance, hints) = (Arc::clone(&chance), Some(Arc::clone(&hints)));
-                let peer = Peer::start(address, way(address), limits, chance, hints);
+                let peer = Peer::start(address, way(address), limits, Arc::clone(&chance));
                 peer.set_ours(true);
                 Ok(peer)
             };

@@ -12,7 +12,7 @@ use agreed::{EpochNumber, View};
 use hashring::Ring;
 use model::{Kind, Labels, TenantId, Timestamp};
 use rpc::StaleEpoch;
-use runtime::ByteGate;
+use runtime::{ByteGate, BytePermit};
 use storage::WriteBatch;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,8 +22,9 @@ use crate::epochs::gate::Closed;
 use crate::epochs::told::Told;
 use crate::hints::Hints;
 use crate::local::Local;
-use crate::pending::{Answer, Collected, Part, Pending};
+use crate::pending::{Answer, Collected, Part, Pending, bytes_of};
 use crate::quorum::{Outcome, Quorum};
+use crate::replicate;
 use crate::ring::{Current, RingHolder, Target};
 use crate::route::{self, Share};
 use crate::settings::{Mode, Settings};
@@ -63,13 +64,22 @@ pub struct Plan {
     quorum: Quorum,
 }
 
+/// Where a share waits.
+enum Place {
+    Taken(BytePermit),
+    /// Not for its replica, and why. Among the hints, where there are any.
+    Beside(Option<BytePermit>, String),
+    /// Nowhere, and why.
+    None(String),
+}
+
 /// See [`Writer::place`].
-pub struct Place {
+pub struct Owned {
     ring: Option<Arc<Ring>>,
     local: Option<usize>,
 }
 
-impl Place {
+impl Owned {
     pub fn stores_here(&self, hash: u64) -> bool {
         let (Some(ring), Some(local)) = (&self.ring, self.local) else { return false };
         ring.replicas(hash).iter().any(|at| usize::from(*at) == local)
@@ -159,10 +169,10 @@ impl Writer {
     }
 
     /// Which of a tenant's series are stored here, by the ring as it is now.
-    pub fn place(&self, tenant: &TenantId) -> Place {
+    pub fn place(&self, tenant: &TenantId) -> Owned {
         let current = self.ring.current();
         let local = current.targets.iter().position(|target| matches!(target, Target::Local));
-        Place { ring: current.rings.resolve(tenant.as_str()), local }
+        Owned { ring: current.rings.resolve(tenant.as_str()), local }
     }
 
     /// Places a batch. Asks the ring once per series; for a thread that may compute.
@@ -277,25 +287,37 @@ impl Writer {
         going: Going,
         deadline: Instant,
     ) -> Collected {
-        let Plan { current, shares, quorum } = plan;
+        let Plan { current, mut shares, quorum } = plan;
+        if let Some(only) = only {
+            shares.iter_mut().for_each(|share| share.keep(|row| only.binary_search(&row).is_ok()));
+            shares.retain(|share| !share.rows.is_empty());
+        }
         let others = only.map_or(0, |rows| batch.verdicts() - samples_of(batch, rows));
         let pending = Pending::with(Arc::clone(batch), quorum.without(others));
+        let places = self.places(&current, batch, &shares).await;
         let mut spared = Vec::new();
-        for mut share in shares {
-            if let Some(only) = only {
-                share.keep(|row| only.binary_search(&row).is_ok());
-                if share.rows.is_empty() {
+        for (share, place) in shares.into_iter().zip(places) {
+            let going = Going { replica: share.copy as u32 + 1, ..going };
+            let (held, refused) = match place {
+                Place::Taken(held) => (Some(held), None),
+                Place::Beside(held, why) => (held, Some(why)),
+                Place::None(why) => {
+                    // Nobody is asked: what would be missed could not be kept.
+                    pending.part_of(share.rows, share.sides, None).answer(Answer::Unavailable(why));
                     continue;
                 }
+            };
+            let address = current.address_of(share.endpoint);
+            let keeper = self.hints.keeper(address, tenant, going.replica, going.judged_at, held);
+            let part = pending.part_of(share.rows, share.sides, keeper);
+            if let Some(why) = refused {
+                replicate::miss(part, Answer::Unavailable(why));
+                continue;
             }
-            let going = Going { replica: share.copy as u32 + 1, ..going };
-            let part = pending.part_of(share.rows, share.sides);
             match &current.targets[usize::from(share.endpoint)] {
                 Target::Peer(peer) if peer.is_away() => spared.push((peer, going, part)),
                 Target::Peer(peer) => peer.send(tenant, going, part, false),
-                Target::Local => {
-                    self.store(current.address_of(share.endpoint), tenant, going, part);
-                }
+                Target::Local => self.store(tenant, going, part),
             }
         }
         if !spared.is_empty() {
@@ -308,38 +330,66 @@ impl Writer {
         pending.collect(deadline.saturating_duration_since(Instant::now())).await
     }
 
+    /// A place for each share, before anybody is asked: in the queue to its replica, else among the hints. Where those are
+    /// full as well the write waits, and if that does not help, nobody is asked: the sender sends it again.
+    async fn places(&self, current: &Current, batch: &WriteBatch, shares: &[Share]) -> Vec<Place> {
+        let mut short = 0;
+        let taken = shares.iter().map(|share| {
+            let bytes = bytes_of(batch, &share.rows);
+            let taken = match &current.targets[usize::from(share.endpoint)] {
+                Target::Peer(peer) => peer.place(bytes),
+                Target::Local => {
+                    let taken = self.under_way.try_acquire(bytes.min(self.under_way.limit()));
+                    taken
+                        .map_err(|full| format!("too many copies wait for the disk of this receiver: {full}"))
+                }
+            };
+            taken.map_err(|why| {
+                short += bytes;
+                (bytes, why)
+            })
+        });
+        let taken: Vec<Result<BytePermit, (u64, String)>> = taken.collect();
+        if short == 0 || !self.hints.are_kept() {
+            let place = |taken| match taken {
+                Ok(held) => Place::Taken(held),
+                Err((_, why)) => Place::Beside(None, why),
+            };
+            return taken.into_iter().map(place).collect();
+        }
+        // For all of them at once: who had one and waited for the next would keep others from both.
+        let waited = tokio::time::timeout(self.timeout / 2, self.hints.place(short)).await;
+        let result = if matches!(waited, Ok(Ok(_))) { "found" } else { "none" };
+        metrics::counter!("tributary_hints_places_total", "result" => result).increment(1);
+        let Ok(Ok(mut beside)) = waited else {
+            let why = taken.iter().find_map(|taken| taken.as_ref().err().map(|(_, why)| why.clone()));
+            let why = format!("{}; nor is there place for what is missed", why.unwrap_or_default());
+            return shares.iter().map(|_| Place::None(why.clone())).collect();
+        };
+        let place = |taken| match taken {
+            Ok(held) => Place::Taken(held),
+            Err((bytes, why)) => Place::Beside(beside.split(bytes), why),
+        };
+        taken.into_iter().map(place).collect()
+    }
+
     /// Stores the copy that is this node's, beside its request: the others may be enough for an ack. What is not taken
     /// here of a write that they accept is kept for this node as it would be for a peer: nobody else brings it.
-    fn store(&self, own: &str, tenant: &TenantId, going: Going, part: Part) {
-        let hints = Arc::clone(&self.hints);
-        let Going { judged_at, replica: copy, ring_epoch } = going;
+    fn store(&self, tenant: &TenantId, going: Going, part: Part) {
+        let Going { judged_at, ring_epoch, .. } = going;
         let pass = match self.local.gate().pass(ring_epoch) {
             Ok(pass) => pass,
-            Err(closed) => {
-                let answer = match closed {
-                    Closed::Stale(stale) => Answer::Stale(stale),
-                    Closed::Unplaced => Answer::Unavailable(UNPLACED.to_owned()),
-                };
-                return part.missed(answer, hints.keeper(own, tenant, copy, judged_at, None));
-            }
+            Err(Closed::Stale(stale)) => return part.answer(Answer::Stale(stale)),
+            Err(Closed::Unplaced) => return part.answer(Answer::Unavailable(UNPLACED.to_owned())),
         };
-        let permit = match self.under_way.try_acquire(part.bytes()) {
-            Ok(permit) => permit,
-            Err(full) => {
-                let why = format!("too many copies wait for the disk of this receiver: {full}");
-                let keeper = hints.keeper(own, tenant, copy, judged_at, None);
-                return part.missed(Answer::Unavailable(why), keeper);
-            }
-        };
-        let (local, own, tenant) = (Arc::clone(&self.local), own.to_owned(), tenant.clone());
+        let (local, tenant) = (Arc::clone(&self.local), tenant.clone());
         let counted = Counted::new(&self.local_copies);
         tokio::spawn(async move {
             let (batch, rows) = (Arc::clone(part.batch()), part.rows().to_vec());
-            let answer = match local.write(tenant.clone(), batch, rows, judged_at, pass).await {
+            part.answer(match local.write(tenant, batch, rows, judged_at, pass).await {
                 Ok(verdicts) => Answer::ByIndex(verdicts),
                 Err(why) => Answer::Unavailable(why),
-            };
-            part.missed(answer, hints.keeper(&own, &tenant, copy, judged_at, Some(permit)));
+            });
             drop(counted);
         });
     }
@@ -446,26 +496,29 @@ mod tests {
     }
 
     fn door(dir: &std::path::Path) -> (Writer, Pool, Arc<Hints>) {
-        door_to(dir, |_| Arc::new(Quick))
+        door_to(dir, 1 << 20, |_| Arc::new(Quick))
     }
 
-    /// A door with a log of its own, peers as they are given, and the one thread that appends.
+    /// A door with a log of its own, peers as they are given, queues of so many bytes, and the one thread that appends.
     fn door_to(
         dir: &std::path::Path,
+        queue_bytes: u64,
         remote: impl Fn(&str) -> Arc<dyn Remote> + Send + Sync + 'static,
     ) -> (Writer, Pool, Arc<Hints>) {
         let world = World::real();
         let mut settings = Settings { data_dir: dir.join("data"), ..Settings::default() };
+        settings.replication.forward_queue = ::settings::ByteSize::from_bytes(queue_bytes);
+        settings.replication.forward_timeout = ::settings::Span::from_secs(4);
         settings.replication.hashrings = Some(r#"[{"endpoints": ["a:1", "b:1", "c:1"]}]"#.to_owned());
         settings.replication.local_endpoint = Some("a:1".to_owned());
         settings.replication.replication_factor = 3;
         let hints = Hints::new(&world, settings.hints(true));
         let second = Duration::from_secs(1);
         let rules = Rules { slow: second, first_pause: second, max_pause: second };
-        let limits = PeerLimits { workers: 1, queue_bytes: 1 << 20, deadline: second, rules };
+        let limits = PeerLimits { workers: 1, queue_bytes, deadline: second, rules };
         let chance = Arc::clone(&world.chance);
         let connect = Arc::new(move |address: &str| {
-            let peer = Peer::start(address, remote(address), limits, Arc::clone(&chance), None);
+            let peer = Peer::start(address, remote(address), limits, Arc::clone(&chance));
             // One call for each write.
             peer.set_ours(true);
             Ok(peer)
@@ -483,7 +536,11 @@ mod tests {
     }
 
     async fn write(writer: &Writer) -> Vec<Outcome> {
-        let (tenant, batch) = (TenantId::new("t").unwrap(), batch(20, 1));
+        write_of(writer, batch(20, 1)).await
+    }
+
+    async fn write_of(writer: &Writer, batch: Arc<WriteBatch>) -> Vec<Outcome> {
+        let tenant = TenantId::new("t").unwrap();
         let plan = writer.plan(&tenant, &batch).unwrap();
         writer.send(plan, &tenant, batch, 0).await.outcomes
     }
@@ -520,7 +577,7 @@ mod tests {
     async fn a_write_that_met_nobody_meets_the_one_that_is_back() {
         for (b, c, wanted) in [(1, 9, Outcome::Accepted), (2, 9, Outcome::Retryable)] {
             let dir = tempfile::tempdir().unwrap();
-            let (writer, _, _) = door_to(dir.path(), move |address| {
+            let (writer, _, _) = door_to(dir.path(), 1 << 20, move |address| {
                 Arc::new(Returns(AtomicU32::new(if address == "b:1" { b } else { c })))
             });
             writer.local().open(engine(dir.path())).unwrap();
@@ -556,5 +613,48 @@ mod tests {
         }
         assert_eq!(kept(), wanted);
         tokio::task::spawn_blocking(move || hints.close()).await.unwrap();
+    }
+
+    /// A peer is away, and what it misses comes faster than it is written down: no write is acknowledged whose copy would have
+    /// to be given up.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_peer_misses_is_never_more_than_can_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = bytes_of(&batch(20, 1), &(0..20).collect::<Vec<_>>());
+        let (writer, _, hints) = door_to(dir.path(), 2 * bytes, |address| match address {
+            "c:1" => Arc::new(Returns(AtomicU32::new(u32::MAX))),
+            _ => Arc::new(Quick),
+        });
+        writer.local().open(engine(dir.path())).unwrap();
+        // Nobody writes hints yet. Two have place in the queue to the peer, two beside it.
+        for n in 0..4 {
+            assert_eq!(write(&writer).await, [Outcome::Accepted; 20], "{n}");
+        }
+        let more = futures::future::join_all((0..4).map(|_| write(&writer))).await;
+        assert_eq!(more, vec![[Outcome::Retryable; 20]; 4]);
+        // Those that wait are answered once somebody does.
+        let waiting = futures::future::join_all(
+            (0..8).map(|_| async { while write(&writer).await != [Outcome::Accepted; 20] {} }),
+        );
+        let opening = Arc::clone(&hints);
+        let opening = tokio::task::spawn_blocking(move || opening.open(None));
+        let (_, opened) = futures::join!(waiting, opening);
+        opened.unwrap().unwrap();
+        // One that is larger than all there is has place by itself.
+        while write_of(&writer, batch(200, 1)).await != [Outcome::Accepted; 200] {}
+        let accepted = (4 + 8) * 20 + 200;
+        writer.finish(Duration::from_secs(60)).await;
+        let peers: Vec<_> = writer.ring().current().peers().cloned().collect();
+        futures::future::join_all(peers.iter().map(|peer| peer.close(Duration::from_secs(60)))).await;
+        let closing = Arc::clone(&hints);
+        let kept = tokio::task::spawn_blocking(move || {
+            while closing.figures().iter().map(|(_, _, samples, _)| samples).sum::<u64>() < accepted {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            closing.figures().into_iter().map(|(peer, _, samples, _)| (peer, samples)).collect::<Vec<_>>()
+        });
+        assert_eq!(kept.await.unwrap(), [("c:1".to_owned(), accepted)]);
+        tokio::task::spawn_blocking(move || hints.close()).await.unwrap();
+        assert!(peers.iter().all(|peer| peer.queued_bytes() == 0));
     }
 }

@@ -1,8 +1,10 @@
 //! What replicas missed, kept on disk until they can have it: one thread writes it, one task per replica delivers it.
 //!
 //! A hint is made where a replica did not take its copy of a write that was accepted without it: a peer that is away, or
-//! this node itself while its log is being replayed. It is never waited for and never counts towards a quorum. In between
-//! lies a queue of bounded bytes, there from the beginning; what does not fit is given up and counted.
+//! this node itself while its log is being replayed. It is never waited for and never counts towards a quorum. What waits
+//! to be written is bounded in bytes: before replicas are asked, each share has a place in the queue to its replica or in the
+//! one here, which stays its own until it is stored there or written down here. A write without a place waits for one, or is
+//! to be sent again: nothing is acknowledged of which a copy would have to be given up.
 //! A folder that is damaged is set aside whole, loudly, with the way to what is still readable in it.
 
 mod frame;
@@ -93,7 +95,7 @@ struct Job {
     peer: String,
     call: WriteCall,
     kept_at: Timestamp,
-    _permit: BytePermit,
+    _held: Option<BytePermit>,
 }
 
 impl Hints {
@@ -167,8 +169,20 @@ impl Hints {
         Ok(())
     }
 
-    /// For a share that `peer` missed: what others accept of it becomes a hint. `held` is what was taken for the share
-    /// already; it is given back once the hint is written, so that a queue that is emptied at once finds its place here.
+    /// Whether what replicas miss is kept at all.
+    pub fn are_kept(&self) -> bool {
+        self.jobs.lock().is_some()
+    }
+
+    /// Place for so many bytes of what replicas may miss, taken before they are asked; waits for it in the order of arrival.
+    /// More than there can be has place once nothing else waits.
+    pub async fn place(&self, bytes: u64) -> Result<BytePermit, String> {
+        let bytes = bytes.min(self.queue.limit());
+        self.queue.acquire(bytes).await.map_err(|full| full.to_string())
+    }
+
+    /// For the share of `peer`: what others accept of it and it does not take becomes a hint. `held` is the share's place,
+    /// which is given back once the hint is written.
     pub fn keeper(
         self: &Arc<Hints>,
         peer: &str,
@@ -182,25 +196,30 @@ impl Hints {
             let batch = Arc::clone(batch);
             // A hint counts for no ack: it is taken whatever the epoch.
             let call = WriteCall { tenant, batch, rows, replica, judged_at, ring_epoch: 0 };
-            hints.keep(&peer, call, held);
+            hints.keep(peer, call, held);
         })
     }
 
     /// Keeps what a peer missed of an accepted write. Never waits.
-    fn keep(self: &Arc<Hints>, peer: &str, call: WriteCall, held: Option<BytePermit>) {
-        let bytes: usize = series_of(&call).map(|series| call.batch.bytes_of(series)).sum();
+    fn keep(self: &Arc<Hints>, peer: String, call: WriteCall, held: Option<BytePermit>) {
         let jobs = self.jobs.lock();
-        let Some(sender) = &*jobs else { return dropped(peer, "off", samples_of(&call)) };
-        let Some(permit) = held.or_else(|| self.queue.try_acquire(bytes as u64).ok()) else {
-            return dropped(peer, "queue", samples_of(&call));
-        };
+        let Some(sender) = &*jobs else { return dropped(&peer, "off", samples_of(&call)) };
         let kept_at = self.world.clock.now_ms();
-        if sender.send(Job { peer: peer.to_owned(), call, kept_at, _permit: permit }).is_err() {
-            tracing::debug!(peer, "hints are closed");
+        if let Err(unsent) = sender.send(Job { peer, call, kept_at, _held: held }) {
+            let Job { peer, call, .. } = unsent.0;
+            return dropped(&peer, "off", samples_of(&call));
         }
         if let Some(steps) = self.world.threads.steps() {
             let hints = Arc::clone(self);
             steps.soon("hints", Box::new(move || hints.step()));
+        }
+    }
+
+    /// From now on nothing is kept, because that cannot be: nobody waits for a place that is never given back.
+    pub fn give_up(&self) {
+        drop(self.jobs.lock().take());
+        for job in self.unread.lock().take().iter().flat_map(Receiver::try_iter) {
+            dropped(&job.peer, "off", samples_of(&job.call));
         }
     }
 
@@ -227,7 +246,7 @@ impl Hints {
             if let Some(shelf) = self.take(&job) {
                 touched.insert(job.peer.clone(), shelf);
             }
-            held.push(job._permit);
+            held.push(job._held);
         }
         for (peer, shelf) in touched {
             let synced = shelf.lock().sync();
@@ -440,9 +459,7 @@ impl Hints {
         drop(self.jobs.lock().take());
         self.step();
         // Nobody was there to write them.
-        for job in self.unread.lock().take().iter().flat_map(Receiver::try_iter) {
-            dropped(&job.peer, "off", samples_of(&job.call));
-        }
+        self.give_up();
         if self.thread.lock().take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that keeps hints ended by a panic");
         }

@@ -130,6 +130,81 @@ async fn what_a_node_passed_on_before_it_could_store_comes_to_itself() {
     }
 }
 
+/// More is missed at once than has place in the queues: writes wait, or are sent again, and the peer has all of them in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_beyond_every_queue_is_there_when_the_peer_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = cluster(dir.path(), 3, 3);
+    for node in &mut settings {
+        node.replication.forward_queue = settings::ByteSize::from_kib(4);
+    }
+    let mut nodes = Vec::new();
+    for settings in &settings[..2] {
+        nodes.push(Node::start(settings.clone()).await);
+    }
+    let t = now();
+    let door = &nodes[0];
+    let sent = futures::future::join_all((0..64).map(|step| async move {
+        for _ in 0..50 {
+            let status = door.post(&many(t + step, 40)).await.status;
+            if status == 204 {
+                return;
+            }
+            assert_eq!(status, 503);
+        }
+        panic!("never taken");
+    }));
+    sent.await;
+    nodes.push(Node::start(settings[2].clone()).await);
+    let all: Vec<i64> = (0..64).collect();
+    for name in ["m0", "m17", "m39"] {
+        let complete = eventually(|| times(&nodes[2], name, t) == all).await;
+        assert!(complete, "{name}: {:?}", times(&nodes[2], name, t));
+    }
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+}
+
+/// A replica has newer samples of a series than the others, which take an old one in order. It is not in order there, and
+/// comes as a hint.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_old_for_one_replica_alone_comes_to_it_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = cluster(dir.path(), 3, 3);
+    let mut nodes = Vec::new();
+    for settings in &settings {
+        nodes.push(Node::start(settings.clone()).await);
+    }
+    let t = now();
+    // Only the third has this: a write that says it is a copy is stored where it comes.
+    let mut batch = storage::WriteBatch::default();
+    let labels = rig::labels(&[("__name__", "m0")]);
+    let samples = [model::Sample { timestamp: t, value: 1.0 }];
+    batch.push(labels.as_bytes(), labels.placement_hash("default-tenant"), samples);
+    let tenant = model::TenantId::new("default-tenant").unwrap();
+    let groups = vec![rpc::TenantGroup { tenant, batch }];
+    let request = rpc::WriteRequest { groups, replica: 1, judged_at: Some(t), ring_epoch: 0 };
+    nodes[2].receive.write_backend().write(request).await.unwrap();
+    let old = t - 10 * 3_600_000;
+    // The second of it is too old for everybody.
+    let sent = [series("m0", &[(old, 1.0), (t - 100 * 3_600_000, 2.0)])];
+    let answer = nodes[0].post(&sent).await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    for node in &nodes {
+        assert!(
+            eventually(|| times(node, "m0", old).first() == Some(&0)).await,
+            "{:?}",
+            times(node, "m0", old)
+        );
+        let seen = times(node, "m0", old);
+        assert!(seen == [0] || seen == [0, t - old], "{seen:?}");
+    }
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+}
+
 /// Four segments of the log are not for hints: where the disk has no more than that, none are taken, and writes go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn hints_leave_the_log_its_part_of_the_disk() {
