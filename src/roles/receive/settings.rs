@@ -366,9 +366,8 @@ settings! {
         ["receive.replica-label"] replica_label: Option<String> = None;
         /// Writes in flight to one peer at once.
         ["receive.forward.async-workers"] forward_workers: u32 = 5;
-        /// Bytes that may wait for one peer. Beyond it the peer counts as unavailable at once, so that a slow one never holds
-        /// the others up. As much may wait to be written as hints; where that is full as well, writes wait, then they are
-        /// answered with 503.
+        /// Bytes that may wait for one peer. Beyond it the peer counts as unavailable at once, so that a slow
+        /// one never holds the others up.
         ["receive.forward.max-queue-bytes"] forward_queue: ByteSize = ByteSize::from_mib(64);
         /// Writes to receivers of this kind in frames on a stream, in which a series is named once; others, and all
         /// without this, are written to by single calls.
