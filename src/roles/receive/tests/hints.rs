@@ -136,7 +136,7 @@ async fn what_was_acknowledged_beyond_every_queue_is_there_when_the_peer_is_back
     let dir = tempfile::tempdir().unwrap();
     let mut settings = cluster(dir.path(), 3, 3);
     for node in &mut settings {
-        node.replication.forward_queue = settings::ByteSize::from_kib(4);
+        node.replication.forward_queue = settings::ByteSize::from_kib(16);
     }
     let mut nodes = Vec::new();
     for settings in &settings[..2] {
@@ -145,12 +145,13 @@ async fn what_was_acknowledged_beyond_every_queue_is_there_when_the_peer_is_back
     let t = now();
     let door = &nodes[0];
     let sent = futures::future::join_all((0..64).map(|step| async move {
-        for _ in 0..50 {
+        for _ in 0..1000 {
             let status = door.post(&many(t + step, 40)).await.status;
             if status == 204 {
                 return;
             }
             assert_eq!(status, 503);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         panic!("never taken");
     }));
