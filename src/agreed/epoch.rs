@@ -87,9 +87,11 @@ impl Epoch {
     }
 
     /// The replica set, if there is one, on which a router that still believes in this epoch could gather an ack:
-    /// fewer than RF - W + 1 of its members refuse to know it. `min_epochs` has what each node accepts at least.
+    /// fewer than RF - W + 1 of its members refuse to know it. `min_epochs` has what each node accepts at least; who is
+    /// clear of it has promised that before, and may be forgotten since.
     pub fn unsealed(&self, min_epochs: &BTreeMap<&str, EpochNumber>) -> Option<Vec<String>> {
-        let sealed = |a: &str| min_epochs.get(a).is_some_and(|min| *min > self.number);
+        let promised = |a: &str| min_epochs.get(a).is_some_and(|min| *min > self.number);
+        let sealed = |a: &str| self.clear.contains(a) || promised(a);
         let of = |ring: &Placed| ring.shortfall(ring.readers(), |a| self.lost.contains(a), sealed);
         match &self.view {
             View::Stable(ring) => of(ring),

@@ -310,3 +310,22 @@ fn one_of_a_pair_and_one_worker_of_a_job() {
     assert_eq!(state.apply(limits(0, "write: {}")), Ok(Outcome::Done));
     assert!(state.apply(limits(0, "other: {}")).unwrap_err().message.contains("version 1, not 0"));
 }
+
+/// Whoever is drained is forgotten; what it promised before still holds, and a change that comes next ends.
+#[test]
+fn those_who_have_left_and_are_forgotten_do_not_hold_the_next_change_up() {
+    let mut state = cluster(&THREE);
+    for node in ["d", "e", "f"] {
+        register(&mut state, registration(node)).unwrap();
+    }
+    change(&mut state, &THREE, &FIVE);
+    clear(&mut state, &FIVE);
+    let (stay, more) = (["a", "d", "e"], ["a", "d", "e", "f"]);
+    change(&mut state, &FIVE, &stay);
+    clear(&mut state, &["b", "c"]);
+    assert!(!state.nodes.contains_key("b:1") && !state.nodes.contains_key("c:1"));
+    let open: Vec<u64> =
+        state.epochs.iter().filter(|epoch| !epoch.retired).map(|epoch| epoch.number).collect();
+    assert_eq!(open, [3, 4, 5], "what the five took is not all in the bucket");
+    change(&mut state, &stay, &more);
+}
