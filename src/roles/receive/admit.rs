@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
 use http_body_util::BodyExt;
@@ -104,8 +104,24 @@ impl Admission {
                 return Err(denial);
             }
         };
-        let mut permit = self.hold(declared.unwrap_or(UNKNOWN_LENGTH.min(self.max_body))).await?;
-        let read = tokio::time::timeout(READ, self.fill(&mut body, declared, &mut permit)).await;
+        // Who waits to be told to go on is asked for nothing yet.
+        let first = match headers.contains_key(header::EXPECT) {
+            true => Bytes::new(),
+            false => next(&mut body).await?.unwrap_or_default(),
+        };
+        let beside = 2 * self.becomes(&first, version, packing);
+        let wanted = declared.unwrap_or(UNKNOWN_LENGTH.min(self.max_body)).saturating_add(beside);
+        let mut permit = match self.hold(wanted).await {
+            Ok(permit) => permit,
+            Err(denial) => {
+                if !headers.contains_key(header::EXPECT) {
+                    drain(&mut body).await;
+                }
+                return Err(denial);
+            }
+        };
+        let read =
+            tokio::time::timeout(READ, self.fill(&mut body, first, declared, &mut permit, beside)).await;
         let body = match read {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(denial)) => {
@@ -131,9 +147,23 @@ impl Admission {
             let plain = plain.min(most);
             // Once as it is decompressed, once as a batch.
             share.grow(2 * plain);
-            permit.absorb(self.hold(2 * plain).await?);
+            if 2 * plain > beside {
+                permit.absorb(self.hold(2 * plain - beside).await?);
+            }
         }
         Ok(Admitted { body, plain, permit, share })
+    }
+
+    /// What a body becomes, by its beginning; 0 where that does not say. Held together with the body's own bytes: bodies that
+    /// were read and wait for that keep each other from it, until all of them are turned away.
+    fn becomes(&self, first: &[u8], version: Version, packing: Packing) -> u64 {
+        match (version, packing) {
+            (Version::V1 | Version::V2, Packing::Snappy) => {
+                let plain = Packed { packing, bytes: first }.plain_bytes();
+                if plain > self.limits.max_bytes as u64 { 0 } else { plain }
+            }
+            _ => 0,
+        }
     }
 
     /// Whether a request that says that it has so many bytes may be read.
@@ -173,32 +203,30 @@ impl Admission {
         }
     }
 
+    /// Reads a body that begins with `data`. Of the permit, `beside` are not for it.
     async fn fill(
         &self,
         body: &mut Body,
+        mut data: Bytes,
         declared: Option<u64>,
         permit: &mut BytePermit,
+        beside: u64,
     ) -> Result<Vec<u8>, Denial> {
         let mut bytes = Vec::with_capacity(declared.unwrap_or(0) as usize);
         loop {
-            let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
-                Err(_) => {
-                    return Err(Denial::Busy(format!(
-                        "the body stopped for {SILENCE:?} before its end; send it again"
-                    )));
-                }
-                Ok(None) => return Ok(bytes),
-                Ok(Some(frame)) => frame.map_err(|error| unreadable(&error))?,
-            };
-            let Ok(data) = frame.into_data() else { continue };
             let size = (bytes.len() + data.len()) as u64;
             if size > self.max_body {
                 return Err(self.too_large(size));
             }
-            if size > permit.bytes() {
-                permit.absorb(self.hold((size - permit.bytes()).max(UNKNOWN_LENGTH)).await?);
+            let own = permit.bytes().saturating_sub(beside);
+            if size > own {
+                permit.absorb(self.hold((size - own).max(UNKNOWN_LENGTH)).await?);
             }
             bytes.extend_from_slice(&data);
+            data = match next(body).await? {
+                Some(data) => data,
+                None => return Ok(bytes),
+            };
         }
     }
 
@@ -208,6 +236,24 @@ impl Admission {
              per request",
             self.max_body
         ))
+    }
+}
+
+/// What comes next of a body; none at its end.
+async fn next(body: &mut Body) -> Result<Option<Bytes>, Denial> {
+    loop {
+        let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
+            Err(_) => {
+                return Err(Denial::Busy(format!(
+                    "the body stopped for {SILENCE:?} before its end; send it again"
+                )));
+            }
+            Ok(None) => return Ok(None),
+            Ok(Some(frame)) => frame.map_err(|error| unreadable(&error))?,
+        };
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
+        }
     }
 }
 
@@ -499,6 +545,26 @@ mod tests {
             .unwrap_err();
         assert!(matches!(busy, Denial::Busy(text) if text.contains("950 of 1000")));
         drop(held);
+    }
+
+    /// There is place for one of them at a time with what it becomes, and for the bodies of all: one after the other is taken,
+    /// none waits for what the others hold.
+    #[tokio::test]
+    async fn bodies_never_keep_each_other_from_what_they_become() {
+        // Nothing that becomes smaller.
+        let plain: Vec<u8> = (0..4096u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let body = wire::remote_write::compress(&plain).unwrap();
+        let admission = admission(20 << 10, 64 << 10);
+        let (whose, length) = (tenant(), headers(&[("content-length", &body.len().to_string())]));
+        let all = (0..8).map(|_| async {
+            let body = Body::from(body.clone());
+            let read = admission.read(&whose, &length, body, Version::V1, Packing::Snappy, |_| Ok(()));
+            let admitted = read.await.unwrap();
+            assert_eq!(admitted.permit.bytes(), admitted.body.len() as u64 + 2 * admitted.plain);
+            tokio::task::yield_now().await;
+        });
+        futures::future::join_all(all).await;
+        assert_eq!(admission.held_bytes(), 0);
     }
 
     #[tokio::test]
