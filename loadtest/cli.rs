@@ -11,7 +11,7 @@ use crate::doors::Door;
 use crate::overload::{self, Rush};
 use crate::peers::{self, Case, Pace};
 use crate::scenarios::{self, Shape};
-use crate::{demo, engine, floor, queries, report};
+use crate::{demo, engine, floor, queries, report, ring};
 
 fn command() -> Command {
     Command::new("loadtest")
@@ -55,10 +55,21 @@ fn command() -> Command {
             .arg(opt("seconds", "How long").default_value("10"))
             .arg(opt("flag", "A further flag of the node, as --name=value; may be repeated").action(ArgAction::Append)),
         )
-        .subcommand(shape(Command::new("ring").about(
-            "Three receivers become five and three again by edits of the ring file, one is killed in each change, with a \
-             query every second",
-        )))
+        .subcommand(
+            shape(Command::new("ring").about(
+                "Changes of an agreed ring under load, by edits of its file, with trouble in their middle and two queries every second",
+            ))
+            .arg(
+                opt(
+                    "case",
+                    "scale, empty-disk, replace, bucket-down, quorum-lost, asleep, apart, zone-lost, versions, lost-log, restored or forced; may be repeated; scale if \
+                     absent",
+                )
+                .action(ArgAction::Append),
+            )
+            .arg(opt("away", "Seconds of trouble; what is usual of the case if absent"))
+            .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("A few seconds of everything")),
+        )
         .subcommand(engine_command())
         .subcommand(
             Command::new("queries")
@@ -237,7 +248,14 @@ pub async fn run() -> Result<bool> {
             };
             vec![overload::run(&shape, rush).await?]
         }
-        "ring" => vec![crate::ring::run(&shape).await?],
+        "ring" => {
+            let cases =
+                list(args, "case").iter().map(|name| ring::Case::of(name)).collect::<Result<Vec<_>>>()?;
+            let away = args.get_one::<String>("away").map(|_| number(args, "away")).transpose()?;
+            let pace = ring::Pace { quick: args.get_flag("quick"), away: away.map(Duration::from_secs) };
+            let cases = if cases.is_empty() { vec![ring::Case::Scale] } else { cases };
+            ring::run(&shape, &cases, pace).await?
+        }
         "crash" => vec![scenarios::crash(&shape, number(args, "cycles")?).await?],
         _ => vec![scenarios::node_loss(&shape, Duration::from_secs(number(args, "away")?)).await?],
     };

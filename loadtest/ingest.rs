@@ -77,6 +77,8 @@ pub struct Plan {
     /// All bodies of the workload, encoded beforehand, so that sending costs next to nothing.
     pub bodies: Option<Arc<Vec<Bytes>>>,
     pub door: Door,
+    /// Whenever it grows, connections that went elsewhere go back to the address that they had first.
+    pub home: Option<Arc<AtomicUsize>>,
 }
 
 /// Encodes every request of a workload, on two threads.
@@ -118,6 +120,25 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Adds what another part of the run, or a run after it, did.
+    pub fn absorb(&mut self, part: Outcome) {
+        self.requests += part.requests;
+        self.samples += part.samples;
+        self.bytes += part.bytes;
+        self.retries += part.retries;
+        self.failed += part.failed;
+        self.elapsed += part.elapsed;
+        self.latencies.extend(part.latencies);
+        self.timeline.extend(part.timeline);
+        self.errors.extend(part.errors);
+        self.server_errors += part.server_errors;
+        if self.first_server_error.is_empty() {
+            self.first_server_error = part.first_server_error;
+        }
+        self.latencies.sort_unstable();
+        self.errors.truncate(5);
+    }
+
     pub fn percentile(&self, p: f64) -> Duration {
         let at = ((self.latencies.len() as f64 - 1.0) * p).max(0.0) as usize;
         Duration::from_micros(self.latencies.get(at).copied().unwrap_or(0).into())
@@ -171,25 +192,11 @@ pub async fn run(
     let ticker = tokio::spawn(tick(shared.clone(), bar.clone()));
     let mut out = Outcome::default();
     for task in tasks {
-        let part = task.await??;
-        out.requests += part.requests;
-        out.samples += part.samples;
-        out.bytes += part.bytes;
-        out.retries += part.retries;
-        out.failed += part.failed;
-        out.latencies.extend(part.latencies);
-        out.timeline.extend(part.timeline);
-        out.errors.extend(part.errors);
-        out.server_errors += part.server_errors;
-        if out.first_server_error.is_empty() {
-            out.first_server_error = part.first_server_error;
-        }
+        out.absorb(task.await??);
     }
     out.elapsed = shared.begin.elapsed();
     ticker.abort();
     bar.finish_and_clear();
-    out.latencies.sort_unstable();
-    out.errors.truncate(5);
     Ok(out)
 }
 
@@ -199,7 +206,7 @@ async fn connection(
     plan: &Plan,
     steps: std::ops::Range<u32>,
 ) -> Result<Outcome> {
-    let mut at = lane % plan.urls.len();
+    let (mut at, mut called) = (lane % plan.urls.len(), 0);
     let mut path = split(&plan.urls[at])?.1;
     let mut client = Client::new(&plan.urls[at])?.with_timeout(Duration::from_secs(30));
     let headers = plan.door.headers();
@@ -216,6 +223,12 @@ async fn connection(
                 return Ok(out);
             }
             let index = step as usize * batches + batch;
+            if plan.home.as_ref().is_some_and(|home| home.load(Relaxed) != called) {
+                called += 1;
+                at = lane % plan.urls.len();
+                path = split(&plan.urls[at])?.1;
+                client = Client::new(&plan.urls[at])?.with_timeout(Duration::from_secs(30));
+            }
             let request = shared.workload.request(index);
             let body = match &plan.bodies {
                 Some(bodies) => bodies[index].clone(),

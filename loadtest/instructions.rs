@@ -75,6 +75,7 @@ pub async fn run(
         quiet: true,
         bodies: None,
         door,
+        home: None,
     };
     let load = async |steps: std::ops::Range<u32>| -> Result<u64> {
         let outcome = ingest::run(workload.clone(), ledger.clone(), &plan, steps, Arc::default()).await?;

@@ -218,14 +218,15 @@ async fn metric(url: &str, name: &str) -> Result<f64> {
 }
 
 /// A way to a port that can swallow everything: what comes is read and forgotten, nothing is answered.
-struct Proxy {
+pub struct Proxy {
     port: u16,
     swallow: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
-    async fn start(to: u16) -> Result<Proxy> {
+    /// Listens on a port of its own.
+    pub async fn start(to: u16) -> Result<Proxy> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let swallow = Arc::new(AtomicBool::new(false));
@@ -246,6 +247,15 @@ impl Proxy {
             }
         });
         Ok(Proxy { port, swallow, task })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on everything is swallowed, or new connections go through again.
+    pub fn swallow(&self, on: bool) {
+        self.swallow.store(on, Relaxed);
     }
 }
 

@@ -77,6 +77,11 @@ impl Line {
         self
     }
 
+    pub fn with_note(mut self, note: String) -> Line {
+        self.notes.push(note);
+        self
+    }
+
     /// Nothing failed for good, and reading back (where it was done) found every acknowledged sample once.
     pub fn passed(&self) -> bool {
         let clean = |v: &Verified| v.acked > 0 && v.lost + v.twice + v.wrong + v.strange == 0;

@@ -49,6 +49,7 @@ impl Shape {
             quiet: false,
             bodies: None,
             door: Default::default(),
+            home: None,
         }
     }
 

@@ -66,6 +66,30 @@ struct SeriesJson {
     values: Vec<(f64, String)>,
 }
 
+impl SeriesJson {
+    /// Sorted, without those that are to be ignored.
+    fn labels(&self, drop_labels: &[String]) -> Vec<(String, String)> {
+        let kept = self.metric.iter().filter(|(name, _)| !drop_labels.contains(name));
+        let mut labels: Vec<_> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+        labels.sort();
+        labels
+    }
+}
+
+/// The series of a complete answer.
+fn answer_of(query: &str, status: u16, body: &[u8], partial: bool) -> Result<Vec<SeriesJson>> {
+    let answer: Answer = serde_json::from_slice(body).with_context(|| {
+        format!("status {status}, answer {:?}", String::from_utf8_lossy(&body[..body.len().min(200)]))
+    })?;
+    if answer.status != "success" {
+        bail!("query {query} failed: {}", answer.error);
+    }
+    if !partial && !answer.warnings.is_empty() {
+        bail!("query {query} is not complete: {}", answer.warnings.join("; "));
+    }
+    Ok(answer.data.context("no data")?.result)
+}
+
 /// Reads the whole workload from `url`, instance by instance. Labels named in `drop_labels` are ignored.
 pub async fn run(
     workload: Arc<Workload>,
@@ -96,14 +120,7 @@ async fn read_back(
     quiet: bool,
     partial: bool,
 ) -> Result<Findings> {
-    let mut instances: Vec<(String, Vec<usize>)> = Vec::new();
-    for (at, series) in workload.series.iter().enumerate() {
-        let instance = label(&series.labels, "instance");
-        match instances.last_mut() {
-            Some((last, members)) if last == instance => members.push(at),
-            _ => instances.push((instance.to_owned(), vec![at])),
-        }
-    }
+    let instances = targets(&workload);
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(instances.len() as u64) };
     if let Ok(style) =
         ProgressStyle::with_template("{elapsed_precise} {bar:30} {percent}% verifying, eta {eta}")
@@ -135,6 +152,58 @@ async fn read_back(
     Ok(found)
 }
 
+/// The series of each target, by its instance.
+pub fn targets(workload: &Workload) -> Vec<(String, Vec<usize>)> {
+    let mut instances: Vec<(String, Vec<usize>)> = Vec::new();
+    for (at, series) in workload.series.iter().enumerate() {
+        let instance = label(&series.labels, "instance");
+        match instances.last_mut() {
+            Some((last, members)) if last == instance => members.push(at),
+            _ => instances.push((instance.to_owned(), vec![at])),
+        }
+    }
+    instances
+}
+
+/// Reads these steps of one target, all of which are acknowledged: each sample has to be there, once, bit for bit, and nothing
+/// else.
+pub async fn window(
+    workload: &Workload,
+    client: &mut Client,
+    instance: &str,
+    members: &[usize],
+    steps: std::ops::Range<u32>,
+    drop_labels: &[String],
+) -> Result<()> {
+    let range = i64::from(steps.end - steps.start) * workload.interval_ms;
+    let query = format!("{{instance=\"{instance}\"}}[{range}ms]");
+    let (status, body) = client.query(&query, workload.time(steps.end - 1)).await?;
+    let answer = answer_of(&query, status, &body, client.partial)?;
+    let mut by_labels: HashMap<Vec<(String, String)>, usize> =
+        members.iter().map(|&at| (workload.series[at].labels.clone(), at)).collect();
+    for series in answer {
+        let labels = series.labels(drop_labels);
+        let at = by_labels.remove(&labels);
+        let at = at.with_context(|| format!("series {labels:?} was not sent, or came twice"))?;
+        let mut wanted = steps.clone();
+        for (seconds, text) in &series.values {
+            let (time, value) = ((seconds * 1000.0).round() as i64, text.parse().unwrap_or(f64::NAN));
+            let next = wanted.next().context("there are more samples than were sent")?;
+            let right = time == workload.time(next) && value.to_bits() == workload.value(at, next).to_bits();
+            if !right {
+                bail!("{labels:?}: {text} at {time} stands where step {next} should be");
+            }
+        }
+        if let Some(next) = wanted.next() {
+            bail!("{labels:?} ends before step {next}");
+        }
+    }
+    match by_labels.len() {
+        0 => Ok(()),
+        many => bail!("{many} of {} series are not there", members.len()),
+    }
+}
+
 async fn check(
     workload: &Workload,
     ledger: &Ledger,
@@ -147,22 +216,12 @@ async fn check(
     let range = workload.end_ms() - workload.start_ms + 2000;
     let query = format!("{{instance=\"{instance}\"}}[{range}ms]");
     let (status, body) = client.query(&query, workload.end_ms() + 1000).await?;
-    let answer: Answer = serde_json::from_slice(&body).with_context(|| {
-        format!("status {status}, answer {:?}", String::from_utf8_lossy(&body[..body.len().min(200)]))
-    })?;
-    if answer.status != "success" {
-        bail!("query {query} failed: {}", answer.error);
-    }
-    if !client.partial && !answer.warnings.is_empty() {
-        bail!("query {query} is not complete: {}", answer.warnings.join("; "));
-    }
+    let answer = answer_of(&query, status, &body, client.partial)?;
     let mut by_labels: HashMap<Vec<(String, String)>, usize> =
         members.iter().map(|&at| (workload.series[at].labels.clone(), at)).collect();
     let mut found = Findings::default();
-    for series in answer.data.context("no data")?.result {
-        let mut labels: Vec<_> =
-            series.metric.into_iter().filter(|(name, _)| !drop_labels.contains(name)).collect();
-        labels.sort();
+    for series in answer {
+        let labels = series.labels(drop_labels);
         match by_labels.remove(&labels) {
             Some(at) => compare(workload, ledger, at, &series.values, &mut found),
             None => {

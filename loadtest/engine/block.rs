@@ -50,6 +50,7 @@ pub async fn run(bench: &Bench) -> Result<Vec<Block>> {
             quiet: true,
             bodies: Some(bodies.clone()),
             door: Default::default(),
+            home: None,
         };
         let ledger = Arc::new(Ledger::new(workload.requests()));
         let outcome = ingest::run(workload.clone(), ledger, &plan, 0..STEPS, Arc::default()).await?;

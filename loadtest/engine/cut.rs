@@ -60,6 +60,7 @@ pub async fn run(bench: &Bench) -> Result<Cut> {
         quiet: true,
         bodies: None,
         door: Default::default(),
+        home: None,
     };
     ingest::run(workload.clone(), ledger.clone(), &plan(0), 0..FILLED, Arc::default()).await?;
     bench.say("cut: filled; even pace");

@@ -88,6 +88,7 @@ pub async fn run(
         quiet: true,
         bodies: Some(bodies.clone()),
         door: Default::default(),
+        home: None,
     };
     let outcome = ingest::run(workload.clone(), ledger, &plan, 0..workload.steps, Arc::default()).await?;
     let used = system.usage()?;

@@ -6,12 +6,14 @@ use crate::command::{Command, Outcome, Proposal};
 use crate::epoch::{Epoch, EpochNumber, View};
 use crate::node::{Node, Registration};
 use crate::plan::{Placed, RingPlan};
+use crate::reads::Needed;
 use crate::state::{HISTORY, Limits, Pending, State};
 use crate::{Error, check};
 
 impl State {
     /// Takes a command, or refuses it and stays as it is.
     pub fn apply(&mut self, command: Command) -> Result<Outcome, Error> {
+        check::feature(self, &command)?;
         match command {
             Command::Form { cluster, plan, by, time } => self.form(cluster, plan, by, time),
             Command::Register { node, time } => self.register(node, time),
@@ -30,6 +32,7 @@ impl State {
                 self.leases.take(job, holder, token, time, ttl)
             }
             Command::Release { job, token } => Ok(self.leases.release(&job, token)),
+            Command::Forget { address } => self.forget_node(&address),
         }
     }
 
@@ -75,8 +78,13 @@ impl State {
         Ok(Outcome::Registered { joined })
     }
 
-    /// The level that all have in common; it only grows, and one node may lag one level behind.
+    /// The level that all have in common, once every member has said its own; it only grows, and one node may lag one
+    /// level behind.
     fn raise_level(&mut self) {
+        let unknown = |a: &&str| !self.nodes.contains_key(*a);
+        if self.current().is_none_or(|current| current.view.members().iter().any(unknown)) {
+            return;
+        }
         let common = self.nodes.values().map(|n| n.levels.1).min().unwrap_or(0);
         self.level = self.level.max(common);
     }
@@ -268,6 +276,23 @@ impl State {
         self.epochs.push(Epoch::new(number, view, time, by));
         self.finish_if_sealed(time);
         Ok(Outcome::Done)
+    }
+
+    fn forget_node(&mut self, address: &str) -> Result<Outcome, Error> {
+        self.formed()?;
+        match self.needed(address) {
+            Some(Needed::Member) => Err(Error::refused(format!(
+                "{address} is a member of the ring; take it out first (`tributary ring drain`, or `retire`)"
+            ))),
+            Some(Needed::Holds { epoch }) => Err(Error::refused(format!(
+                "{address} may hold what was acknowledged in epoch {epoch} and is not in the bucket yet"
+            ))),
+            None => {
+                let known = self.nodes.remove(address).is_some();
+                self.raise_level();
+                Ok(if known { Outcome::Done } else { Outcome::Already })
+            }
+        }
     }
 
     fn set_limits(&mut self, expect: u64, text: String, by: String, time: i64) -> Result<Outcome, Error> {

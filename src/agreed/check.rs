@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::Error;
-use crate::command::Proposal;
+use crate::command::{Command, Proposal};
 use crate::node::{Node, Registration};
 use crate::plan::Placed;
+use crate::state::State;
 
 /// A folder with another cluster's data must not mix with ours.
 pub(crate) fn identity(cluster: &str, node: &Registration) -> Result<(), Error> {
@@ -36,6 +37,24 @@ pub(crate) fn levels(agreed: u32, node: &Registration) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+/// What an older version would misunderstand waits until there is none.
+pub(crate) fn feature(state: &State, command: &Command) -> Result<(), Error> {
+    let level = command.level();
+    // Before the first node has registered, everybody speaks the first level.
+    if level <= state.level.max(1) {
+        return Ok(());
+    }
+    let behind: Vec<&str> =
+        state.nodes.iter().filter(|(_, n)| n.levels.1 < level).map(|(address, _)| address.as_str()).collect();
+    let who =
+        if behind.is_empty() { "a member that has not registered".to_owned() } else { behind.join(", ") };
+    Err(Error::refused(format!(
+        "this needs feature level {level}, and the cluster is at {}, for {who} speaks no more; it goes once all run a version \
+         that does (--control.max-feature-level holds one back)",
+        state.level
+    )))
 }
 
 /// A change must leave every acked sample where somebody will read it.

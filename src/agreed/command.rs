@@ -88,6 +88,21 @@ pub enum Command {
         job: String,
         token: u64,
     },
+    /// A node that nothing is needed of any more, and that will not come back, is not counted among those that are. Level 2.
+    Forget {
+        address: String,
+    },
+}
+
+impl Command {
+    /// The feature level from which on it may be in the log: versions of the level before understand it already, so that one
+    /// of them may come back.
+    pub fn level(&self) -> u32 {
+        match self {
+            Command::Forget { .. } => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// A ring in the place of the one that was seen.

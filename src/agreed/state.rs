@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::command::Command;
 use crate::elections::Elections;
 use crate::epoch::{Epoch, EpochNumber};
 use crate::leases::Leases;
 use crate::node::Node;
 use crate::plan::Placed;
+use crate::{Error, check};
 
 /// Epochs behind the current one that are kept for `ring history` once nothing needs them.
 pub(crate) const HISTORY: usize = 64;
@@ -66,6 +67,11 @@ impl State {
     pub(crate) fn formed(&self) -> Result<&Epoch, Error> {
         self.current()
             .ok_or_else(|| Error::later("the cluster is not formed yet; it is once its voters meet"))
+    }
+
+    /// Refuses what a version of the cluster's level would misunderstand. To be asked before the log has it.
+    pub fn admits(&self, command: &Command) -> Result<(), Error> {
+        check::feature(self, command)
     }
 
     /// What each node accepts at least.

@@ -26,7 +26,13 @@ mod voter;
 
 /// Feature levels that this version speaks, from and to. A level more comes with whatever an older version would
 /// misunderstand: a command of the log, a frame, a file.
-pub const LEVELS: (u32, u32) = (1, 1);
+pub const LEVELS: (u32, u32) = (1, 2);
+
+/// The levels that a node says it speaks where it is to speak none above `most`; 0 for all.
+pub fn levels(most: u32) -> (u32, u32) {
+    let (from, to) = LEVELS;
+    (from, if most == 0 { to } else { most.clamp(from, to) })
+}
 
 pub use change::{Change, plan};
 pub use error::Error;

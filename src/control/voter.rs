@@ -217,6 +217,10 @@ impl Voter {
 
     /// To this voter's own log, if it leads.
     async fn offer(&self, command: Command) -> Proposed {
+        // An entry that another voter could not read must never be in the log.
+        if let Err(error) = self.seen.borrow().state.admits(&command) {
+            return Proposed::Reply(Err(error).into());
+        }
         self.warn_of(&command);
         // A leader that has lost the others waits for them without an end.
         let Ok(written) = tokio::time::timeout(PROPOSE_FOR, self.raft.client_write(command)).await else {

@@ -237,4 +237,37 @@ mod tests {
         }
         assert!((23_000..27_000).contains(&moved), "{moved} of 100000");
     }
+
+    /// Copies that get a new home: those that come take no more than a tenth above their share, those that go leave no more.
+    /// Who takes the place of another under its own name is one that goes and one that comes.
+    #[test]
+    fn a_change_moves_hardly_more_copies_than_it_must_t18() {
+        const KEYS: u64 = 30_000;
+        let name = |n: &usize| format!("receive-{n}:10901");
+        let ring = |members: &[usize]| {
+            let names: Vec<String> = members.iter().map(name).collect();
+            let pairs: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+            build(&endpoints(&pairs), 3).unwrap()
+        };
+        let moved = |before: &[usize], after: &[usize]| {
+            let (old, new) = (ring(before), ring(after));
+            let keys = (0..KEYS).map(|i| xxh64(&i.to_le_bytes(), 7));
+            let of = |key| {
+                let had: Vec<usize> = old.replicas(key).iter().map(|at| before[usize::from(*at)]).collect();
+                new.replicas(key).iter().filter(|at| !had.contains(&after[usize::from(**at)])).count()
+            };
+            keys.map(of).sum::<usize>() as f64 / (3 * KEYS) as f64
+        };
+        let seven: Vec<usize> = (0..7).collect();
+        for (before, after, ideal) in [
+            (&seven[..3], &seven[..5], 2.0 / 5.0),
+            (&seven[..5], &seven[..6], 1.0 / 6.0),
+            (&seven[..6], &seven[1..6], 1.0 / 6.0),
+            (&seven[..7], &seven[..5], 2.0 / 7.0),
+            (&[0, 1, 2, 3, 4][..], &[0, 1, 2, 3, 5][..], 2.0 / 5.0),
+        ] {
+            let moved = moved(before, after);
+            assert!(moved <= 1.1 * ideal, "{before:?} to {after:?} moves {moved}, {ideal} would do");
+        }
+    }
 }

@@ -51,6 +51,14 @@ fn samples(url: &str, series: &str, at: i64, seconds: i64, added: &[&str]) -> Ve
     }
 }
 
+/// The one value of an answer.
+fn one(url: &str, query: &str, at: i64) -> Option<f64> {
+    match ask(url, query, When::At(at), &PAIR) {
+        Said::Series(all) => all.into_values().next().map(|points| points[0].1),
+        Said::Failed(why) => panic!("{url} fails on {query}: {why}"),
+    }
+}
+
 /// What Prometheus adds to no series of its own, and ours takes out.
 const PAIR: [&str; 2] = ["cluster", "__replica__"];
 const COUNTER: &str = "node_cpu_seconds_total{cpu=\"0\",mode=\"user\"}";
@@ -136,28 +144,26 @@ fn a_pair_of_which_one_is_killed_goes_on_as_one() {
         let (want, got) = (ask(&b_url, query, at, &[]), ask(&url, query, at, &PAIR));
         assert!(difference(&want, &got, 1e-12).is_none(), "{query}: {:?}", difference(&want, &got, 1e-12));
     }
-    // Across it: what one server would say, one scrape to either side.
-    let counters = ["node_context_switches_total", "node_intr_total"];
-    for at in (killed - 2_000..killed + 9_000).step_by(1_000) {
-        for counter in counters {
-            let rate = |url: &str, at: i64| match ask(
-                url,
-                &format!("sum(rate({counter}[10s]))"),
-                When::At(at),
-                &PAIR,
-            ) {
-                Said::Series(all) => all.into_values().next().map(|points| points[0].1),
-                Said::Failed(why) => panic!("{why}"),
-            };
-            let got = rate(&url, at).expect("a rate across the change-over");
-            let around: Vec<f64> = (-1..=1).filter_map(|n| rate(&b_url, at + n * STEP)).collect();
+    // Across it: what the one that lives says, at this step or a scrape beside it, give or take what a scrape brings.
+    let span = 10;
+    for counter in ["node_context_switches_total", "node_intr_total"] {
+        let resets = format!("sum(resets({counter}[{seconds}s]))");
+        assert_eq!(one(&url, &resets, end), Some(0.0), "{counter} was never reset");
+        let grown = samples(&b_url, counter, end, seconds, &[]);
+        for at in (killed - 2_000..killed + 9_000).step_by(1_000) {
+            let rate = format!("sum(rate({counter}[{span}s]))");
+            let got = one(&url, &rate, at).expect("a rate across the change-over");
+            let of_b = (-1..=1).filter_map(|n| one(&b_url, &rate, at + n * STEP));
+            // The one that is dead scraped the same: what it would say now is what the other says, a scrape aside.
+            let around: Vec<f64> = of_b.collect();
             let (least, most) =
                 around.iter().fold((f64::INFINITY, 0.0f64), |(least, most), v| (least.min(*v), most.max(*v)));
-            // Extrapolation to the window's edges is another where the samples stand otherwise: a tenth of it.
-            let slack = (most - least).max(most * 0.15);
+            let near =
+                grown.windows(2).filter(|pair| (at - (span + 1) * STEP..=at + STEP).contains(&pair[1].0));
+            let scrape = near.map(|pair| pair[1].1 - pair[0].1).fold(0.0, f64::max) / span as f64;
             assert!(
-                got >= least - slack && got <= most + slack,
-                "rate of {counter} at {at}, {} ms after: {got}, not around {around:?}",
+                got >= least - scrape && got <= most + scrape,
+                "rate of {counter} at {at}, {} ms after: {got}, not around {around:?}, a scrape is {scrape}",
                 at - killed
             );
         }

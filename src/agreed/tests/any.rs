@@ -29,6 +29,7 @@ enum Asked {
     Clear { node: u8, disk: u8, back: u64 },
     Abort,
     Force { ring: Vec<u8>, lost: Vec<u8> },
+    Forget { node: u8 },
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
@@ -39,7 +40,8 @@ fn asked() -> impl Strategy<Value = Asked> {
         3 => (ring(), Just(vec![]), Just(vec![])).prop_map(|(ring, away, retire)| Asked::Propose { ring, away, retire }),
         4 => node.clone().prop_map(|node| Asked::Ready { node }),
         8 => (node.clone(), disk.clone(), 0..2u64).prop_map(|(node, disk, back)| Asked::Adopted { node, disk, back }),
-        6 => (node, disk, 1..3u64).prop_map(|(node, disk, back)| Asked::Clear { node, disk, back }),
+        6 => (node.clone(), disk, 1..3u64).prop_map(|(node, disk, back)| Asked::Clear { node, disk, back }),
+        1 => node.clone().prop_map(|node| Asked::Forget { node }),
         1 => Just(Asked::Abort),
         1 => (ring(), ring()).prop_map(|(ring, lost)| Asked::Force { ring, lost }),
     ]
@@ -73,6 +75,7 @@ fn command(state: &State, asked: Asked) -> Command {
             let through = current.number.saturating_sub(back);
             Command::Clear { address: address(node), incarnation: incarnation(disk), through }
         }
+        Asked::Forget { node } => Command::Forget { address: address(node) },
         Asked::Abort => Command::Abort { by, time },
         Asked::Force { ring, lost } => Command::Force { plan: plan(&ring), lost: names(&lost), by, time },
     }

@@ -271,6 +271,52 @@ fn strangers_are_told_apart() {
 }
 
 #[test]
+fn what_an_older_version_would_misunderstand_waits_until_there_is_none() {
+    let mut state = cluster(&THREE);
+    let speaks = |state: &mut State, node: &str, to: u32| {
+        let mut node = registration(node);
+        node.levels = (1, to);
+        register(state, node)
+    };
+    let forget = |node: &str| Command::Forget { address: format!("{node}:1") };
+    for (node, to) in [("a", 2), ("b", 2), ("c", 1), ("x", 2)] {
+        speaks(&mut state, node, to).unwrap();
+    }
+    let refused = state.apply(forget("x")).unwrap_err();
+    assert!(refused.message.contains("feature level 2") && refused.message.contains("c:1"), "{refused}");
+    assert_eq!(refused, state.admits(&forget("x")).unwrap_err());
+    speaks(&mut state, "c", 2).unwrap();
+    assert_eq!((state.level, state.apply(forget("x"))), (2, Ok(Outcome::Done)));
+    assert_eq!(state.apply(forget("x")), Ok(Outcome::Already));
+    assert!(state.apply(forget("a")).unwrap_err().message.contains("is a member"));
+    // One goes back by a level: it is let in, and understands what goes on.
+    speaks(&mut state, "c", 1).unwrap();
+    speaks(&mut state, "y", 1).unwrap();
+    assert_eq!((state.level, state.apply(forget("y"))), (2, Ok(Outcome::Done)));
+    // Nobody can be forgotten who may hold something.
+    for node in ["c", "d"] {
+        speaks(&mut state, node, 2).unwrap();
+    }
+    state.apply(Command::Propose(proposal(&THREE, &["a", "b", "d"]))).unwrap();
+    state.apply(Command::Ready { address: "d:1".to_owned(), epoch: 2 }).unwrap();
+    promise(&mut state, &["a", "b", "c", "d"]);
+    assert!(state.apply(forget("c")).unwrap_err().message.contains("may hold"));
+}
+
+#[test]
+fn the_level_waits_for_the_members_that_have_not_said_theirs() {
+    let form = Command::Form { cluster: "C1".to_owned(), plan: plan(&THREE), by: BY.to_owned(), time: 0 };
+    let mut state = State::default();
+    state.apply(form).unwrap();
+    for (at, node) in THREE.iter().enumerate() {
+        let mut node = registration(node);
+        node.levels = (1, 2);
+        register(&mut state, node).unwrap();
+        assert_eq!(state.level, if at == 2 { 2 } else { 0 });
+    }
+}
+
+#[test]
 fn one_of_a_pair_and_one_worker_of_a_job() {
     let mut state = cluster(&THREE);
     let elect = |replica: &str, group: &str, expect: u64| {

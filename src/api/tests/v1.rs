@@ -3,7 +3,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use api::{ApiSettings, Cors};
@@ -392,6 +392,41 @@ async fn kinds_of_failure_have_their_statuses() {
             assert_eq!(got, status, "{kind:?} {path} {body}");
             let error = r#""error":"why \u003cit\u003e failed"}"#;
             assert!(body.contains(&format!("\"errorType\":\"{error_type}\",{error}")), "{body}");
+        }
+    }
+}
+
+/// Breaks off as often as it is told to.
+struct BreaksOff(AtomicU32, Memory);
+
+impl Select for BreaksOff {
+    fn select(&self, request: &SelectRequest, context: &Context) -> Result<Box<dyn SeriesSet>, Error> {
+        match self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Err(Error::new(Kind::Unavailable, "a receiver went away in the middle of its answer")),
+            Err(_) => self.1.select(request, context),
+        }
+    }
+
+    fn label_names(&self, request: &LabelRequest, context: &Context) -> Result<Listed, Error> {
+        self.1.label_names(request, context)
+    }
+
+    fn label_values(&self, name: &str, request: &LabelRequest, context: &Context) -> Result<Listed, Error> {
+        self.1.label_values(name, request, context)
+    }
+}
+
+#[tokio::test]
+async fn what_broke_off_is_asked_for_once_more_and_not_again() {
+    for (breaks, status) in [(1, 200), (2, 503)] {
+        let select = BreaksOff(AtomicU32::new(breaks), common::memory());
+        let (app, _) = app_over(Arc::new(select), ApiSettings::default());
+        for path in ["/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1"] {
+            let (got, body) = get(&app, path).await;
+            assert_eq!(got, status, "{path}: {body}");
+            if breaks == 2 {
+                break;
+            }
         }
     }
 }

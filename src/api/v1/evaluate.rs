@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{FloatHistogram, Labels, Timestamp};
+use model::{FloatHistogram, Kind, Labels, Timestamp};
 use promql::{Analysis, Class, Details, InstantRequest, Point, QueryResult, RangeRequest, Stats, Value};
 use storage::{Cancel, Notes, Reservation};
 
@@ -57,18 +57,27 @@ impl ApiState {
         let work = move || {
             let _running = log.and_then(|log| log.enter(&query, now));
             let max_resolution = read.max_source_resolution;
-            match times {
+            let once = || match times {
                 Times::Instant(time) => {
-                    let request =
-                        InstantRequest { query, time, lookback_override: lookback, max_resolution, details };
-                    engine.instant(&request, select, &context)
+                    let (query, lookback_override) = (query.clone(), lookback);
+                    let request = InstantRequest { query, time, lookback_override, max_resolution, details };
+                    engine.instant(&request, select.clone(), &context)
                 }
                 Times::Range { start, end, step } => {
-                    let lookback_override = lookback;
+                    let (query, lookback_override) = (query.clone(), lookback);
                     let request =
                         RangeRequest { query, start, end, step, lookback_override, max_resolution, details };
-                    engine.range(&request, select, &context)
+                    engine.range(&request, select.clone(), &context)
                 }
+            };
+            match once() {
+                // Who broke off in the middle of its answer is known to be away now, and those who can stand in for it
+                // may have been left aside as too slow: nothing was answered yet.
+                Err(error) if error.class == Class::Storage && error.kind == Kind::Unavailable => {
+                    tracing::info!(query, %error, "what was to be read broke off; it is asked for once more");
+                    once()
+                }
+                answer => answer,
             }
         };
         let ran = inner.pool.run(&cancel, &party, work).await?;

@@ -528,6 +528,7 @@ impl Receive {
             world: self.world.clone(),
             dir: self.settings.data_dir.clone(),
             address,
+            levels: control::levels(u32::try_from(self.settings.max_feature_level).unwrap_or(u32::MAX)),
             tolerance: self.settings.storage.future_tolerance.ms(),
             kept: self.governed.kept(),
             told: 0,

@@ -453,6 +453,9 @@ settings! {
         [..] control: Control;
         /// This node's address among the voters. Default: receive.local-endpoint.
         ["control.address"] control_address: Option<String> = None;
+        /// Highest feature level that this node speaks; 0 for all that its version knows. A cluster that may have to go back
+        /// further than one level is held at the level of the older version by it, on any one receiver.
+        ["control.max-feature-level"] max_feature_level: u64 = 0;
         [..] drain: Draining;
         [..] admission: Admission;
         [..] tls: WriteTls;

@@ -23,6 +23,9 @@ pub async fn edit(session: &Session, name: &str, matches: &ArgMatches) -> anyhow
     if name == "force" {
         return force(session, &seen, matches, by).await;
     }
+    if name == "forget" {
+        return forget(session, matches).await;
+    }
     let agreed = agreed_text(&seen)?;
     let many =
         || matches.get_many::<String>("address").into_iter().flatten().cloned().collect::<BTreeSet<String>>();
@@ -82,6 +85,22 @@ pub async fn edit(session: &Session, name: &str, matches: &ArgMatches) -> anyhow
         }
         false => say("`tributary ring show --watch` says how far it is"),
     }
+}
+
+async fn forget(session: &Session, matches: &ArgMatches) -> anyhow::Result<()> {
+    let addresses: Vec<String> =
+        matches.get_many::<String>("address").into_iter().flatten().cloned().collect();
+    let away = session.handle.away(addresses.clone()).await?;
+    if let Some(here) = addresses.iter().find(|a| !away.contains(*a)) {
+        bail!("{here} answers, and would register again; stop it first");
+    }
+    for address in addresses {
+        match session.handle.propose(Command::Forget { address: address.clone() }).await? {
+            Outcome::Already => say(&format!("{address} was not known"))?,
+            _ => say(&format!("{address} is forgotten"))?,
+        }
+    }
+    Ok(())
 }
 
 fn agreed_text(seen: &Seen) -> anyhow::Result<String> {

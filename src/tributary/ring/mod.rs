@@ -146,6 +146,14 @@ pub fn command() -> Command {
             .arg(by()),
         )
         .subcommand(sub("abort", "Take back the change that goes on.").arg(by()))
+        .subcommand(
+            sub(
+                "forget",
+                "Do not count nodes any more that are not in the ring, hold nothing that is needed, and will not come \
+                 back: an old one holds back the feature level of all.",
+            )
+            .arg(address("Nodes that registered once.")),
+        )
         .subcommand(sub("history", "The epochs of the ring: when, by whom, which members.").arg(json()))
         .subcommand(
             sub("limits", "The agreed limits of tenants, in the form of the limits file.").arg(

@@ -24,6 +24,11 @@ impl Drop for Receiver {
 
 impl Receiver {
     fn start(dir: &Path, port: u16) -> Receiver {
+        Receiver::start_at_level(dir, port, 0)
+    }
+
+    /// One that speaks no feature level above `level`, as an older version would.
+    fn start_at_level(dir: &Path, port: u16, level: u32) -> Receiver {
         let address = format!("127.0.0.1:{port}");
         let ring = dir.join("ring.json");
         if !ring.exists() {
@@ -38,6 +43,7 @@ impl Receiver {
             .arg(format!("--receive.hashrings-file={}", ring.display()))
             .arg(format!("--tsdb.path={}", dir.join("data").display()))
             .arg("--label=replica=\"a\"")
+            .arg(format!("--control.max-feature-level={level}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -136,6 +142,28 @@ fn an_operator_sees_proposes_is_refused_and_takes_back() {
 }
 
 #[test]
+fn a_version_more_and_one_back_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = testkit::free_port();
+    let older = Receiver::start_at_level(dir.path(), port, 1);
+    older.until("feature level 1");
+    let gone = "127.0.0.1:1";
+    let refused = older.refused(&["forget", gone]);
+    assert!(refused.contains("this needs feature level 2"), "{refused}");
+    assert!(older.refused(&["forget", &older.address]).contains("answers, and would register again"));
+    drop(older);
+    let newer = Receiver::start(dir.path(), port);
+    newer.until("feature level 2");
+    assert!(newer.ring(&["forget", gone]).contains("was not known"));
+    drop(newer);
+    // What the newer version has put into the log is understood by the one before.
+    let older = Receiver::start_at_level(dir.path(), port, 1);
+    older.until("epoch 1: stable, 1 members");
+    older.until("feature level 2");
+    assert!(older.ring(&["forget", gone]).contains("was not known"));
+}
+
+#[test]
 fn an_edit_of_the_ring_file_is_proposed_and_a_bad_one_refused() {
     let dir = tempfile::tempdir().unwrap();
     let node = Receiver::start(dir.path(), testkit::free_port());
@@ -160,9 +188,10 @@ fn an_edit_of_the_ring_file_is_proposed_and_a_bad_one_refused() {
 fn help_says_what_each_command_is_for() {
     let output = Command::new(env!("CARGO_BIN_EXE_tributary")).args(["ring", "--help"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for command in
-        ["show", "set", "add", "drain", "retire", "force", "abort", "history", "limits", "backup", "restore"]
-    {
+    for command in [
+        "show", "set", "add", "drain", "retire", "force", "abort", "history", "forget", "limits", "backup",
+        "restore",
+    ] {
         assert!(text.contains(&format!("  {command} ")), "{command} is not in\n{text}");
     }
     let output = Command::new(env!("CARGO_BIN_EXE_tributary")).args(["ring", "show"]).output().unwrap();

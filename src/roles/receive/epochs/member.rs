@@ -29,7 +29,7 @@ const LATER: Duration = Duration::from_secs(15);
 /// Pause between two cuts of what trickles into a node that is leaving.
 const CUT_AGAIN: Duration = Duration::from_secs(10);
 /// How long a member that left the ring may take to bring its data into the bucket before those that stay bring in
-/// their copies early: it may be away for good.
+/// their copies early: it may be away for good. As long after a disk was lost.
 const EARLY_AFTER_MS: i64 = 5 * 60_000;
 /// How long writes that were let in by an earlier promise are waited for at a time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -171,6 +171,8 @@ pub struct Member {
     pub world: World,
     pub dir: PathBuf,
     pub address: String,
+    /// Feature levels that it speaks, from and to.
+    pub levels: (u32, u32),
     /// How far ahead of the clock samples may be.
     pub tolerance: i64,
     pub kept: Kept,
@@ -233,7 +235,9 @@ impl Member {
         }
         let node = state.nodes.get(&self.address);
         let Some(node) = node.filter(|node| {
-            node.incarnation == self.kept.incarnation && node.ships == self.drain.has_bucket()
+            node.incarnation == self.kept.incarnation
+                && node.ships == self.drain.has_bucket()
+                && node.levels == self.levels
         }) else {
             self.register(state).await?;
             return Ok(true);
@@ -281,7 +285,7 @@ impl Member {
             address: self.address.clone(),
             incarnation: self.kept.incarnation.clone(),
             cluster: self.kept.cluster.clone(),
-            levels: control::LEVELS,
+            levels: self.levels,
             ships: self.drain.has_bucket(),
         };
         let register = Command::Register { node, time: self.world.clock.now_ms() };
@@ -389,11 +393,15 @@ impl Member {
         *progress = Progress { left, hints, free };
     }
 
-    /// Whether a member of an epoch that is not in the bucket has left and has been silent about its data for long.
+    /// Whether a member of an epoch that is not in the bucket has left and has been silent about its data for long, or has
+    /// come back with an empty disk: of what it had there is a copy less.
     fn is_early(&self, state: &State, since: Timestamp) -> bool {
         let Some(current) = state.current() else { return false };
         let gone = state.epochs.iter().filter(|epoch| !epoch.retired).any(|epoch| {
-            epoch.view.members().into_iter().any(|a| !current.view.has(a) && !epoch.clear.contains(a))
+            let here = |a: &str| {
+                current.view.has(a) && state.nodes.get(a).is_none_or(|node| node.joined <= epoch.number)
+            };
+            epoch.view.members().into_iter().any(|a| !here(a) && !epoch.clear.contains(a))
         });
         matches!(current.view, View::Stable(_))
             && gone

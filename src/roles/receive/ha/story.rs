@@ -150,14 +150,17 @@ struct Story {
 
 impl Story {
     fn store(&self, at: usize, spliced: bool, now: i64) {
-        let scraped = &self.scraped[at];
+        self.keep(&self.tenant, &self.scraped[at], spliced, now);
+    }
+
+    fn keep(&self, tenant: &TenantId, scraped: &Scraped, spliced: bool, now: i64) {
         let name = format!("requests_{}_total", scraped.series);
         let labels = Labels::from_pairs([("__name__", name.as_str())]).unwrap();
         let mut batch = WriteBatch::default();
-        batch.push(labels.as_bytes(), labels.placement_hash(self.tenant.as_str()), [scraped.sample]);
+        batch.push(labels.as_bytes(), labels.placement_hash(tenant.as_str()), [scraped.sample]);
         batch.splice(spliced);
         let mut verdicts = [Verdict::Unavailable];
-        self.tsdb.append(&self.tenant, &batch, &[0], BEGIN + now, &mut verdicts).unwrap();
+        self.tsdb.append(tenant, &batch, &[0], BEGIN + now, &mut verdicts).unwrap();
         assert!(verdicts[0].is_success(), "{verdicts:?}");
     }
 
@@ -305,11 +308,80 @@ fn check(story: &Story) {
     }
 }
 
+/// Scrapes of a window.
+const WINDOW: i64 = 5;
+
+/// `rate` and `increase` per step of what a tenant has of a series.
+fn rates(story: &Story, tenant: &TenantId, series: usize) -> [BTreeMap<i64, f64>; 2] {
+    let engine = promql::Engine::new(promql::EngineSettings::default(), World::real());
+    ["rate", "increase"].map(|function| {
+        let request = promql::RangeRequest {
+            query: format!("{function}(requests_{series}_total[{}s])", WINDOW * STEP / 1000),
+            start: BEGIN + (WINDOW + 2) * STEP,
+            end: BEGIN + LENGTH - 3 * STEP,
+            step: STEP,
+            lookback_override: None,
+            max_resolution: 0,
+            details: promql::Details::default(),
+        };
+        let select: Arc<dyn Select> = Arc::new(story.tsdb.tenant(tenant).unwrap());
+        let answer = engine.range(&request, select, &Context::background()).unwrap();
+        let promql::Value::Matrix(all) = answer.value else { panic!("no matrix") };
+        assert_eq!(all.len(), 1);
+        all[0].points.iter().map(|point| (point.t, point.v)).collect()
+    })
+}
+
+/// Through `rate` and `increase`: each step says what one replica alone says, or, where one took over in its window, what lies
+/// between both, give or take a scrape.
+fn check_rates(story: &Story) {
+    // Each as if nothing ever happened to it.
+    let whole = Plan { troubles: Vec::new(), ..story.plan.clone() };
+    let alone = [0, 1].map(|who| {
+        let tenant = TenantId::new(&format!("alone-{}", NAMES[who])).unwrap();
+        for scraped in whole.scraped().into_iter().filter(|one| one.who == who && one.series == 0) {
+            story.keep(&tenant, &scraped, false, LENGTH);
+        }
+        rates(story, &tenant, 0)
+    });
+    let apart = (story.plan.skew[0] - story.plan.skew[1]).abs();
+    let told = rates(story, &story.tenant, 0);
+    for (which, per_scrape) in [(0, STEP as f64 / (WINDOW * STEP) as f64 * 1000.0), (1, STEP as f64)] {
+        assert!(!told[which].is_empty());
+        for (t, got) in &told[which] {
+            // Whoever was listened to all through the window, far enough from where that began and ended.
+            let reign = story.reigns.iter().enumerate().find(|(at, (from, _))| {
+                let until = story.reigns.get(at + 1).map_or(LENGTH, |(until, _)| *until);
+                t - WINDOW * STEP >= BEGIN + from + 2 * STEP && *t < BEGIN + until - 8 * STEP
+            });
+            if let Some((_, (_, replica))) = reign {
+                let who = usize::from(replica == NAMES[1]);
+                assert_eq!(Some(got), alone[who][which].get(t), "{replica} alone, at {}", t - BEGIN);
+                continue;
+            }
+            let around = || {
+                let times = [t - STEP, *t, t + STEP];
+                alone.iter().flat_map(move |one| times.map(|t| one[which].get(&t).copied())).flatten()
+            };
+            let (least, most) = (around().fold(f64::INFINITY, f64::min), around().fold(0.0, f64::max));
+            // Clocks that differ make the seconds between two scrapes of different replicas longer or shorter.
+            let slack = per_scrape * (1.0 + apart as f64 / STEP as f64);
+            assert!(
+                *got >= least - slack && *got <= most + slack,
+                "at {}: {got}, not between {least} and {most}, give or take {slack}",
+                t - BEGIN
+            );
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn whoever_fails_what_is_stored_is_one_series_t23(plan in plan()) {
-        check(&tell(plan));
+        let story = tell(plan);
+        check(&story);
+        check_rates(&story);
     }
 }
 
@@ -333,6 +405,7 @@ fn the_story_has_change_overs_and_pauses_without_one() {
     check(&story);
     let reigns: Vec<&str> = story.reigns.iter().map(|(_, replica)| replica.as_str()).collect();
     assert_eq!(reigns, ["a", "b", "a"]);
+    check_rates(&story);
     let (from, _) = story.reigns[1];
     assert!((310_000..335_000).contains(&from), "noticed at {from}");
     assert_eq!(story.ha.held().1, 0);
