@@ -428,7 +428,14 @@ impl Receive {
                 }
             }
         };
-        self.readiness.set_ready();
+        if let Some(handle) = self.governed.handle() {
+            epochs::follow::take(&handle.now().state, &self.writer, &self.world);
+        }
+        match self.writer.ring().is_unknown() {
+            false => self.readiness.set_ready(),
+            // Whoever waits for it to be ready is to have no write refused.
+            true => self.readiness.set_not_ready("the control plane has not been heard since the start"),
+        }
         let ended = self.work(engine.clone(), stop).await;
         let closed = self.close(engine).await;
         ended.and(closed)
@@ -471,6 +478,8 @@ impl Receive {
                 Ok::<_, Error>(catalog)
             };
             let mut catalog = None;
+            // With a control plane it was looked at before the node told anybody its name.
+            let lost = open.is_none() && !has_log(&world, &dir)?;
             let engine = Tsdb::open_with(world.clone(), settings, &mut |progress| {
                 catalog.get_or_insert_with(begin);
                 let percent = progress.done.saturating_mul(100) / progress.total.max(1);
@@ -480,6 +489,9 @@ impl Receive {
                     tracing::info!(percent, "replaying the log");
                 }
             })?;
+            if lost {
+                begin_anew(&world, &dir)?;
+            }
             Ok::<_, Error>((engine, catalog.unwrap_or_else(begin)?, incarnation(&world, &dir)?))
         });
         let (engine, catalog, incarnation) = opening.await.map_err(|error| {
@@ -632,7 +644,8 @@ impl Receive {
         tasks.spawn("gauges", async move { gauges(door, of_peers, until).await });
         if let Some(handle) = self.governed.handle().cloned() {
             let (writer, world, until) = (Arc::clone(&self.writer), self.world.clone(), inner.clone());
-            tasks.spawn("ring epochs", epochs::follow::run(handle, writer, world, until));
+            let readiness = self.readiness.clone();
+            tasks.spawn("ring epochs", epochs::follow::run(handle, writer, readiness, world, until));
         }
         if let Some(engine) = engine {
             if let Some(member) = self.member(&engine) {
@@ -862,6 +875,30 @@ impl Remote for Grpc {
             |error: rpc::WriteError| storage::Error::with_source(error.kind, error.to_string(), error);
         async move { self.0.write_metadata(tenant, said).await.map_err(failed) }.boxed()
     }
+}
+
+/// Whether there is a log in the folder, before it is opened.
+fn has_log(world: &World, dir: &std::path::Path) -> Result<bool, Error> {
+    let wal = dir.join("wal");
+    let names = if world.disk.exists(&wal) { world.disk.list(&wal) } else { Ok(Vec::new()) };
+    let names = names.map_err(|error| {
+        Error::with_source(Kind::Unavailable, format!("{}: {error}", wal.display()), error)
+    })?;
+    Ok(!names.is_empty())
+}
+
+/// Where the log is gone and the rest of the folder is not, what was acknowledged with this node's help is gone as well: it
+/// must not pass for the one that had it.
+fn begin_anew(world: &World, dir: &std::path::Path) -> Result<(), Error> {
+    let path = dir.join("incarnation");
+    if !world.disk.exists(&path) {
+        return Ok(());
+    }
+    tracing::warn!(dir = %dir.display(), "the log is gone: this node begins anew and counts as a new disk");
+    world
+        .disk
+        .remove_file(&path)
+        .map_err(|error| Error::with_source(Kind::Unavailable, format!("{}: {error}", path.display()), error))
 }
 
 /// The name of this log's life: kept in the data folder, new where the folder is.

@@ -120,6 +120,9 @@ fn open_folder(settings: &Settings, world: &World) -> Result<(Option<Catalog>, W
     };
     world.disk.create_dir_all(dir).map_err(failed)?;
     let catalog = Catalog::open(world, &dir.join("catalog"))?;
+    if !crate::has_log(world, dir)? {
+        crate::begin_anew(world, dir)?;
+    }
     let incarnation = crate::incarnation(world, dir)?;
     let cluster = Kept::read(world, dir, &incarnation)?.cluster;
     Ok((Some(catalog), Who { address, incarnation, cluster }))

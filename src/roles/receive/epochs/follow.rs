@@ -3,18 +3,30 @@
 use std::sync::Arc;
 
 use agreed::State;
+use api::Readiness;
 use control::Handle;
 use runtime::{Shutdown, World};
 
 use crate::Error;
 use crate::write::Writer;
 
-/// Follows until the shutdown.
-pub async fn run(handle: Handle, writer: Arc<Writer>, world: World, until: Shutdown) -> Result<(), Error> {
+/// Follows until the shutdown; ready from the first epoch on.
+pub async fn run(
+    handle: Handle,
+    writer: Arc<Writer>,
+    readiness: Readiness,
+    world: World,
+    until: Shutdown,
+) -> Result<(), Error> {
     let mut seen = handle.seen();
+    let mut ready = !writer.ring().is_unknown();
     loop {
         let state = Arc::clone(&seen.borrow_and_update().state);
         take(&state, &writer, &world);
+        if !ready && !writer.ring().is_unknown() {
+            ready = true;
+            readiness.set_ready();
+        }
         tokio::select! {
             biased;
             () = until.wait() => return Ok(()),
