@@ -36,11 +36,11 @@ pub struct Pace {
 impl Pace {
     /// Between two events of a story.
     fn pause(self) -> Duration {
-        Duration::from_secs(if self.quick { 2 } else { 15 })
+        Duration::from_secs(if self.quick { 1 } else { 15 })
     }
 
     fn away(self, usual: u64) -> Duration {
-        self.away.unwrap_or(Duration::from_secs(if self.quick { 4 } else { usual }))
+        self.away.unwrap_or(Duration::from_secs(if self.quick { 3 } else { usual }))
     }
 }
 

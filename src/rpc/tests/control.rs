@@ -13,6 +13,7 @@ use control::{About, Handle, Request, Response, Seen, Settings, Subscriber, Tran
 use model::Kind;
 use rpc::{ClientOptions, ControlServer, GrpcTransport, Health, ServeOptions, Services};
 use runtime::{Shutdown, World};
+use settings::TlsFiles;
 use tokio::net::TcpListener;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,12 +26,19 @@ struct Node {
 
 struct Cluster {
     dir: tempfile::TempDir,
+    /// Everybody shows a certificate of this authority, and talks to nobody else.
+    authority: Option<testkit::Authority>,
     voters: Vec<SocketAddr>,
     nodes: BTreeMap<String, Node>,
 }
 
 fn transport() -> Arc<dyn Transport> {
-    let options = ClientOptions { connect_timeout: Duration::from_secs(1), ..ClientOptions::default() };
+    transport_by(None)
+}
+
+fn transport_by(files: Option<TlsFiles>) -> Arc<dyn Transport> {
+    let tls = files.map(|files| rpc::client_tls("control", &files, &World::real()).unwrap());
+    let options = ClientOptions { connect_timeout: Duration::from_secs(1), tls, ..ClientOptions::default() };
     Arc::new(GrpcTransport::new(options, &tokio::runtime::Handle::current()))
 }
 
@@ -42,7 +50,26 @@ fn limits(handle: &Handle, text: &str) -> Command {
 impl Cluster {
     fn new(voters: usize) -> Cluster {
         let voters = (0..voters).map(|_| SocketAddr::from(([127, 0, 0, 1], testkit::free_port()))).collect();
-        Cluster { dir: tempfile::tempdir().unwrap(), voters, nodes: BTreeMap::new() }
+        Cluster { dir: tempfile::tempdir().unwrap(), authority: None, voters, nodes: BTreeMap::new() }
+    }
+
+    /// A certificate by this authority; it has to be shown, and is asked for, by those of ours.
+    fn files(&self, name: &str, authority: &testkit::Authority, trusted: &testkit::Authority) -> TlsFiles {
+        let ca = self.dir.path().join(format!("{name}-ca.pem"));
+        std::fs::write(&ca, trusted.pem()).unwrap();
+        let (certificate, key) = authority.issue(self.dir.path(), name, "127.0.0.1", |_| {});
+        TlsFiles {
+            certificate: Some(certificate),
+            key: Some(key),
+            ca: Some(ca),
+            min_version: "1.3".to_owned(),
+            ..TlsFiles::default()
+        }
+    }
+
+    fn own(&self, name: &str) -> Option<TlsFiles> {
+        let authority = self.authority.as_ref()?;
+        Some(self.files(&name.replace(':', "-"), authority, authority))
     }
 
     fn addresses(&self) -> Vec<String> {
@@ -77,13 +104,14 @@ impl Cluster {
             cluster: String::new(),
         };
         let catalog = self.catalog(&address).await;
-        let voter = Voter::start(&world, &catalog, settings, transport()).await.unwrap();
+        let voter = Voter::start(&world, &catalog, settings, transport_by(self.own(&address))).await.unwrap();
         self.serve(&address, voter.into(), self.voters[at]).await;
     }
 
     async fn start_subscriber(&mut self, name: &str) {
         let catalog = self.catalog(name).await;
-        let subscriber = Subscriber::start(&World::real(), Some(&catalog), self.addresses(), transport());
+        let transport = transport_by(self.own(name));
+        let subscriber = Subscriber::start(&World::real(), Some(&catalog), self.addresses(), transport);
         self.serve(name, subscriber.unwrap().into(), SocketAddr::from(([127, 0, 0, 1], 0))).await;
     }
 
@@ -94,7 +122,8 @@ impl Cluster {
         let server = ControlServer::new(handle.clone(), describe);
         let services = Services::new(Health::new(|| true)).control(server);
         let (shutdown, runs) = (Shutdown::new(), handle.clone());
-        let options = ServeOptions { grace: Duration::from_millis(200), ..ServeOptions::default() };
+        let tls = self.own(name).and_then(|files| rpc::server_tls(name, &files, &World::real()).unwrap());
+        let options = ServeOptions { grace: Duration::from_millis(200), tls, ..ServeOptions::default() };
         let serving = rpc::serve(listener, services, options, shutdown.waiter());
         let tasks = vec![
             tokio::spawn(async move { serving.await.unwrap() }),
@@ -191,6 +220,33 @@ async fn subscribers_learn_and_propose_survive_voters_and_go_on_without_a_majori
     cluster.agree("router", "three").await;
     let seen = cluster.until("router", |seen| seen.state.limits.text == "three").await;
     assert_eq!(seen.state.cluster, formed.state.cluster);
+}
+
+/// Voters and those who subscribe show certificates to each other; who has none, or one of somebody else, is not heard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn voters_know_each_other_by_their_certificates() {
+    let mut cluster = Cluster::new(3);
+    cluster.authority = Some(testkit::Authority::new("ours"));
+    let voters = cluster.addresses();
+    for at in 0..3 {
+        cluster.start_voter(at).await;
+    }
+    cluster.start_subscriber("router").await;
+    cluster.until("router", |seen| !seen.state.cluster.is_empty()).await;
+    cluster.agree("router", "one").await;
+    for voter in &voters {
+        cluster.until(voter, |seen| seen.state.limits.text == "one").await;
+    }
+    let (ours, theirs) = (cluster.authority.as_ref().unwrap(), testkit::Authority::new("theirs"));
+    let stranger = cluster.files("stranger", &theirs, ours);
+    let nobody = TlsFiles { certificate: None, key: None, ..stranger.clone() };
+    for files in [None, Some(nobody), Some(stranger)] {
+        let asked = transport_by(files.clone()).call(&voters[0], Request::About);
+        let said = tokio::time::timeout(PATIENCE, asked).await.unwrap();
+        assert!(said.is_err(), "{files:?} is answered");
+    }
+    let own = transport_by(cluster.own("operator"));
+    assert!(matches!(own.call(&voters[0], Request::About).await, Ok(Response::About(_))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

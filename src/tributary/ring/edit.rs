@@ -13,6 +13,9 @@ use super::{Session, show};
 
 pub async fn edit(session: &Session, name: &str, matches: &ArgMatches) -> anyhow::Result<()> {
     let seen = session.seen().await?;
+    if name == "forget" {
+        return forget(session, matches).await;
+    }
     let (by, time) = (session.by(matches, name), session.world.clock.now_ms());
     if name == "abort" {
         return match session.handle.propose(Command::Abort { by, time }).await? {
@@ -22,9 +25,6 @@ pub async fn edit(session: &Session, name: &str, matches: &ArgMatches) -> anyhow
     }
     if name == "force" {
         return force(session, &seen, matches, by).await;
-    }
-    if name == "forget" {
-        return forget(session, matches).await;
     }
     let agreed = agreed_text(&seen)?;
     let many =

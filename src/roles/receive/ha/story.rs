@@ -324,7 +324,7 @@ fn rates(story: &Story, tenant: &TenantId, series: usize) -> [BTreeMap<i64, f64>
             max_resolution: 0,
             details: promql::Details::default(),
         };
-        let select: Arc<dyn Select> = Arc::new(story.tsdb.tenant(tenant).unwrap());
+        let select: Arc<dyn Select> = story.tsdb.tenant(tenant).unwrap();
         let answer = engine.range(&request, select, &Context::background()).unwrap();
         let promql::Value::Matrix(all) = answer.value else { panic!("no matrix") };
         assert_eq!(all.len(), 1);
