@@ -547,6 +547,7 @@ impl Receive {
             under_way: Vec::new(),
             newest: 0,
             cut: None,
+            brought: 0,
         })
     }
 

@@ -183,6 +183,8 @@ pub struct Member {
     /// Everything that was taken by them is at most this new.
     pub newest: Timestamp,
     pub cut: Option<Instant>,
+    /// What was taken in epochs up to this one has been cut early.
+    pub brought: EpochNumber,
 }
 
 impl Member {
@@ -358,11 +360,26 @@ impl Member {
         let at_once = leaving || (owed && self.is_early(state, current.since));
         let head = self.engine.head_stats();
         let may_cut = self.cut.is_none_or(|at| at.elapsed() >= CUT_AGAIN);
-        let left = if at_once && (head.samples > 0 || self.cut.is_none()) && may_cut {
-            self.cut = Some(Instant::now());
-            self.drain.push(&self.engine).await?
-        } else if at_once {
-            self.drain.upload(&self.engine).await?
+        // Who leaves cuts until nothing trickles in any more. Who stays takes what is new all the while: one cut has all
+        // that was taken before it.
+        let cut_due = match leaving {
+            true => head.samples > 0 || self.cut.is_none(),
+            false => self.brought < through,
+        };
+        let left = if at_once {
+            let mut left = match cut_due && may_cut {
+                true => {
+                    self.cut = Some(Instant::now());
+                    let left = self.drain.push(&self.engine).await?;
+                    self.brought = self.brought.max(through);
+                    left
+                }
+                false => self.drain.upload(&self.engine).await?,
+            };
+            if !leaving && self.brought >= through {
+                left.samples = 0;
+            }
+            left
         } else if head.range.is_some_and(|range| range.start <= self.newest) {
             // The windows of then are not all cut yet.
             return Ok(false);
