@@ -431,9 +431,10 @@ impl Receive {
         if let Some(handle) = self.governed.handle() {
             epochs::follow::take(&handle.now().state, &self.writer, &self.world);
         }
-        match self.writer.ring().is_unknown() {
+        match engine.is_none() && self.writer.ring().is_unknown() {
             false => self.readiness.set_ready(),
-            // Whoever waits for it to be ready is to have no write refused.
+            // Whoever waits for a router to be ready is to have no write refused. A receiver answers reads meanwhile, and
+            // takes what others send.
             true => self.readiness.set_not_ready("the control plane has not been heard since the start"),
         }
         let ended = self.work(engine.clone(), stop).await;
