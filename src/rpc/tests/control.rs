@@ -241,7 +241,8 @@ async fn voters_know_each_other_by_their_certificates() {
     let stranger = cluster.files("stranger", &theirs, ours);
     let nobody = TlsFiles { certificate: None, key: None, ..stranger.clone() };
     for files in [None, Some(nobody), Some(stranger)] {
-        let asked = transport_by(files.clone()).call(&voters[0], Request::About);
+        let transport = transport_by(files.clone());
+        let asked = transport.call(&voters[0], Request::About);
         let said = tokio::time::timeout(PATIENCE, asked).await.unwrap();
         assert!(said.is_err(), "{files:?} is answered");
     }
