@@ -49,9 +49,6 @@ impl Subscriber {
         voters: Vec<String>,
         transport: Arc<dyn Transport>,
     ) -> Result<Subscriber, Error> {
-        if voters.is_empty() {
-            return Err(Error::new(Kind::Invalid, "there is no voter to ask: give --control.voters"));
-        }
         let remembered = match catalog {
             None => None,
             Some(catalog) => catalog.raft_get(SEEN)?,
@@ -65,6 +62,20 @@ impl Subscriber {
                 )
             })?,
         };
+        Subscriber::remembering(world, catalog, seen, voters, transport)
+    }
+
+    /// As [`Subscriber::start`], with what is remembered given.
+    pub fn remembering(
+        world: &World,
+        catalog: Option<&Catalog>,
+        seen: Seen,
+        voters: Vec<String>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Subscriber, Error> {
+        if voters.is_empty() {
+            return Err(Error::new(Kind::Invalid, "there is no voter to ask: give --control.voters"));
+        }
         // Not all subscribers of a cluster at one voter.
         let at = world.chance.next_u64() as usize % voters.len();
         let inner = Inner {

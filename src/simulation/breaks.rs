@@ -3,6 +3,8 @@
 
 use clap::ValueEnum;
 
+use crate::plan::Plan;
+
 /// What goes wrong that must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Break {
@@ -26,10 +28,26 @@ pub enum Break {
     StaysCut,
     /// The bucket says that it took an object, and did not.
     BucketLies,
+    /// In the middle of a change, routers are told of the new ring alone.
+    NewRingAlone,
+    /// Receivers take writes of ring epochs that are over.
+    StaleTaken,
+    /// The control plane believes that what a node has is in the bucket as soon as it is to be brought there.
+    ClearEarly,
+    /// What a receiver promises does not reach the control plane.
+    PromisesLost,
+    /// The store says that it shows blocks that it has not found.
+    StoreLies,
+    /// What is agreed on of an HA pair is forgotten at once, so that every door listens to whom it hears first.
+    ElectionsLost,
+    /// What the standby of an HA pair sends is acknowledged and reaches nobody.
+    StandbyUnheard,
+    /// Machines that have left the ring are taken away before they say that they are drained.
+    DrainedUnasked,
 }
 
 impl Break {
-    pub const ALL: [Break; 10] = [
+    pub const ALL: [Break; 18] = [
         Break::SyncLies,
         Break::AckEarly,
         Break::Twice,
@@ -40,11 +58,35 @@ impl Break {
         Break::Refuses,
         Break::StaysCut,
         Break::BucketLies,
+        Break::NewRingAlone,
+        Break::StaleTaken,
+        Break::ClearEarly,
+        Break::PromisesLost,
+        Break::StoreLies,
+        Break::DrainedUnasked,
+        Break::ElectionsLost,
+        Break::StandbyUnheard,
     ];
 
     /// As the command line has it.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Whether it can make a difference in the run of this seed: some need a ring that changes, or an HA pair.
+    pub fn concerns(self, seed: u64) -> bool {
+        let plan = Plan::of(seed);
+        match self {
+            Break::ElectionsLost => plan.pair.is_some() && plan.ring.is_some(),
+            Break::StandbyUnheard => plan.pair.is_some(),
+            Break::NewRingAlone
+            | Break::StaleTaken
+            | Break::ClearEarly
+            | Break::PromisesLost
+            | Break::StoreLies
+            | Break::DrainedUnasked => plan.ring.is_some() && plan.pair.is_none(),
+            _ => plan.ring.is_none() && plan.pair.is_none(),
+        }
     }
 
     /// Names of the invariants of which at least one must notice.
@@ -60,6 +102,12 @@ impl Break {
             Break::Refuses => &["refused_for_cause"],
             Break::StaysCut => &["settles", "converges"],
             Break::BucketLies => &["bucket_has_it"],
+            Break::NewRingAlone | Break::StaleTaken | Break::ClearEarly => {
+                &["acked_is_readable", "complete_is_complete"]
+            }
+            Break::ElectionsLost | Break::StandbyUnheard => &["pair_is_seen_once"],
+            Break::PromisesLost => &["changes_end"],
+            Break::StoreLies | Break::DrainedUnasked => &["drained_is_spare"],
         }
     }
 }

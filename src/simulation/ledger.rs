@@ -9,6 +9,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::actors::LifeId;
 use crate::network::Seat;
 
+/// The sender that is two.
+pub const PAIR: usize = 90;
+
 /// A series of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -31,7 +34,10 @@ impl Key {
     }
 
     pub fn labels(self) -> Labels {
-        let pairs = [("__name__", self.name()), ("instance", self.instance())];
+        let mut pairs = vec![("__name__", self.name()), ("instance", self.instance())];
+        if self.sender == PAIR {
+            pairs.push(("cluster", "c".to_owned()));
+        }
         Labels::from_pairs(pairs.iter().map(|(n, v)| (*n, v.as_str()))).unwrap_or_else(|_| Labels::empty())
     }
 

@@ -6,6 +6,7 @@
 
 mod actors;
 mod breaks;
+mod control;
 mod disk;
 mod invariants;
 mod ledger;

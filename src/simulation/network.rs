@@ -21,6 +21,7 @@ use storage::{Verdict, WriteBatch};
 use testkit::SeededChance;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
+use wire::pb::tributary::v1::PairSighting;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::actors::{Life, Who};
@@ -35,6 +36,12 @@ pub type Seat = usize;
 /// The first sender's, and the querier's.
 pub const SENDERS: Seat = 100;
 pub const QUERIER: Seat = 200;
+/// The store's, the operator's, and the control plane's.
+pub const GATEWAY: Seat = 201;
+pub const OPERATOR: Seat = 202;
+pub const CONTROL: Seat = 203;
+/// A router's, which stores nothing.
+pub const ROUTER: Seat = 50;
 
 /// How a way is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +118,13 @@ impl Network {
         }
     }
 
+    /// Ends the cuts of one way, both directions.
+    pub fn mend_way(&self, a: Seat, b: Seat) {
+        let mut state = self.state.lock();
+        state.cut.remove(&(a, b));
+        state.cut.remove(&(b, a));
+    }
+
     /// From now on every message arrives once.
     pub fn calm(&self) {
         self.mend(None);
@@ -143,8 +157,18 @@ impl Network {
         Fate::Arrives(delay + slow)
     }
 
+    /// Whether this message comes once more.
+    pub fn repeats(&self) -> bool {
+        self.roll(self.plan.twice)
+    }
+
+    /// Whether the answer to it is lost.
+    pub fn swallows(&self) -> bool {
+        self.roll(self.plan.unanswered)
+    }
+
     /// One way of one message; false where nobody is there.
-    async fn hop(&self, from: Seat, to: Seat) -> bool {
+    pub async fn hop(&self, from: Seat, to: Seat) -> bool {
         match self.fate(from, to) {
             Fate::Arrives(delay) => {
                 tokio::time::sleep(delay).await;
@@ -242,7 +266,7 @@ impl Network {
                 tokio::time::sleep(later).await;
                 let Some(life) = network.at(to) else { return };
                 let other = network.broken == Some(Break::Twice);
-                let answer = serve(&life, &bytes, number, move |sample| match other {
+                let answer = serve(&life, &bytes, number, network.broken, move |sample| match other {
                     true => Sample { timestamp: sample.timestamp + 1, ..sample },
                     false => sample,
                 });
@@ -252,9 +276,9 @@ impl Network {
         let life = self.at(to).ok_or_else(|| gone("connection refused"))?;
         let (answer, answered) = oneshot::channel();
         let other = self.broken == Some(Break::Values) && self.chance.below(50) == 0;
-        let visit = life.visit();
+        let (visit, broken) = (life.visit(), self.broken);
         tokio::spawn(async move {
-            let served = serve(&life, &bytes, number, move |sample| match other {
+            let served = serve(&life, &bytes, number, broken, move |sample| match other {
                 true => Sample { value: sample.value + 1.0, ..sample },
                 false => sample,
             });
@@ -287,16 +311,29 @@ fn brief(answer: &Answer) -> String {
 
 /// What a receiver does with a peer's write. Calls of even numbers come as peers of our kind make them, others as
 /// Thanos's do.
-async fn serve(life: &Life, bytes: &[u8], number: u64, change: impl Fn(Sample) -> Sample) -> Answer {
-    let WriteRequest { groups, replica, judged_at, ring_epoch } = rpc::kept_write(bytes)?;
+async fn serve(
+    life: &Life,
+    bytes: &[u8],
+    number: u64,
+    broken: Option<Break>,
+    change: impl Fn(Sample) -> Sample,
+) -> Answer {
+    let stale_taken = broken == Some(Break::StaleTaken);
+    let WriteRequest { groups, replica, judged_at, mut ring_epoch } = rpc::kept_write(bytes)?;
+    if stale_taken {
+        ring_epoch = 0;
+    }
     let mut verdicts = Vec::new();
     for mut group in groups {
         let mut batch = WriteBatch::default();
+        let spliced = group.batch.is_spliced();
+        batch.splice(spliced);
         for series in group.batch.series() {
             let samples = group.batch.samples()[series.samples()].iter().map(|sample| change(*sample));
             batch.push(group.batch.label_bytes(series), series.hash, samples);
         }
-        if number.is_multiple_of(2) {
+        // Frames have no word for what is spliced.
+        if number.is_multiple_of(2) || spliced {
             group.batch = batch;
             let request = WriteRequest { groups: vec![group], replica, judged_at, ring_epoch };
             verdicts.extend(life.peers().write(request).await?.into_iter().flatten());
@@ -318,6 +355,26 @@ struct Way {
 }
 
 impl Remote for Way {
+    fn exchange_pairs(
+        &self,
+        told: Vec<PairSighting>,
+    ) -> BoxFuture<'_, Result<Vec<PairSighting>, storage::Error>> {
+        async move {
+            let gone = || storage::Error::new(Kind::Unavailable, format!("r{}:1: unreachable", self.to));
+            let (network, from) = (&self.network, self.from.seat);
+            if !network.hop(from, self.to).await {
+                return Err(gone());
+            }
+            let life = network.at(self.to).ok_or_else(gone)?;
+            let answer = life.peers().exchange_pairs(told);
+            match network.hop(self.to, from).await {
+                true => Ok(answer),
+                false => Err(gone()),
+            }
+        }
+        .boxed()
+    }
+
     fn write(&self, call: WriteCall) -> BoxFuture<'_, Answer> {
         async move {
             if !self.from.is_alive() {

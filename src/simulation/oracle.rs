@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use block::Block;
+use block::{Block, BlockId};
 use bucket::Bucket;
 use model::{Labels, TimeRange};
 use rpc::StoreBackend;
@@ -75,11 +75,19 @@ pub fn views(life: &Life) -> Result<Vec<View>, String> {
 
 /// Copies become one: everything that `views` show.
 pub fn merged(views: Vec<View>) -> Result<Answer, String> {
+    merged_with(views, &[])
+}
+
+/// Everything that `views` and blocks of the bucket show.
+pub fn merged_with(views: Vec<View>, blocks: &[Arc<Opened>]) -> Result<Answer, String> {
     let mut by_tenant: BTreeMap<String, Vec<Box<dyn SeriesSet>>> = BTreeMap::new();
     let request = SelectRequest::new(TimeRange::ALL, Vec::new());
     for view in views {
         let set = view.select.select(&request, &Context::background()).map_err(|e| e.to_string())?;
         by_tenant.entry(view.tenant).or_default().push(set);
+    }
+    for opened in blocks {
+        by_tenant.entry(opened.tenant.clone()).or_default().push(opened.series()?);
     }
     let mut answer = Answer::default();
     for (tenant, sets) in by_tenant {
@@ -102,29 +110,49 @@ fn decode(chunks: &[ChunkData]) -> Result<Vec<(i64, f64)>, String> {
     Ok(columns.timestamps.into_iter().zip(columns.values).collect())
 }
 
-/// Everything in the bucket, by the node whose label its blocks have. Each block is fetched, opened and verified.
+/// A block of the bucket.
+pub struct Opened {
+    /// Of which node.
+    replica: String,
+    tenant: String,
+    block: Block,
+}
+
+impl Opened {
+    fn series(&self) -> Result<Box<dyn SeriesSet>, String> {
+        let series = self.block.series(&[], TimeRange::ALL, 0, false).map_err(|error| error.to_string())?;
+        Ok(Box::new(OfBlock(series)))
+    }
+}
+
+/// A block, fetched, opened and verified; none where it is not there as a whole.
+pub async fn fetch(bucket: &Bucket, world: &World, id: BlockId) -> Result<Option<Opened>, String> {
+    // A folder without meta.json is an upload that is under way, and no block.
+    let Ok(meta) = bucket.meta(id).await else { return Ok(None) };
+    let labels = meta.external_labels().map_err(|error| error.to_string())?;
+    let (Some(replica), Some(tenant)) = (labels.get("replica"), labels.get("tenant_id")) else {
+        return Err(format!("block {id} has the labels {labels}"));
+    };
+    let disk = MemDisk::new();
+    let dir = PathBuf::from("/").join(id.to_string());
+    for object in bucket.list_all(&id.to_string()).await.map_err(|error| error.to_string())? {
+        let bytes = bucket.get(&object.path).await.map_err(|error| error.to_string())?;
+        put(&disk, &Path::new("/").join(&object.path), &bytes).map_err(|error| error.to_string())?;
+    }
+    let world = World { disk: Arc::new(disk), ..world.clone() };
+    let block = Block::open(&world, &dir).map_err(|error| error.to_string())?;
+    block.verify().map_err(|error| error.to_string())?;
+    Ok(Some(Opened { replica: replica.to_owned(), tenant: tenant.to_owned(), block }))
+}
+
+/// Everything in the bucket, by the node whose label its blocks have.
 pub async fn bucket(bucket: &Bucket, world: &World) -> Result<BTreeMap<String, Answer>, String> {
     let ids = bucket.list_blocks().await.map_err(|error| error.to_string())?;
     let mut found: BTreeMap<(String, String), Vec<Box<dyn SeriesSet>>> = BTreeMap::new();
     for id in ids {
-        // A folder without meta.json is an upload that is under way, and no block.
-        let Ok(meta) = bucket.meta(id).await else { continue };
-        let labels = meta.external_labels().map_err(|error| error.to_string())?;
-        let (Some(replica), Some(tenant)) = (labels.get("replica"), labels.get("tenant_id")) else {
-            return Err(format!("block {id} has the labels {labels}"));
-        };
-        let disk = MemDisk::new();
-        let dir = PathBuf::from("/").join(id.to_string());
-        for object in bucket.list_all(&id.to_string()).await.map_err(|error| error.to_string())? {
-            let bytes = bucket.get(&object.path).await.map_err(|error| error.to_string())?;
-            put(&disk, &Path::new("/").join(&object.path), &bytes).map_err(|error| error.to_string())?;
-        }
-        let world = World { disk: Arc::new(disk), ..world.clone() };
-        let opened = Block::open(&world, &dir).map_err(|error| error.to_string())?;
-        opened.verify().map_err(|error| error.to_string())?;
-        let series = opened.series(&[], TimeRange::ALL, 0, false).map_err(|error| error.to_string())?;
-        let of = (replica.to_owned(), tenant.to_owned());
-        found.entry(of).or_default().push(Box::new(OfBlock(series)));
+        let Some(opened) = fetch(bucket, world, id).await? else { continue };
+        let series = opened.series()?;
+        found.entry((opened.replica, opened.tenant)).or_default().push(series);
     }
     let mut by_node: BTreeMap<String, Answer> = BTreeMap::new();
     for ((replica, tenant), sets) in found {

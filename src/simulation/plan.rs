@@ -39,6 +39,50 @@ pub struct Plan {
     pub clock_jumps: bool,
     pub failing_bucket: bool,
     pub cuts: bool,
+    /// Where the ring is agreed on, what an operator does to it.
+    pub ring: Option<RingPlan>,
+    /// Whether an HA pair writes, too.
+    pub pair: Option<PairPlan>,
+}
+
+/// Two Prometheus servers that scrape the same.
+#[derive(Clone, Debug)]
+pub struct PairPlan {
+    pub scrape: Duration,
+    /// When each scrapes for the first time.
+    pub offsets: [Duration; 2],
+}
+
+/// Seats that receivers may take where the ring changes.
+pub const SEATS: usize = 6;
+
+/// A cluster whose ring is agreed on.
+#[derive(Clone, Debug)]
+pub struct RingPlan {
+    pub edits: Vec<Edit>,
+    /// Mean pause before an edit.
+    pub pause: Duration,
+    /// Whether one writes through a router that stores nothing.
+    pub router: bool,
+    /// Whether ways to the control plane are cut, of one or of all.
+    pub deaf: bool,
+    /// How often the store looks for new blocks.
+    pub look: Duration,
+}
+
+/// What an operator does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// So many more receivers.
+    Grow(usize),
+    /// So many less; each is stopped and its folder deleted once it says that it is drained.
+    Shrink(usize),
+    /// One for another.
+    Swap,
+    /// The disk of one is gone; it comes back with an empty one.
+    EmptyDisk,
+    /// A machine is gone with its disk; another takes its place.
+    Retire,
 }
 
 /// How far a clock may be off, at most.
@@ -72,10 +116,72 @@ impl Plan {
             clock_jumps: often(2),
             failing_bucket: often(5),
             cuts: often(5),
+            ring: None,
+            pair: None,
         };
         if !(plan.crashes || plan.stops || plan.partitions) {
             plan.stops = true;
         }
+        if !seed.is_multiple_of(2) {
+            plan.nodes = 3;
+            plan.ring = Some(RingPlan::of(&chance));
+        }
+        if seed % 8 == 7 {
+            plan.with_pair(&chance);
+        }
         plan
+    }
+}
+
+impl Plan {
+    /// What is held of a standby lies in the memory of a door and goes with it: in these runs doors live. Who did not have a
+    /// series before the ring changed cannot tell what lies beside what it is to fill in: the ring stays. And doors that
+    /// cannot agree go by what each hears: the network loses nothing.
+    fn with_pair(&mut self, chance: &SeededChance) {
+        let ms = |low: u64, high: u64| Duration::from_millis(low + chance.below(high - low));
+        let scrape = ms(3_000, 6_000);
+        let offset = || ms(0, scrape.as_millis() as u64);
+        self.pair = Some(PairPlan { scrape, offsets: [offset(), offset()] });
+        self.trouble = self.trouble.max(Duration::from_secs(120));
+        (self.crashes, self.stops, self.partitions) = (false, false, false);
+        (self.full_disks, self.failing_syncs, self.clock_jumps) = (false, false, false);
+        self.cuts = true;
+        (self.lost, self.twice, self.unanswered) = (0, 0, 0);
+        if let Some(ring) = &mut self.ring {
+            ring.edits = Vec::new();
+            ring.deaf = false;
+        }
+    }
+}
+
+impl RingPlan {
+    fn of(chance: &SeededChance) -> RingPlan {
+        let between = |low: u64, high: u64| low + chance.below(high - low + 1);
+        let (mut members, mut disks) = (3, 1);
+        let mut edits = Vec::new();
+        for _ in 0..between(1, 3) {
+            let edit = match between(0, 9) {
+                0..=3 if members < 5 => Edit::Grow(between(1, 5 - members as u64) as usize),
+                0..=5 if members > 3 => Edit::Shrink(members - 3),
+                6 if disks > 0 => Edit::EmptyDisk,
+                7 if disks > 0 => Edit::Retire,
+                _ => Edit::Swap,
+            };
+            match edit {
+                Edit::Grow(more) => members += more,
+                Edit::Shrink(less) => members -= less,
+                // What is lost twice may be lost for good: two copies are what an acknowledgement stands for.
+                Edit::EmptyDisk | Edit::Retire => disks -= 1,
+                Edit::Swap => {}
+            }
+            edits.push(edit);
+        }
+        RingPlan {
+            edits,
+            pause: Duration::from_millis(between(2_000, 20_000)),
+            router: between(0, 1) == 1,
+            deaf: between(0, 1) == 1,
+            look: Duration::from_millis(between(1_000, 15_000)),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! One run: a cluster, its senders, its querier and its troubles in one thread, and what must hold at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,20 +10,24 @@ use parking_lot::Mutex;
 use runtime::{Threads, World};
 use testkit::{MemDisk, SeededChance};
 
-use crate::actors::{LifeId, Node, Querier, Sender, Trouble};
+use crate::actors::{Gateway, LifeId, Node, Operator, Pair, Querier, Sender, Trouble, address};
 use crate::breaks::Break;
+use crate::control::Authority;
 use crate::invariants::{self, Violation};
 use crate::ledger::{Key, Ledger};
-use crate::network::Network;
+use crate::network::{Network, ROUTER, Seat};
 use crate::note;
 use crate::oracle::{self, Answer};
-use crate::plan::{COPIES, Plan};
+use crate::plan::{COPIES, Plan, SEATS};
 use crate::steps::SimClock;
 use crate::store::Store;
 use crate::trace::Trace;
 
 /// How long all may take to come to rest once the trouble is over.
 const SETTLE: Duration = Duration::from_secs(900);
+
+/// Pause between two looks at what all nodes have.
+const AUDIT: Duration = Duration::from_secs(11);
 
 /// What all who act have in common.
 pub struct Shared {
@@ -34,6 +38,11 @@ pub struct Shared {
     pub began: tokio::time::Instant,
     pub network: Arc<Network>,
     pub store: Arc<Store>,
+    pub gateway: Arc<Gateway>,
+    /// Where the ring is agreed on.
+    pub control: Option<Arc<Authority>>,
+    /// Seats that take writes of senders.
+    doors: Mutex<BTreeSet<Seat>>,
     pub ledger: Ledger,
     violations: Mutex<Vec<Violation>>,
     queries: Mutex<(u64, u64)>,
@@ -52,8 +61,39 @@ impl Shared {
         self.violations.lock().iter().any(|violation| violation.rule == invariants::log_opens::RULE)
     }
 
+    /// Whoever were asked now: whether what is called complete would be.
+    pub fn judge_reads(&self, nodes: &[Arc<Node>], when: &str) {
+        let Some(control) = &self.control else { return };
+        let all = |answer: Answer| -> BTreeSet<(Key, i64)> { answer.values().into_keys().collect() };
+        let mut have = BTreeMap::new();
+        for node in nodes {
+            let Some(life) = node.life().filter(|life| life.is_ready()) else { continue };
+            if let Ok(answer) = oracle::views(&life).and_then(oracle::merged) {
+                have.insert(address(node.seat), all(answer));
+            }
+        }
+        let Ok(shown) = oracle::merged_with(Vec::new(), &self.gateway.blocks()).map(all) else { return };
+        let acked = self.ledger.acked_until(self.trace.elapsed_ms());
+        self.violated(invariants::acked_is_readable::check(&control.state(), &acked, &have, &shown, when));
+    }
+
     pub fn failed_start(&self, id: LifeId, why: &str) {
         self.violated(Some(invariants::log_opens::failed(&format!("r{}", id.seat), why)));
+    }
+
+    /// Seats that senders may write to.
+    pub fn doors(&self) -> Vec<Seat> {
+        self.doors.lock().iter().copied().collect()
+    }
+
+    /// It is known to senders from now on, or not any more.
+    pub fn door(&self, seat: Seat, open: bool) {
+        let mut doors = self.doors.lock();
+        if open {
+            doors.insert(seat);
+        } else {
+            doors.remove(&seat);
+        }
     }
 
     pub fn count_query(&self, complete: bool) {
@@ -98,12 +138,18 @@ async fn live(options: Options) -> Report {
     let plan = Plan::of(seed);
     let trace = Trace::new(aloud);
     note!(trace, "{plan:?}");
+    let network = Network::new(seed, &plan, broken, &trace);
+    let store = Store::new(seed, broken);
+    let control = plan.ring.as_ref().map(|_| Authority::new(seed, plan.nodes, &network, broken));
     let shared = Arc::new(Shared {
         seed,
         broken,
         began: tokio::time::Instant::now(),
-        network: Network::new(seed, &plan, broken, &trace),
-        store: Store::new(seed, broken),
+        gateway: Gateway::new(&plan, &network, &store, broken),
+        network,
+        store,
+        control,
+        doors: Mutex::default(),
         trace,
         plan,
         ledger: Ledger::default(),
@@ -111,14 +157,16 @@ async fn live(options: Options) -> Report {
         queries: Mutex::default(),
     });
     let universe = Universe::begin(&shared).await;
-    let asking = tokio::spawn(Querier::new(&shared).run());
-    Trouble::new(&shared, &universe.nodes).run().await;
+    let asking = tokio::spawn(Arc::clone(&universe.querier).run());
+    let auditing = tokio::spawn(audit(Arc::clone(&shared), universe.nodes.clone()));
+    universe.trouble.run().await;
     universe.senders.iter().for_each(|sender| sender.finish());
     universe.settle().await;
-    asking.abort();
+    auditing.abort();
     if !shared.is_over() {
         universe.judge().await;
     }
+    asking.abort();
     let (sent, acked) = shared.ledger.counts();
     let (hash, events) = shared.trace.digest();
     let (queries, complete) = *shared.queries.lock();
@@ -126,20 +174,52 @@ async fn live(options: Options) -> Report {
     Report { seed, hash, events, sent, acked, queries, complete, violations }
 }
 
+/// Looks now and then whether any choice of nodes would be called complete and is not.
+async fn audit(shared: Arc<Shared>, nodes: Vec<Arc<Node>>) {
+    loop {
+        tokio::time::sleep(AUDIT).await;
+        shared.judge_reads(&nodes, &format!("at {} ms", shared.trace.elapsed_ms()));
+    }
+}
+
 struct Universe {
     shared: Arc<Shared>,
     nodes: Vec<Arc<Node>>,
     senders: Vec<Arc<Sender>>,
+    querier: Arc<Querier>,
+    operator: Option<Arc<Operator>>,
+    trouble: Arc<Trouble>,
+    pair: Option<Arc<Pair>>,
 }
 
 impl Universe {
     async fn begin(shared: &Arc<Shared>) -> Universe {
-        let nodes: Vec<_> = (0..shared.plan.nodes).map(|seat| Node::new(seat, shared)).collect();
-        for node in &nodes {
+        let plan = &shared.plan;
+        let seats = if plan.ring.is_some() { SEATS } else { plan.nodes };
+        let router = plan.ring.as_ref().is_some_and(|ring| ring.router);
+        let seats = (0..seats).chain(router.then_some(ROUTER));
+        let nodes: Vec<_> = seats.map(|seat| Node::new(seat, shared)).collect();
+        for node in nodes.iter().filter(|node| node.seat < plan.nodes || node.seat == ROUTER) {
+            node.put_up();
             node.start().await;
         }
+        if plan.ring.is_some() {
+            tokio::spawn(Arc::clone(&shared.gateway).run());
+        }
+        let trouble = Trouble::new(shared, &nodes);
+        let start = |control| Operator::start(shared, control, &nodes, &trouble);
+        let operator = shared.control.as_ref().map(start);
         let senders = (0..shared.plan.senders).map(|number| Sender::start(number, shared)).collect();
-        Universe { shared: Arc::clone(shared), nodes, senders }
+        let pair = plan.pair.clone().map(|pair| Pair::start(shared, pair));
+        Universe {
+            shared: Arc::clone(shared),
+            nodes,
+            senders,
+            querier: Querier::new(shared),
+            operator,
+            trouble,
+            pair,
+        }
     }
 
     /// The trouble is over: what is broken is repaired, and everybody comes to rest.
@@ -158,11 +238,13 @@ impl Universe {
                 node.start().await;
             }
             let restless = self.restless();
-            if restless.is_empty() {
+            let left = self.operator.as_ref().and_then(|operator| operator.left());
+            if restless.is_empty() && left.is_none() {
                 break;
             }
             if tokio::time::Instant::now() >= end {
                 self.shared.violated(invariants::settles::check(&restless));
+                self.shared.violated(invariants::changes_end::check(left));
                 return;
             }
         }
@@ -188,7 +270,10 @@ impl Universe {
                 restless.push(format!("s{number} still has something to send"));
             }
         }
-        for node in &self.nodes {
+        if self.pair.as_ref().is_some_and(|pair| !pair.is_idle()) {
+            restless.push("the pair still has something to send".to_owned());
+        }
+        for node in self.nodes.iter().filter(|node| node.is_up()) {
             if !node.life().is_some_and(|life| life.is_ready()) {
                 restless.push(format!("r{} is not ready", node.seat));
             }
@@ -202,13 +287,16 @@ impl Universe {
             let of = life.id.seat;
             life.receive().hints_waiting().into_iter().map(move |(peer, samples)| (of, peer, samples))
         });
-        let waiting = waiting.filter(|(_, _, samples)| *samples > 0);
+        // What is for somebody who is gone waits for its age.
+        let gone = |peer: &str| self.nodes.iter().any(|node| address(node.seat) == peer && !node.is_up());
+        let waiting = waiting.filter(|(_, peer, samples)| *samples > 0 && !gone(peer));
         waiting.map(|(of, peer, samples)| format!("{samples} samples at r{of} for {peer}")).collect()
     }
 
     async fn judge(&self) {
         self.judge_copies("in the end", true).await;
-        Querier::new(&self.shared).ask().await;
+        self.querier.ask().await;
+        self.judge_pair();
         self.shared.violated(invariants::refused_for_cause::check(
             self.shared.ledger.refusals(),
             self.shared.plan.clock_jumps,
@@ -219,7 +307,8 @@ impl Universe {
             node.start().await;
         }
         for _ in 0..600 {
-            if self.nodes.iter().all(|node| node.life().is_some_and(|life| life.is_ready())) {
+            if self.nodes.iter().all(|node| !node.is_up() || node.life().is_some_and(|life| life.is_ready()))
+            {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -247,6 +336,9 @@ impl Universe {
                 Err(error) => note!(self.shared.trace, "r{} cannot be read: {error}", node.seat),
             }
         }
+        if self.shared.control.is_some() {
+            return self.shared.judge_reads(&self.nodes, when);
+        }
         let acked = self.shared.ledger.acked_until(i64::MAX);
         self.shared.violated(invariants::acked_is_kept::check(&acked, &holders, when));
         if converged {
@@ -255,10 +347,29 @@ impl Universe {
         }
     }
 
+    /// What all have between them of the pair.
+    fn judge_pair(&self) {
+        let Some(pair) = &self.pair else { return };
+        let lives = self.nodes.iter().filter_map(|node| node.life());
+        let views: Result<Vec<_>, String> = lives.map(|life| oracle::views(&life)).collect();
+        let all = views.map(|views| views.into_iter().flatten().collect());
+        let all = all.and_then(|views| oracle::merged_with(views, &self.shared.gateway.blocks()));
+        match all {
+            Ok(answer) => self.shared.violated(invariants::pair_is_seen_once::check(
+                &answer,
+                pair.plan().scrape.as_millis() as i64,
+                pair.ended(),
+            )),
+            Err(error) => note!(self.shared.trace, "the pair cannot be read: {error}"),
+        }
+    }
+
     async fn judge_bucket(&self) {
         let mut cut = Vec::new();
         for node in &self.nodes {
-            let Some(life) = node.life() else { continue };
+            let Some(life) = node.life().filter(|_| !node.was_emptied() && node.seat != ROUTER) else {
+                continue;
+            };
             for _ in 0..5 {
                 if life.cut().await {
                     cut.push(life);
@@ -292,7 +403,7 @@ struct Owners {
 
 impl Owners {
     fn new(plan: &Plan) -> Owners {
-        let document = Document::parse(&crate::actors::ring(plan.nodes));
+        let document = Document::parse(&crate::actors::ring(&(0..plan.nodes).collect::<Vec<_>>()));
         Owners { rings: document.and_then(|d| Rings::build(&d, COPIES, Algorithm::Ketama)).ok() }
     }
 

@@ -149,6 +149,7 @@ pub struct Receive {
 struct Outside {
     ways: Connect,
     bucket: Option<Bucket>,
+    readers: Readers,
     /// Whether a machine is below: a disk for the catalog, memory that is measured, and peers who say over gRPC who they
     /// are. A simulation has none of it.
     machine: bool,
@@ -159,8 +160,9 @@ impl Receive {
     /// doors may be opened at once: until the log has been replayed they answer 503, or pass on what enough others take.
     pub fn build(settings: Settings, world: World, readiness: Readiness) -> Result<Receive, Error> {
         Receive::build_in(settings, world, readiness, |settings, world, tls| {
+            let readers = Readers::new(settings, world, tls.clone())?;
             let ways = connect(settings, world, tls);
-            Ok(Outside { ways, bucket: bucket(settings, world)?, machine: true })
+            Ok(Outside { ways, bucket: bucket(settings, world)?, readers, machine: true })
         })
     }
 
@@ -186,7 +188,7 @@ impl Receive {
         let stores = settings.mode().stores();
         let hints = Hints::new(&world, settings.hints(stores));
         let tls = settings.tls.towards_peers(&world)?;
-        let Outside { ways, bucket, machine } = outside(&settings, &world, tls.clone())?;
+        let Outside { ways, bucket, readers, machine } = outside(&settings, &world, tls.clone())?;
         let ring = RingHolder::open(&settings, &world, ways)?;
         let limits = Arc::new(Limits::open(&settings, &world)?);
         let local = Arc::new(Local::new(pool("append")?));
@@ -221,7 +223,6 @@ impl Receive {
             ha: Arc::clone(&ha),
         };
         let store_door = StoreDoor::new(&settings, labels.clone(), Arc::clone(&writer));
-        let readers = Readers::new(&settings, &world, tls.clone())?;
         let peers = Arc::new(Peers::new(&settings, &world, labels.clone(), tls));
         let ship = Arc::new(Ship::new(&world, bucket, Arc::clone(&peers))?);
         let drain = Arc::new(Drain::new(Arc::clone(&ship), readers));

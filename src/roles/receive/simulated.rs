@@ -6,16 +6,18 @@ use api::Readiness;
 use bucket::Bucket;
 use runtime::World;
 
+use crate::epochs::readers::Readers;
 use crate::replicate::{Peer, PeerLimits};
 use crate::{Error, Outside, Receive, Settings};
 
+pub use crate::epochs::readers::Reader;
 pub use crate::replicate::Remote;
 
 /// Makes the way to the peer at an address.
 pub type Way = Arc<dyn Fn(&str) -> Arc<dyn Remote> + Send + Sync>;
 
 impl Receive {
-    /// As [`Receive::build`], with another network and bucket. It keeps no catalog, measures no memory, and takes every
+    /// As [`Receive::build`], with another network and bucket, and others who read that. It keeps no catalog, measures no memory, and takes every
     /// peer for one of its own kind.
     pub fn simulated(
         settings: Settings,
@@ -23,6 +25,7 @@ impl Receive {
         readiness: Readiness,
         way: Way,
         bucket: Option<Bucket>,
+        readers: Vec<Arc<dyn Reader>>,
     ) -> Result<Receive, Error> {
         Receive::build_in(settings, world, readiness, |settings, world, _| {
             let replication = &settings.replication;
@@ -33,7 +36,7 @@ impl Receive {
                 peer.set_ours(true);
                 Ok(peer)
             };
-            Ok(Outside { ways: Arc::new(connect), bucket, machine: false })
+            Ok(Outside { ways: Arc::new(connect), bucket, readers: Readers::of(readers), machine: false })
         })
     }
 

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use ::settings::{ByteSize, LabelPair, Span};
 use api::Readiness;
 use axum::Router;
 use bucket::{Bucket, RetryPolicy};
+use control::{Handle, Seen};
 use http::Request;
 use model::Kind;
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ use tower::ServiceExt;
 
 use crate::breaks::Break;
 use crate::disk::LyingDisk;
-use crate::network::Seat;
+use crate::network::{ROUTER, Seat};
 use crate::note;
 use crate::plan::{COPIES, Plan};
 use crate::steps::{SimClock, Stepper};
@@ -42,6 +43,11 @@ pub struct Who {
 }
 
 impl Who {
+    /// One that never dies.
+    pub fn of(seat: Seat) -> Arc<Who> {
+        Arc::new(Who { seat, alive: Arc::new(AtomicBool::new(true)) })
+    }
+
     pub fn is_alive(&self) -> bool {
         self.alive.load(Relaxed)
     }
@@ -59,6 +65,8 @@ pub struct Life {
     router: Router,
     lifecycle: Router,
     peers: Arc<dyn WriteBackend>,
+    /// What is agreed, as it knows it.
+    agreed: Option<Handle>,
     stop: Shutdown,
 }
 
@@ -101,6 +109,23 @@ impl Life {
         self.takes_calls() && self.receive.readiness().is_ready()
     }
 
+    /// What it knows of the ring epoch, as it says to queriers.
+    pub fn epoch(&self) -> u64 {
+        self.receive.store_backend().advertised().node.map_or(0, |node| node.ring_epoch)
+    }
+
+    /// Whether it says that nothing here is needed any more.
+    pub async fn is_drained(&self) -> bool {
+        let Ok(request) = Request::get("/-/drained").body(axum::body::Body::empty()) else { return false };
+        let Ok(response) = self.lifecycle.clone().oneshot(request).await;
+        let drained = response.status().is_success();
+        if !drained && self.trace.is_aloud() {
+            let text = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap_or_default();
+            note!(self.trace, "r{}: {}", self.id.seat, String::from_utf8_lossy(&text).trim());
+        }
+        drained
+    }
+
     /// As an operator asks for it; whether all is cut and uploaded.
     pub async fn cut(&self) -> bool {
         let Ok(request) = Request::post("/-/cut").body(axum::body::Body::empty()) else { return false };
@@ -108,6 +133,16 @@ impl Life {
         let Ok(response) = self.lifecycle.clone().oneshot(request).await;
         response.status().is_success()
     }
+}
+
+/// What a machine is there for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Nobody has put it up yet.
+    Free = 0,
+    Up = 1,
+    /// Taken away, with its folder.
+    Gone = 2,
 }
 
 /// A machine with a receiver on it.
@@ -118,6 +153,12 @@ pub struct Node {
     disk: Mutex<MemDisk>,
     life: Mutex<Option<Arc<Life>>>,
     lives: AtomicU64,
+    /// See [`Use`].
+    used: AtomicU8,
+    /// What was known of the control plane when a life ended.
+    memory: Mutex<Option<Seen>>,
+    /// Whether a disk of it is gone.
+    emptied: AtomicBool,
     chance: SeededChance,
     /// One who starts or stops it at a time.
     hand: tokio::sync::Mutex<()>,
@@ -130,9 +171,14 @@ pub fn address(seat: Seat) -> String {
     format!("r{seat}:1")
 }
 
-/// The ring of every run: all nodes.
-pub fn ring(nodes: usize) -> String {
-    let all: Vec<String> = (0..nodes).map(|seat| format!("{:?}", address(seat))).collect();
+/// The seat at an address.
+pub fn seat_of(address: &str) -> Option<Seat> {
+    address.strip_prefix('r')?.split(':').next()?.parse().ok()
+}
+
+/// A ring of these seats.
+pub fn ring(seats: &[Seat]) -> String {
+    let all: Vec<String> = seats.iter().map(|seat| format!("{:?}", address(*seat))).collect();
     format!("[{{\"endpoints\": [{}]}}]", all.join(", "))
 }
 
@@ -145,9 +191,62 @@ impl Node {
             disk: Mutex::new(MemDisk::new()),
             life: Mutex::new(None),
             lives: AtomicU64::new(0),
+            used: AtomicU8::new(Use::Free as u8),
+            memory: Mutex::default(),
+            emptied: AtomicBool::new(false),
             chance: SeededChance::new(shared.seed ^ ((seat as u64 + 1) << 32)),
             hand: tokio::sync::Mutex::new(()),
         })
+    }
+
+    fn used(&self, as_what: Use) -> bool {
+        self.used.load(Relaxed) == as_what as u8
+    }
+
+    pub fn is_free(&self) -> bool {
+        self.used(Use::Free)
+    }
+
+    /// Whether it is there to run.
+    pub fn is_up(&self) -> bool {
+        self.used(Use::Up)
+    }
+
+    pub fn put_up(&self) {
+        self.used.store(Use::Up as u8, Relaxed);
+        self.shared.door(self.seat, true);
+    }
+
+    /// It does not start any more.
+    pub fn take_away(&self) {
+        self.used.store(Use::Gone as u8, Relaxed);
+        self.shared.door(self.seat, false);
+    }
+
+    /// Whether it has lost a disk.
+    pub fn was_emptied(&self) -> bool {
+        self.emptied.load(Relaxed)
+    }
+
+    /// The machine stops at once and its disk is gone.
+    pub async fn lose_disk(self: &Arc<Node>) {
+        let _one = self.hand.lock().await;
+        self.crash().await;
+        note!(self.trace(), "r{} has lost its disk", self.seat);
+        self.empty();
+    }
+
+    /// It is taken away for good, and its folder deleted.
+    pub fn delete(&self) {
+        note!(self.trace(), "r{} is taken away", self.seat);
+        self.take_away();
+        self.empty();
+    }
+
+    fn empty(&self) {
+        self.emptied.store(true, Relaxed);
+        *self.disk.lock() = MemDisk::new();
+        *self.memory.lock() = None;
     }
 
     fn trace(&self) -> &Trace {
@@ -179,8 +278,13 @@ impl Node {
             ..Settings::default()
         };
         settings.common.enable_lifecycle = true;
-        settings.replication.hashrings = Some(ring(plan.nodes));
-        settings.replication.local_endpoint = Some(address(self.seat));
+        settings.replication.hashrings = Some(ring(&(0..plan.nodes).collect::<Vec<_>>()));
+        match self.seat {
+            ROUTER => settings.replication.hints_dir = Some(PathBuf::from("/data/hints")),
+            seat => settings.replication.local_endpoint = Some(address(seat)),
+        }
+        settings.ha.enabled = plan.pair.is_some();
+        settings.drain.grace = Span::from_secs(8);
         settings.replication.replication_factor = COPIES as u32;
         settings.storage.segment_bytes = ByteSize::from_bytes(32 << 10);
         settings.storage.block_duration = ms(plan.block_range);
@@ -213,7 +317,7 @@ impl Node {
     }
 
     fn begin(self: &Arc<Node>) {
-        if self.life().is_some() {
+        if self.life().is_some() || !self.is_up() {
             return;
         }
         let number = self.lives.fetch_add(1, Relaxed);
@@ -222,10 +326,7 @@ impl Node {
         let who = Arc::new(Who { seat: self.seat, alive: Arc::clone(&alive) });
         let world = self.world(number, &alive);
         let (network, from) = (Arc::clone(&self.shared.network), Arc::clone(&who));
-        let way = move |address: &str| {
-            let seat = address[1..].split(':').next().and_then(|seat| seat.parse().ok());
-            network.way(&from, seat.unwrap_or(usize::MAX))
-        };
+        let way = move |address: &str| network.way(&from, seat_of(address).unwrap_or(usize::MAX));
         let store: Arc<Store> = Arc::clone(&self.shared.store);
         let retry = RetryPolicy {
             attempts: 2,
@@ -235,13 +336,24 @@ impl Node {
         let bucket = Bucket::over(store, "simulated", &world).with_retry(retry);
         let settings = self.settings(&self.shared.plan);
         let readiness = Readiness::starting("the receiver starts");
-        let built = Receive::simulated(settings, world, readiness, Arc::new(way), Some(bucket));
+        let readers = match self.shared.control {
+            Some(_) => vec![self.shared.gateway.reader(&who)],
+            None => Vec::new(),
+        };
+        let seen = self.memory.lock().clone().unwrap_or_default();
+        let agreed = self.shared.control.as_ref().map(|control| control.subscribe(&who, &world, seen));
+        let built = Receive::simulated(settings, world, readiness, Arc::new(way), Some(bucket), readers);
         let receive = match built {
             Ok(receive) => Arc::new(receive),
             Err(error) => return self.shared.failed_start(id, &error.to_string()),
         };
+        if let Some(handle) = agreed.clone() {
+            receive.elect_by(handle.clone());
+            receive.govern(handle);
+        }
         let life = Arc::new(Life {
             id,
+            agreed,
             trace: self.trace().clone(),
             who,
             open: AtomicBool::new(true),
@@ -257,7 +369,11 @@ impl Node {
         self.shared.network.enter(self.seat, Arc::clone(&life));
         let node = Arc::clone(self);
         tokio::spawn(async move {
+            let learning = life.agreed.clone().map(|handle| tokio::spawn(async move { handle.run().await }));
             let ended = life.receive.run(life.stop.clone()).await;
+            if let Some(learning) = learning {
+                learning.abort();
+            }
             node.ended(&life, ended).await;
         });
     }
@@ -295,7 +411,17 @@ impl Node {
         });
     }
 
+    /// What the catalog would have kept; now and then it is not the last that was heard.
+    fn remember(&self, life: &Arc<Life>) {
+        if let Some(handle) = &life.agreed
+            && self.chance.below(4) > 0
+        {
+            *self.memory.lock() = Some(handle.now());
+        }
+    }
+
     fn end(&self, life: &Arc<Life>) {
+        self.remember(life);
         life.who.alive.store(false, Relaxed);
         self.shared.network.leave(self.seat);
         *self.life.lock() = None;
@@ -337,6 +463,7 @@ impl Node {
     }
 
     fn crash_now(&self, life: &Arc<Life>) {
+        self.remember(life);
         life.who.alive.store(false, Relaxed);
         self.shared.network.leave(self.seat);
         *self.life.lock() = None;

@@ -101,7 +101,8 @@ impl Sender {
         let tenant = crate::ledger::tenant(self.number);
         let mut pause = Duration::from_millis(30);
         for attempt in 0u32.. {
-            let to = self.chance.below(self.shared.plan.nodes as u64) as Seat;
+            let doors = self.shared.doors();
+            let to = doors[self.chance.below(doors.len() as u64) as usize];
             let door = self.shared.network.life(to).map(|life| life.id);
             let posted = self.shared.network.post(self.seat(), to, tenant.as_str(), body.clone());
             let status = tokio::time::timeout(PATIENCE, posted).await.ok().flatten();

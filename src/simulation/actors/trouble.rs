@@ -7,7 +7,7 @@ use runtime::Chance;
 use testkit::SeededChance;
 
 use crate::actors::Node;
-use crate::network::{Cut, QUERIER, SENDERS, Seat};
+use crate::network::{CONTROL, Cut, GATEWAY, OPERATOR, QUERIER, ROUTER, SENDERS, Seat};
 use crate::note;
 use crate::plan::SKEW;
 use crate::universe::Shared;
@@ -15,7 +15,7 @@ use crate::universe::Shared;
 /// Makes trouble.
 pub struct Trouble {
     shared: Arc<Shared>,
-    nodes: Vec<Arc<Node>>,
+    all: Vec<Arc<Node>>,
     chance: SeededChance,
 }
 
@@ -26,6 +26,10 @@ enum Kind {
     Stop,
     Rolling,
     Isolate,
+    Zone,
+    Deaf,
+    Asleep,
+    NoQuorum,
     OneWay,
     Slow,
     FullDisk,
@@ -36,9 +40,14 @@ enum Kind {
 }
 
 impl Trouble {
-    pub fn new(shared: &Arc<Shared>, nodes: &[Arc<Node>]) -> Trouble {
+    pub fn new(shared: &Arc<Shared>, nodes: &[Arc<Node>]) -> Arc<Trouble> {
         let chance = SeededChance::new(shared.seed ^ 0x7472);
-        Trouble { shared: Arc::clone(shared), nodes: nodes.to_vec(), chance }
+        Arc::new(Trouble { shared: Arc::clone(shared), all: nodes.to_vec(), chance })
+    }
+
+    /// Machines that are there.
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        self.all.iter().filter(|node| node.is_up()).cloned().collect()
     }
 
     fn ms(&self, low: u64, high: u64) -> Duration {
@@ -47,7 +56,8 @@ impl Trouble {
 
     fn kinds(&self) -> Vec<Kind> {
         let plan = &self.shared.plan;
-        let given: [(bool, &[Kind]); 8] = [
+        let ring = plan.ring.as_ref();
+        let given: [(bool, &[Kind]); 10] = [
             (plan.crashes, &[Kind::Crash, Kind::Crash, Kind::Crash, Kind::CrashAll]),
             (plan.stops, &[Kind::Stop, Kind::Stop, Kind::Rolling]),
             (plan.partitions, &[Kind::Isolate, Kind::OneWay, Kind::OneWay, Kind::Slow]),
@@ -56,32 +66,39 @@ impl Trouble {
             (plan.clock_jumps, &[Kind::ClockJump]),
             (plan.failing_bucket, &[Kind::BucketDown]),
             (plan.cuts, &[Kind::Cut, Kind::Cut]),
+            (ring.is_some() && plan.partitions, &[Kind::Zone]),
+            (ring.is_some_and(|ring| ring.deaf), &[Kind::Deaf, Kind::Deaf, Kind::Asleep, Kind::NoQuorum]),
         ];
         given.iter().filter(|(on, _)| *on).flat_map(|(_, kinds)| kinds.iter().copied()).collect()
+    }
+
+    /// One of those that there are, now.
+    pub fn one(&self) {
+        let kinds = self.kinds();
+        self.make(kinds[self.chance.below(kinds.len() as u64) as usize]);
     }
 
     /// Until the plan's time is over.
     pub async fn run(&self) {
         let end = tokio::time::Instant::now() + self.shared.plan.trouble;
-        let kinds = self.kinds();
         loop {
             let pause = self.shared.plan.pause.as_millis() as u64;
             tokio::time::sleep(self.ms(pause / 4, pause * 2)).await;
             if tokio::time::Instant::now() >= end || self.shared.is_over() {
                 return;
             }
-            let kind = kinds[self.chance.below(kinds.len() as u64) as usize];
-            self.make(kind);
+            self.one();
         }
     }
 
     fn make(&self, kind: Kind) {
-        let node = Arc::clone(&self.nodes[self.chance.below(self.nodes.len() as u64) as usize]);
+        let nodes = self.nodes();
+        let node = Arc::clone(&nodes[self.chance.below(nodes.len() as u64) as usize]);
         note!(self.shared.trace, "trouble: {kind:?} at r{}", node.seat);
         let shared = Arc::clone(&self.shared);
         match kind {
             Kind::Crash => self.crash(node),
-            Kind::CrashAll => self.nodes.iter().for_each(|node| self.crash(Arc::clone(node))),
+            Kind::CrashAll => nodes.iter().for_each(|node| self.crash(Arc::clone(node))),
             Kind::Stop => {
                 let away = self.ms(0, 15_000);
                 tokio::spawn(async move {
@@ -92,25 +109,42 @@ impl Trouble {
             }
             Kind::Rolling => self.roll(),
             Kind::Isolate => {
-                let others = (0..self.nodes.len()).filter(|seat| *seat != node.seat);
-                let outside = (SENDERS..SENDERS + shared.plan.senders).chain([QUERIER]);
-                let from_all = self.chance.below(2) == 0;
-                let all: Vec<Seat> = others.chain(outside.filter(|_| from_all)).collect();
+                let others = nodes.iter().map(|other| other.seat).filter(|seat| *seat != node.seat);
+                self.isolate(&[node.seat], others.collect());
+            }
+            Kind::Zone => {
+                // Machines stand in two places.
+                let (here, there): (Vec<Seat>, Vec<Seat>) =
+                    nodes.iter().map(|node| node.seat).partition(|seat| seat % 2 == node.seat % 2);
+                self.isolate(&here, there);
+            }
+            Kind::Deaf => {
                 let (how, seat) = (self.how(), node.seat);
-                for other in all {
-                    shared.network.cut(seat, other, how);
-                    shared.network.cut(other, seat, how);
+                shared.network.cut(seat, CONTROL, how);
+                shared.network.cut(CONTROL, seat, how);
+                self.mend_way_later(seat, CONTROL, 120_000);
+            }
+            Kind::Asleep => {
+                let (how, seat) = (self.how(), [ROUTER, QUERIER][self.chance.below(2) as usize]);
+                shared.network.cut(seat, CONTROL, how);
+                shared.network.cut(CONTROL, seat, how);
+                self.mend_way_later(seat, CONTROL, 200_000);
+            }
+            Kind::NoQuorum => {
+                let how = self.how();
+                for seat in nodes.iter().map(|node| node.seat).chain([ROUTER, QUERIER, OPERATOR]) {
+                    shared.network.cut(seat, CONTROL, how);
                 }
-                self.mend_later(seat);
+                self.mend_later(CONTROL);
             }
             Kind::OneWay => {
-                let to = self.chance.below(self.nodes.len() as u64) as Seat;
+                let to = nodes[self.chance.below(nodes.len() as u64) as usize].seat;
                 shared.network.cut(node.seat, to, self.how());
                 self.mend_later(node.seat);
             }
             Kind::Slow => {
                 let by = self.ms(100, 5_000);
-                (0..self.nodes.len()).for_each(|to| shared.network.slow(node.seat, to, by));
+                nodes.iter().for_each(|to| shared.network.slow(node.seat, to.seat, by));
                 self.mend_later(node.seat);
             }
             Kind::FullDisk => {
@@ -173,7 +207,7 @@ impl Trouble {
 
     /// One after the other is stopped and started, each once the one before is ready.
     fn roll(&self) {
-        let (nodes, shared) = (self.nodes.clone(), Arc::clone(&self.shared));
+        let (nodes, shared) = (self.nodes(), Arc::clone(&self.shared));
         let away = self.ms(0, 3_000);
         tokio::spawn(async move {
             for node in nodes {
@@ -188,6 +222,32 @@ impl Trouble {
                 }
             }
             note!(shared.trace, "the rolling restart is over");
+        });
+    }
+
+    /// Cuts some off from others, and half the time from everybody.
+    fn isolate(&self, here: &[Seat], there: Vec<Seat>) {
+        let shared = &self.shared;
+        let outside = (SENDERS..SENDERS + shared.plan.senders).chain([QUERIER, ROUTER, CONTROL, GATEWAY]);
+        let from_all = self.chance.below(2) == 0;
+        let all: Vec<Seat> = there.into_iter().chain(outside.filter(|_| from_all)).collect();
+        let how = self.how();
+        for seat in here {
+            for other in &all {
+                shared.network.cut(*seat, *other, how);
+                shared.network.cut(*other, *seat, how);
+            }
+            self.mend_later(*seat);
+        }
+    }
+
+    fn mend_way_later(&self, a: Seat, b: Seat, most: u64) {
+        let after = self.ms(5_000, most);
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            shared.network.mend_way(a, b);
+            note!(shared.trace, "the way between {a} and {b} is mended");
         });
     }
 

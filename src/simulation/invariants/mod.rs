@@ -1,11 +1,15 @@
 //! What must hold in every run: one rule to a file, each with the promise it stands for.
 
 pub mod acked_is_kept;
+pub mod acked_is_readable;
 pub mod bucket_has_it;
+pub mod changes_end;
 pub mod complete_is_complete;
 pub mod converges;
+pub mod drained_is_spare;
 pub mod log_opens;
 pub mod once;
+pub mod pair_is_seen_once;
 pub mod refused_for_cause;
 pub mod settles;
 pub mod values_stay;

@@ -143,7 +143,8 @@ async fn remember(ha: &Arc<Ha>) {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(elections) = ha.changed() else { continue };
         let (world, path) = (ha.world().clone(), path.clone());
-        let written = tokio::task::spawn_blocking(move || file::write(&world, &path, elections)).await;
+        let threads = world.threads.clone();
+        let written = threads.blocking(move || file::write(&world, &path, elections)).await;
         match written.map_err(|error| error.to_string()).and_then(|written| written) {
             Ok(()) => failed = false,
             Err(error) if !failed => {
