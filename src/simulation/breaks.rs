@@ -28,9 +28,9 @@ pub enum Break {
     StaysCut,
     /// The bucket says that it took an object, and did not.
     BucketLies,
-    /// In the middle of a change, routers are told of the new ring alone.
+    /// In the middle of a change, which does not end, routers are told of the new ring alone.
     NewRingAlone,
-    /// Receivers take writes of ring epochs that are over.
+    /// Receivers take writes of ring epochs that are over, of which a router that sleeps knows no better.
     StaleTaken,
     /// The control plane believes that what a node has is in the bucket as soon as it is to be brought there.
     ClearEarly,

@@ -16,10 +16,14 @@ use testkit::SeededChance;
 
 use crate::actors::{Who, ring, seat_of};
 use crate::breaks::Break;
-use crate::network::{CONTROL, Network};
+use crate::network::{CONTROL, Network, ROUTER};
 use crate::note;
 use crate::plan::{COPIES, QUORUM};
 use crate::steps::EPOCH;
+
+/// How long one who watches is left without an answer, and how often it is looked, in milliseconds.
+const WATCHED: u64 = 10_000;
+const LOOK_MS: u64 = 20;
 
 /// What is agreed.
 pub struct Authority {
@@ -60,7 +64,9 @@ impl Authority {
                 };
                 Response::Away(addresses.into_iter().filter(away).collect())
             }
-            Request::Ask(Command::Adopted { .. }) if self.broken == Some(Break::PromisesLost) => {
+            Request::Ask(Command::Adopted { .. })
+                if matches!(self.broken, Some(Break::PromisesLost | Break::NewRingAlone)) =>
+            {
                 Response::Ask(Ok(Outcome::Already))
             }
             Request::Ask(Command::Elect(_)) if self.broken == Some(Break::ElectionsLost) => {
@@ -74,10 +80,17 @@ impl Authority {
                 }
                 answer
             }
-            Request::Watch { after } => match self.handle.serve(Request::Watch { after }).await {
-                Response::Watch(Some(seen)) => Response::Watch(Some(self.told(seen))),
-                other => other,
-            },
+            // Those who wait for one news would be woken in no order that a seed decides.
+            Request::Watch { after } => {
+                for _ in 0..WATCHED / LOOK_MS {
+                    let seen = self.handle.now();
+                    if seen.is_news(&after) {
+                        return Response::Watch(Some(self.told(seen)));
+                    }
+                    tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+                }
+                Response::Watch(None)
+            }
             other => self.handle.serve(other).await,
         }
     }
@@ -123,6 +136,10 @@ impl Authority {
                     authority.serve(Request::Ask(command)).await;
                 });
             }
+        }
+        let asleep = self.broken == Some(Break::StaleTaken) && who.seat == ROUTER;
+        if asleep && matches!(&request, Request::Watch { after } if after.revision > 0) {
+            return std::future::pending().await;
         }
         let answer = self.serve(request).await;
         if aloud.is_some() {

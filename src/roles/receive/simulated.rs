@@ -17,8 +17,8 @@ pub use crate::replicate::Remote;
 pub type Way = Arc<dyn Fn(&str) -> Arc<dyn Remote> + Send + Sync>;
 
 impl Receive {
-    /// As [`Receive::build`], with another network and bucket, and others who read that. It keeps no catalog, measures no memory, and takes every
-    /// peer for one of its own kind.
+    /// As [`Receive::build`], with another network and bucket, and others who read that. It keeps no catalog, measures no memory,
+    /// and takes every peer for one of its own kind.
     pub fn simulated(
         settings: Settings,
         world: World,

@@ -7,16 +7,16 @@ fn whatever_is_broken_is_noticed() {
     let find = |broken: Break| {
         let hit = (0..1000).filter(|seed| broken.concerns(*seed)).find_map(|seed| {
             let report = run(Options { seed, broken: Some(broken), aloud: false });
-            (!report.violations.is_empty()).then_some((seed, report))
+            let meant = broken.caught_by();
+            report
+                .violations
+                .iter()
+                .any(|violation| meant.contains(&violation.rule))
+                .then_some((seed, report))
         });
         let (seed, report) = hit.unwrap_or_else(|| panic!("{broken:?} goes unnoticed"));
         let rules: Vec<&str> = report.violations.iter().map(|violation| violation.rule).collect();
-        let meant = broken.caught_by();
         println!("{}: seed {seed}, {rules:?}; {}", broken.name(), replay(seed, Some(broken)));
-        assert!(
-            rules.iter().any(|rule| meant.contains(rule)),
-            "{broken:?} at seed {seed} is noticed by {rules:?} instead of {meant:?}"
-        );
         rules.into_iter().map(str::to_owned).collect::<Vec<String>>()
     };
     let noticed: Vec<String> = std::thread::scope(|scope| {
