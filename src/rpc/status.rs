@@ -7,6 +7,9 @@ use tonic::{Code, Status};
 /// Metadata key under which the tenant travels, as Thanos names it.
 pub const TENANT_METADATA: &str = "thanos-tenant";
 
+/// With an answer from the store: the ring epoch before which the node takes no writes.
+pub const RING_EPOCH_METADATA: &str = "tributary-ring-epoch";
+
 /// What the caller is told.
 pub fn status_from_error(error: &Error) -> Status {
     let code = match error.kind {

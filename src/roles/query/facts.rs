@@ -16,7 +16,7 @@ use wire::pb::thanos as pb;
 
 use crate::complete::{Needed, Seat, Tolerance};
 use crate::endpoints::{Endpoint, Endpoints};
-use crate::outcome::{Outcome, gather};
+use crate::outcome::{Outcome, Ring, gather};
 use crate::roster::Part;
 use crate::settings::Queries;
 use crate::{figures, prune, rules, scraped};
@@ -85,7 +85,8 @@ impl Everyone {
             needed.push(Needed { address: endpoint.address.clone(), seat, missing, forgot: false, owner });
         }
         let patience = self.endpoints.options().straggler_delay;
-        let outcome = Outcome::new(needed, roster.agreed, tolerance, context, &self.world, patience);
+        let ring = roster.agreed.map(|agreed| Ring { agreed, owners: Vec::new() });
+        let outcome = Outcome::new(needed, ring, tolerance, context, &self.world, patience);
         let by_address = |address: &str| sources.iter().find(|(e, _, _)| e.address == address);
         let answers = gather(&sources, &outcome, |endpoint, context| {
             Ok((endpoint.address.clone(), endpoint.client.ask::<S>(request, context)?))

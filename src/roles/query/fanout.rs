@@ -20,8 +20,8 @@ use storage::{
 use crate::complete::{Judgement, Needed, Seat, Tolerance, judge};
 use crate::dedup::Pairs;
 use crate::endpoints::{Endpoint, Endpoints};
-use crate::outcome::{Guarded, Judged, Outcome, gather};
-use crate::roster::{Part, Roster};
+use crate::outcome::{Guarded, Judged, Outcome, Ring, gather};
+use crate::roster::{Part, Roster, behind};
 use crate::shard::Sharded;
 use crate::{penalty, prune};
 use wire::pb::thanos::ShardInfo;
@@ -73,16 +73,9 @@ impl Fanout {
         loop {
             let list = self.endpoints.list();
             let roster = self.endpoints.roster(&list)?;
-            let planned = match roster.is_behind() {
-                false => self.plan_by(&list, &roster, range, matchers, context),
-                true => Err(Error::new(
-                    Kind::Unavailable,
-                    format!(
-                        "receivers are in ring epoch {}, of which this querier has not heard: does it reach the control \
-                         plane?",
-                        roster.heard
-                    ),
-                )),
+            let planned = match roster.agreed.as_deref().and_then(|agreed| behind(agreed, roster.heard)) {
+                None => self.plan_by(&list, &roster, range, matchers, context),
+                Some(why) => Err(Error::new(Kind::Unavailable, why)),
             };
             // In a change of the ring what is missing here may be on its way.
             let waited = self.world.clock.monotonic().saturating_duration_since(begun);
@@ -160,9 +153,18 @@ impl Fanout {
         Context { partial, ..context.clone() }
     }
 
-    fn outcome(&self, needed: Vec<Needed>, agreed: Option<Arc<State>>, context: &Context) -> Arc<Outcome> {
+    fn outcome(
+        &self,
+        sources: &[(Arc<Endpoint>, usize)],
+        needed: Vec<Needed>,
+        agreed: Option<Arc<State>>,
+        context: &Context,
+    ) -> Arc<Outcome> {
         let patience = self.endpoints.options().straggler_delay;
-        Outcome::new(needed, agreed, self.tolerance(context), context, &self.world, patience)
+        let owners = sources.iter().filter(|(_, at)| needed[*at].owner.is_some());
+        let owners = owners.map(|(endpoint, _)| endpoint.clone()).collect();
+        let ring = agreed.map(|agreed| Ring { agreed, owners });
+        Outcome::new(needed, ring, self.tolerance(context), context, &self.world, patience)
     }
 
     /// Asks every source on a thread of its own and gathers what they list.
@@ -177,7 +179,7 @@ impl Fanout {
         let Plan { sources, needed, removed, agreed } =
             self.plan(request.range, &request.matchers, context)?;
         let seats: Vec<Seat> = sources.iter().map(|(_, at)| needed[*at].seat).collect();
-        let outcome = self.outcome(needed, agreed, context);
+        let outcome = self.outcome(&sources, needed, agreed, context);
         let sources: Vec<(Arc<Endpoint>, usize, Context)> = sources
             .into_iter()
             .zip(seats)
@@ -258,7 +260,7 @@ impl Select for Fanout {
             notes.warn("no endpoint is configured: there is nobody to ask");
         }
         let seats: Vec<Seat> = sources.iter().map(|(_, at)| needed[*at].seat).collect();
-        let outcome = self.outcome(needed, agreed, context);
+        let outcome = self.outcome(&sources, needed, agreed, context);
         // Opening waits only where a peer cannot remove labels itself and must be read to its end first.
         let request = &request;
         let opened: Vec<Result<PeerSeries, Error>> = std::thread::scope(|scope| {

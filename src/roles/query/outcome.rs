@@ -16,15 +16,30 @@ use storage::{Cancel, Context, Error, Merge, Notes, SeriesEntry, SeriesSet};
 
 use crate::complete::{Judgement, Needed, Tolerance, judge};
 use crate::endpoints::Endpoint;
+use crate::roster::behind;
 
 /// How often a silent endpoint is looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// The ring as it was agreed on when the question was asked.
+pub struct Ring {
+    pub agreed: Arc<State>,
+    /// Those of its receivers that are asked.
+    pub owners: Vec<Arc<Endpoint>>,
+}
+
+impl Ring {
+    /// What is wrong where a receiver answered in a later epoch: whom that has, nobody asked.
+    fn behind(&self) -> Option<String> {
+        let heard = self.owners.iter().map(|owner| owner.client.ring_epoch()).max()?;
+        behind(&self.agreed, heard)
+    }
+}
+
 /// Who has failed so far in one answer.
 pub struct Outcome {
     needed: Mutex<Vec<Needed>>,
-    /// The ring as it was agreed on when the question was asked.
-    agreed: Option<Arc<State>>,
+    ring: Option<Ring>,
     /// Of those that send series: whether something of theirs is there to be read.
     watches: Mutex<Vec<(usize, Watch)>>,
     tolerance: Tolerance,
@@ -37,7 +52,7 @@ pub struct Outcome {
 impl Outcome {
     pub fn new(
         needed: Vec<Needed>,
-        agreed: Option<Arc<State>>,
+        ring: Option<Ring>,
         tolerance: Tolerance,
         context: &Context,
         world: &World,
@@ -45,7 +60,7 @@ impl Outcome {
     ) -> Arc<Outcome> {
         Arc::new(Outcome {
             needed: Mutex::new(needed),
-            agreed,
+            ring,
             watches: Mutex::default(),
             tolerance,
             context: context.clone(),
@@ -66,14 +81,25 @@ impl Outcome {
         tracing::warn!(endpoint = %needed[at].address, %error, "endpoint failed during a query");
         metrics::counter!("thanos_proxy_store_failures_total").increment(1);
         needed[at].missing = Some(error.message);
-        match judge(&needed, self.tolerance, self.agreed.as_deref()) {
+        match self.judge(&needed) {
             Judgement::Incomplete(message) => Err(Error::new(Kind::Unavailable, message)),
             _ => Ok(()),
         }
     }
 
+    fn judge(&self, needed: &[Needed]) -> Judgement {
+        judge(needed, self.tolerance, self.ring.as_ref().map(|ring| &*ring.agreed))
+    }
+
+    /// To be asked when all have answered or failed.
     pub fn finish(&self, notes: &mut Notes) -> Result<(), Error> {
-        match judge(&self.needed.lock(), self.tolerance, self.agreed.as_deref()) {
+        if let Some(why) = self.ring.as_ref().and_then(Ring::behind) {
+            if !self.tolerance.partial {
+                return Err(Error::new(Kind::Unavailable, why));
+            }
+            notes.warn(why);
+        }
+        match self.judge(&self.needed.lock()) {
             Judgement::Complete => Ok(()),
             Judgement::Partial(warnings) => {
                 warnings.into_iter().for_each(|warning| notes.warn(warning));
@@ -89,7 +115,7 @@ impl Outcome {
         for at in silent {
             needed[*at].missing.get_or_insert_with(|| "it is silent".to_owned());
         }
-        judge(&needed, self.tolerance, self.agreed.as_deref()) == Judgement::Complete
+        self.judge(&needed) == Judgement::Complete
     }
 
     /// `at`, and all others that have nothing to be read at this moment.

@@ -59,7 +59,7 @@ impl Roster {
                     address: &endpoint.address,
                     name: own.or(said).map(str::to_owned),
                     answers: state.missing().is_none(),
-                    epoch: node.map_or(0, |node| node.ring_epoch),
+                    epoch: node.map_or(0, |node| node.ring_epoch.max(endpoint.client.ring_epoch())),
                 }
             })
             .collect();
@@ -70,9 +70,18 @@ impl Roster {
 
     /// Whether receivers of the ring are in a later epoch than the last that is known here.
     pub fn is_behind(&self) -> bool {
-        let known = self.agreed.as_ref().map(|agreed| agreed.current().map_or(0, |epoch| epoch.number));
-        known.is_some_and(|known| known < self.heard)
+        self.agreed.as_deref().and_then(|agreed| behind(agreed, self.heard)).is_some()
     }
+}
+
+/// What is wrong with an answer by this ring, where receivers have spoken of epoch `heard`.
+pub fn behind(agreed: &Agreed, heard: u64) -> Option<String> {
+    let known = agreed.current().map_or(0, |epoch| epoch.number);
+    (known < heard).then(|| {
+        format!(
+            "receivers are in ring epoch {heard}, of which this querier has not heard: does it reach the control plane?"
+        )
+    })
 }
 
 /// Addresses of all that the ring knows of, or will.

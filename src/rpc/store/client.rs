@@ -5,7 +5,7 @@
 //! wait for each frame is bounded, and the query's cancel flag and deadline are looked at while waiting.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use model::Kind;
@@ -28,7 +28,7 @@ use super::answer::{self, Item, Part, PeerSeries, PeerSet, Watch};
 use crate::call::strategy;
 use crate::channel::{self, ClientOptions, MAX_MESSAGE};
 use crate::metrics::{self, Method};
-use crate::{PeerInfo, TENANT_METADATA, convert, error_from_status};
+use crate::{PeerInfo, RING_EPOCH_METADATA, TENANT_METADATA, convert, error_from_status};
 
 /// Series per batch that we ask for, as Thanos's queriers do.
 const BATCH_SIZE: i64 = 64;
@@ -52,6 +52,8 @@ pub(crate) struct Inner {
     tenant: Option<MetadataValue<Ascii>>,
     /// What Info said last: where not, labels are removed here.
     strips: AtomicBool,
+    /// The ring epoch that it spoke of last, 0 where it has none.
+    ring_epoch: AtomicU64,
 }
 
 impl StoreClient {
@@ -73,12 +75,27 @@ impl StoreClient {
         let address = address.to_owned();
         let strips = AtomicBool::new(true);
         Ok(StoreClient {
-            inner: Arc::new(Inner { address, channel, handle, world, options, tenant, strips }),
+            inner: Arc::new(Inner {
+                address,
+                channel,
+                handle,
+                world,
+                options,
+                tenant,
+                strips,
+                ring_epoch: AtomicU64::new(0),
+            }),
         })
     }
 
     pub fn address(&self) -> &str {
         &self.inner.address
+    }
+
+    /// The ring epoch before which the peer takes no writes, as its last answers have it: before the first frame of a Series
+    /// call is read it is that of the call.
+    pub fn ring_epoch(&self) -> u64 {
+        self.inner.ring_epoch.load(Relaxed)
     }
 
     /// What the peer says of itself.
@@ -87,6 +104,8 @@ impl StoreClient {
         let mut client = InfoClient::new(inner.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let answer = inner.within(metrics::INFO, client.info(inner.request(InfoRequest {}))).await?;
         let info = PeerInfo::from_pb(answer)?;
+        // A cluster that was restored begins at an earlier one again.
+        inner.ring_epoch.store(info.node.as_ref().map_or(0, |node| node.ring_epoch), Relaxed);
         if let Some(store) = &info.store {
             inner.strips.store(store.strips_replica_labels, Relaxed);
         }
@@ -137,7 +156,11 @@ impl Inner {
             metrics::client_handled(method, code);
         }
         let answer = answer.map_err(|limit| self.too_slow(limit))?;
-        answer.map(tonic::Response::into_inner).map_err(|status| self.failed(&status))
+        let answer = answer.map_err(|status| self.failed(&status))?;
+        let epoch =
+            answer.metadata().get(RING_EPOCH_METADATA).and_then(|value| value.to_str().ok()?.parse().ok());
+        self.ring_epoch.fetch_max(epoch.unwrap_or(0), Relaxed);
+        Ok(answer.into_inner())
     }
 
     /// Waits for `work` while the query is still wanted.

@@ -22,7 +22,7 @@ use super::shape::{self, Shape, Streamed};
 use super::shown;
 use super::{StoreBackend, StoreView};
 use crate::call::{self, CallBudget, RaiseOnDrop, partial_of};
-use crate::{convert, status_from_error};
+use crate::{RING_EPOCH_METADATA, convert, status_from_error};
 
 /// How much a store gives, and to how many at once.
 #[derive(Clone, Debug)]
@@ -70,9 +70,11 @@ impl StoreServer {
         StoreServer { inner: Arc::new(Inner { backend, options, world, permits }) }
     }
 
-    fn require_ready(&self) -> Result<(), Status> {
-        if self.inner.backend.advertised().ready {
-            return Ok(());
+    /// The ring epoch as of now, which goes with the answer; an error where the store is not ready.
+    fn require_ready(&self) -> Result<u64, Status> {
+        let advertised = self.inner.backend.advertised();
+        if advertised.ready {
+            return Ok(advertised.node.map_or(0, |node| node.ring_epoch));
         }
         Err(status_from_error(&Error::new(Kind::Unavailable, "store is not ready")))
     }
@@ -252,7 +254,7 @@ impl pb::store_server::Store for StoreServer {
     type SeriesStream = SeriesStream;
 
     async fn series(&self, request: Request<pb::SeriesRequest>) -> Result<Response<SeriesStream>, Status> {
-        self.require_ready()?;
+        let epoch = self.require_ready()?;
         let body = request.get_ref();
         #[allow(deprecated)] // Older askers still say it this way.
         let partial = partial_of(body.partial_response_disabled, body.partial_response_strategy);
@@ -266,14 +268,14 @@ impl pb::store_server::Store for StoreServer {
             let _permit = permit;
             inner.series(body, tenant.as_deref(), &context, &sender);
         });
-        Ok(Response::new(SeriesStream { frames, _guard: guard }))
+        Ok(as_of(epoch, SeriesStream { frames, _guard: guard }))
     }
 
     async fn label_names(
         &self,
         request: Request<pb::LabelNamesRequest>,
     ) -> Result<Response<pb::LabelNamesResponse>, Status> {
-        self.require_ready()?;
+        let epoch = self.require_ready()?;
         let body = request.get_ref();
         let partial = partial_of(body.partial_response_disabled, body.partial_response_strategy);
         let context = self.context(request.metadata(), partial);
@@ -285,14 +287,14 @@ impl pb::store_server::Store for StoreServer {
         });
         let listed = listed.await?;
         let (names, warnings) = (listed.values, listed.notes.warnings);
-        Ok(Response::new(pb::LabelNamesResponse { names, warnings, hints: None }))
+        Ok(as_of(epoch, pb::LabelNamesResponse { names, warnings, hints: None }))
     }
 
     async fn label_values(
         &self,
         request: Request<pb::LabelValuesRequest>,
     ) -> Result<Response<pb::LabelValuesResponse>, Status> {
-        self.require_ready()?;
+        let epoch = self.require_ready()?;
         let body = request.get_ref();
         if body.label.is_empty() {
             return Err(Status::invalid_argument("label name parameter cannot be empty"));
@@ -307,8 +309,17 @@ impl pb::store_server::Store for StoreServer {
         });
         let listed = listed.await?;
         let (values, warnings) = (listed.values, listed.notes.warnings);
-        Ok(Response::new(pb::LabelValuesResponse { values, warnings, hints: None }))
+        Ok(as_of(epoch, pb::LabelValuesResponse { values, warnings, hints: None }))
     }
+}
+
+/// An answer of a node of this ring epoch: who asked by an older one asked too few.
+fn as_of<T>(epoch: u64, answer: T) -> Response<T> {
+    let mut answer = Response::new(answer);
+    if epoch > 0 {
+        answer.metadata_mut().insert(RING_EPOCH_METADATA, epoch.into());
+    }
+    answer
 }
 
 fn listing(

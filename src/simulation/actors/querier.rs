@@ -108,16 +108,17 @@ impl Querier {
         };
         let answers = seats.iter().map(|seat| self.shared.network.ask(*seat));
         let answers = futures::future::join_all(answers).await;
-        let (mut needed, mut views) = (Vec::new(), Vec::new());
+        let (mut needed, mut views, mut heard) = (Vec::new(), Vec::new(), 0);
         for (at, (seat, answer)) in seats.iter().zip(answers).enumerate() {
             let read = match answer {
-                _ if self.shared.broken == Some(Break::SkipsOwner) && at < 2 => Ok(Vec::new()),
-                Ok(life) => oracle::views(&life),
+                _ if self.shared.broken == Some(Break::SkipsOwner) && at < 2 => Ok((Vec::new(), 0)),
+                Ok(life) => oracle::views(&life).map(|found| (found, life.epoch())),
                 Err(why) => Err(why),
             };
             let missing = match read {
-                Ok(found) => {
+                Ok((found, epoch)) => {
                     views.extend(found);
+                    heard = heard.max(epoch);
                     None
                 }
                 Err(why) => Some(why),
@@ -130,7 +131,9 @@ impl Querier {
             needed.push(Needed { address: address(*seat), seat: seat_of, missing, forgot: false, owner });
         }
         let judged = judge(&needed, STRICT, agreed.as_deref());
-        let complete = judged == Judgement::Complete;
+        // As with the server, where each answer has the epoch with it.
+        let known = agreed.as_ref().and_then(|state| state.current()).map_or(u64::MAX, |epoch| epoch.number);
+        let complete = judged == Judgement::Complete && heard <= known;
         let answer = match oracle::merged_with(views, &self.shared.gateway.blocks()) {
             Ok(answer) => answer,
             Err(error) => {

@@ -422,3 +422,53 @@ async fn stragglers_that_are_needed_are_waited_for() {
         node.stop();
     }
 }
+
+#[tokio::test]
+async fn an_answer_of_a_ring_that_is_over_is_none() {
+    let mut nodes = Vec::new();
+    for replica in 0..3 {
+        let node = Node::receiver(replica, 3, SERIES);
+        node.ring_epoch.store(1, SeqCst);
+        nodes.push(node.serve().await);
+    }
+    let endpoints = endpoints(&nodes.iter().collect::<Vec<_>>()).await;
+    let addresses: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();
+    let text = serde_json::json!([{ "hashring": "default", "endpoints": addresses }]).to_string();
+    let plan = agreed::RingPlan { text, replication: 3, quorum: 2, hashmod: false };
+    let mut state = agreed::State::default();
+    state
+        .apply(agreed::Command::Form { cluster: "c".to_owned(), plan, by: "a test".to_owned(), time: 0 })
+        .unwrap();
+    for (replica, address) in addresses.iter().enumerate() {
+        let (address, incarnation, cluster) = (address.clone(), format!("r{replica}"), "c".to_owned());
+        let node = agreed::Registration { address, incarnation, cluster, levels: (1, 1), ships: false };
+        state.apply(agreed::Command::Register { node, time: 0 }).unwrap();
+    }
+    let (_told, seen) = tokio::sync::watch::channel(control::Seen { revision: 1, state: Arc::new(state) });
+    endpoints.govern(seen);
+    endpoints.poll_all().await;
+    assert_exact(&by_default(&endpoints).await.unwrap().0);
+
+    // One of them has promised to take no more writes of this epoch, and nobody has told the querier: it hears it with the
+    // answer, for what was acknowledged since may be with others.
+    nodes[1].node.ring_epoch.store(2, SeqCst);
+    let error = by_default(&endpoints).await.unwrap_err();
+    assert!(error.kind == Kind::Unavailable && error.message.contains("ring epoch 2"), "{error}");
+    let error = label_values(&endpoints).await.unwrap_err();
+    assert!(error.message.contains("ring epoch 2"), "{error}");
+    // Once it has been said that it is otherwise, as after a restored backup, the word is taken back.
+    nodes[1].node.ring_epoch.store(1, SeqCst);
+    endpoints.poll_all().await;
+    assert_exact(&by_default(&endpoints).await.unwrap().0);
+    nodes[1].node.ring_epoch.store(2, SeqCst);
+    assert!(label_values(&endpoints).await.is_err());
+}
+
+async fn label_values(endpoints: &Arc<Endpoints>) -> Result<storage::Listed, Error> {
+    let fanout = Fanout::new(endpoints.clone(), Reading::default(), World::real());
+    let asked = tokio::task::spawn_blocking(move || {
+        let request = LabelRequest { range: TimeRange::ALL, matchers: Vec::new(), limit: 0 };
+        fanout.label_values("i", &request, &context(PartialResponse::Warn))
+    });
+    asked.await.unwrap()
+}

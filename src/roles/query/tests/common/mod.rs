@@ -5,7 +5,7 @@ pub mod querier;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 use chunk::{ChunkData, Encoding};
 use model::{Kind, Labels, Matcher, Sample, TimeRange};
@@ -29,6 +29,8 @@ pub struct Node {
     pub component: &'static str,
     pub external: Labels,
     pub node: Option<NodeInfo>,
+    /// The ring epoch that it is in.
+    pub ring_epoch: AtomicU64,
     pub series: Vec<SeriesEntry>,
     pub range: TimeRange,
     pub ready: AtomicBool,
@@ -98,6 +100,7 @@ impl Node {
             component,
             external: Labels::from_pairs(external.iter().copied()).unwrap(),
             node: None,
+            ring_epoch: AtomicU64::new(0),
             series: Vec::new(),
             range: TimeRange::new(START - 1_000_000, i64::MAX),
             ready: AtomicBool::new(true),
@@ -213,7 +216,11 @@ impl StoreBackend for Served {
                 metadata: node.facts.metadata.is_some(),
                 ..Apis::default()
             },
-            node: node.node.clone().map(|info| NodeInfo { ready, ..info }),
+            node: node.node.clone().map(|info| NodeInfo {
+                ready,
+                ring_epoch: node.ring_epoch.load(SeqCst),
+                ..info
+            }),
             ready,
         }
     }
