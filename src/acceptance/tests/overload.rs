@@ -13,6 +13,8 @@ fn a_rush_is_shed_and_what_was_taken_is_there() {
         .arg(format!("--rush-connections={connections}"))
         // A few dozen of them at once.
         .arg("--flag=--receive.max-inflight-bytes=1MiB")
+        // A quick machine is through with what a thousand connections can have open in less than the usual time.
+        .arg("--flag=--receive.inflight-wait=50ms")
         .arg(format!("--binary={}", binary().display()))
         .output()
         .expect("loadtest runs");

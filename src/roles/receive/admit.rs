@@ -18,8 +18,6 @@ use crate::settings::{Admission as Settings, Tenancy};
 use crate::shares::{Share, Shares};
 use crate::status::Denial;
 
-/// How long a write waits for its bytes while others hold them.
-const WAIT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
 /// How long a sender may be silent within a body.
 const SILENCE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(30) };
 /// How long a whole body may take.
@@ -35,6 +33,8 @@ const UNKNOWN_LENGTH: u64 = 1 << 20;
 #[derive(Clone)]
 pub struct Admission {
     gate: ByteGate,
+    /// How long a write waits for its bytes.
+    wait: Duration,
     shares: Shares,
     max_body: u64,
     limits: Limits,
@@ -61,6 +61,7 @@ impl Admission {
         };
         Admission {
             gate: ByteGate::new(settings.max_inflight.bytes()),
+            wait: settings.inflight_wait.as_duration(),
             shares: Shares::default(),
             max_body: settings.max_body.bytes(),
             limits,
@@ -193,7 +194,7 @@ impl Admission {
             metrics::counter!("tributary_receive_admission_refused_total").increment(1);
             Denial::Busy(format!("writes in flight have used up --receive.max-inflight-bytes: {error}"))
         };
-        match tokio::time::timeout(WAIT, self.gate.acquire(bytes)).await {
+        match tokio::time::timeout(self.wait, self.gate.acquire(bytes)).await {
             Ok(permit) => permit.map_err(refused),
             Err(_) => {
                 let full =
@@ -436,7 +437,7 @@ pub fn replica_of(headers: &HeaderMap, header: &str) -> Result<u32, Denial> {
 
 #[cfg(test)]
 mod tests {
-    use settings::ByteSize;
+    use settings::{ByteSize, Span};
 
     use super::*;
 
@@ -505,6 +506,7 @@ mod tests {
         Admission::new(&Settings {
             max_body: ByteSize::from_bytes(max_body),
             max_inflight: ByteSize::from_bytes(inflight),
+            inflight_wait: Span::from_ms(50),
             ..Settings::default()
         })
     }

@@ -304,6 +304,8 @@ settings! {
         /// Bytes that all writes in flight may hold together. Beyond it writes wait a moment and are then
         /// answered 503 with Retry-After. Too little slows senders down; too much risks the memory of the node.
         ["receive.max-inflight-bytes"] max_inflight: ByteSize = ByteSize::from_mib(512);
+        /// How long a write waits for its bytes while others hold them.
+        [hidden "receive.inflight-wait"] inflight_wait: Span = Span::from_secs(5);
         /// Memory of the node, by which it judges when to refuse writes for a while: from 90 % on those of new
         /// series, from 95 % on all, with 503 and Retry-After. 0 takes the container's limit, or the machine's memory.
         ["receive.memory-limit"] memory_limit: ByteSize = ByteSize::from_bytes(0);

@@ -64,7 +64,13 @@ fn request(body: super::bytes::Read<'_>) {
     };
     assert_eq!(bits(&first.batch), bits(&second.batch));
     assert_eq!(first.batch.histograms().len(), second.batch.histograms().len());
-    assert_eq!(first.batch.exemplars(), second.batch.exemplars());
+    let exemplars = |batch: &storage::WriteBatch| -> Vec<(i64, u64, Vec<u8>)> {
+        let bits = |row: &storage::ExemplarRow| {
+            (row.timestamp, row.value.to_bits(), batch.exemplar_labels(row).to_vec())
+        };
+        batch.exemplars().iter().map(bits).collect()
+    };
+    assert_eq!(exemplars(&first.batch), exemplars(&second.batch));
     for (one, two) in first.batch.series().iter().zip(second.batch.series()) {
         assert_eq!(first.batch.verdicts_of(one), second.batch.verdicts_of(two));
         assert_eq!(first.batch.label_bytes(one), second.batch.label_bytes(two));
