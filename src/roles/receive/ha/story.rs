@@ -149,6 +149,11 @@ struct Story {
 }
 
 impl Story {
+    /// How long the replica of a reign was listened to; after the end nobody scrapes, whoever takes over then.
+    fn until(&self, reign: usize) -> i64 {
+        self.reigns.get(reign + 1).map_or(LENGTH, |(until, _)| LENGTH.min(*until))
+    }
+
     fn store(&self, at: usize, spliced: bool, now: i64) {
         self.keep(&self.tenant, &self.scraped[at], spliced, now);
     }
@@ -292,7 +297,7 @@ fn check(story: &Story) {
         assert!(first <= 2 * STEP && last >= LENGTH - 3 * STEP, "{first} {last}");
         // Away from where one took over, there is nothing but what the one that was listened to scraped.
         for (at, (from, replica)) in story.reigns.iter().enumerate() {
-            let until = story.reigns.get(at + 1).map_or(LENGTH, |(until, _)| *until);
+            let until = story.until(at);
             let range = BEGIN + from + 2 * STEP..BEGIN + until - 8 * STEP;
             let alone: Vec<i64> = story
                 .scraped
@@ -351,7 +356,7 @@ fn check_rates(story: &Story) {
         for (t, got) in &told[which] {
             // Whoever was listened to all through the window, far enough from where that began and ended.
             let reign = story.reigns.iter().enumerate().find(|(at, (from, _))| {
-                let until = story.reigns.get(at + 1).map_or(LENGTH, |(until, _)| *until);
+                let until = story.until(*at);
                 t - WINDOW * STEP >= BEGIN + from + 2 * STEP && *t < BEGIN + until - 8 * STEP
             });
             if let Some((_, (_, replica))) = reign {
