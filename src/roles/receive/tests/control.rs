@@ -83,6 +83,9 @@ async fn a_lost_catalog_beside_an_intact_log_costs_nothing() {
     let t = now();
     accepted(&nodes[0], t).await;
     agree(&nodes[0], "write: {default: {head_series_limit: 70}}").await;
+    // Two of three are enough for an acknowledgement; its log is to have it as well.
+    let stored = || nodes[2].samples("default-tenant", "m1") == [(t, 1.0)];
+    assert!(eventually_within(400, stored).await, "the third copy never comes");
 
     nodes.pop().unwrap().stop().await.unwrap();
     lose_catalog(&settings[2]);
