@@ -22,7 +22,7 @@ use crate::rows;
 use crate::tenants::Tenants;
 
 /// Records that wait for a shard's thread.
-const QUEUE: usize = 128;
+const QUEUE: usize = 8;
 
 enum Job {
     Record { kind: u8, position: u64, from_checkpoint: bool, payload: Box<[u8]> },
