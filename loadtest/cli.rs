@@ -44,6 +44,7 @@ fn command() -> Command {
             .arg(opt("case", "stopped, black-hole, restarts, full-disk, rolling or all-killed; may be repeated").action(ArgAction::Append))
             .arg(opt("away", "Seconds of trouble").default_value("60"))
             .arg(opt("restarts", "How often the receiver restarts").default_value("200"))
+            .arg(Arg::new("apart").long("apart").action(ArgAction::SetTrue).help("The receiver in trouble has a core to itself, as it would have a machine; all else shares another"))
             .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("4 s of trouble, 3 restarts unless more are asked for, no times judged")),
         )
         .subcommand(
@@ -220,7 +221,7 @@ pub async fn run() -> Result<bool> {
             scenarios::compare(&shape, &servers, number(args, "runs")?).await?
         }
         "peers" => {
-            let quick = args.get_flag("quick");
+            let (quick, apart) = (args.get_flag("quick"), args.get_flag("apart"));
             let pace = match quick {
                 true => Pace {
                     quick,
@@ -229,11 +230,13 @@ pub async fn run() -> Result<bool> {
                         Some(ValueSource::CommandLine) => number(args, "restarts")?,
                         _ => 3,
                     },
+                    apart,
                 },
                 false => Pace {
                     quick,
                     away: Duration::from_secs(number(args, "away")?),
                     restarts: number(args, "restarts")?,
+                    apart,
                 },
             };
             let cases = list(args, "case").iter().map(|name| Case::of(name)).collect::<Result<Vec<_>>>()?;

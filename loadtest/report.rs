@@ -24,6 +24,8 @@ pub struct Line {
     pub max_ms: f64,
     pub retries: u64,
     pub failed: u64,
+    /// What the run promises and did not keep, in words.
+    pub broken: Vec<String>,
     /// Longest time from a start after kill -9 to readiness, in seconds.
     pub restart_s: Option<f64>,
     pub verified: Option<Verified>,
@@ -59,6 +61,7 @@ impl Line {
             max_ms: ms(1.0),
             retries: outcome.retries,
             failed: outcome.failed,
+            broken: Vec::new(),
             restart_s: None,
             verified: None,
             notes: outcome.errors.clone(),
@@ -82,10 +85,11 @@ impl Line {
         self
     }
 
-    /// Nothing failed for good, and reading back (where it was done) found every acknowledged sample once.
+    /// Nothing failed for good, no promise was broken, and reading back (where it was done) found every acknowledged
+    /// sample once.
     pub fn passed(&self) -> bool {
         let clean = |v: &Verified| v.acked > 0 && v.lost + v.twice + v.wrong + v.strange == 0;
-        self.failed == 0 && self.verified.as_ref().is_none_or(clean)
+        self.failed == 0 && self.broken.is_empty() && self.verified.as_ref().is_none_or(clean)
     }
 }
 
@@ -134,6 +138,9 @@ pub fn table(lines: &[Line]) -> String {
         }
         if line.failed > 0 {
             out.push_str(&format!("    {} requests failed for good\n", line.failed));
+        }
+        for broken in &line.broken {
+            out.push_str(&format!("    BROKEN: {broken}\n"));
         }
         for note in &line.notes {
             out.push_str(&format!("    {note}\n"));

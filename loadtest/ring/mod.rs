@@ -149,7 +149,7 @@ impl Stage {
     }
 
     fn broken(&mut self, what: impl Into<String>) {
-        let line = format!("BROKEN at {:.1?}: {}", self.begun.elapsed(), what.into());
+        let line = format!("at {:.1?}: {}", self.begun.elapsed(), what.into());
         eprintln!("{line}");
         self.broken.push(line);
     }
@@ -205,17 +205,15 @@ async fn one(shape: &Shape, case: Case, pace: Pace) -> Result<Line> {
     if watched.asked == 0 {
         stage.broken("nobody asked anything");
     }
-    line.failed += (watched.gaps.len() + stage.broken.len()) as u64;
-    line.notes.append(&mut stage.broken);
-    line.notes.extend(watched.gaps.into_iter().take(10));
+    line.broken.append(&mut stage.broken);
+    line.broken.extend(watched.gaps.into_iter().take(10));
     let Flow { workload, ledger, .. } = &stage.flow;
     let found = verify::run(workload.clone(), ledger.clone(), &stage.url, &hidden(), pace.quick).await?;
-    let line = line.verified(found);
+    let mut line = line.verified(found);
     // The last act, after which not everything can be read.
-    let line = match case.epilogue(&mut stage).await {
-        Ok(()) => line,
-        Err(error) => Line { failed: line.failed + 1, ..line.with_note(format!("BROKEN: {error:#}")) },
-    };
+    if let Err(error) = case.epilogue(&mut stage).await {
+        line.broken.push(format!("{error:#}"));
+    }
     stage.cluster.stop()?;
     Ok(line)
 }
