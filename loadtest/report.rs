@@ -80,11 +80,6 @@ impl Line {
         self
     }
 
-    pub fn with_note(mut self, note: String) -> Line {
-        self.notes.push(note);
-        self
-    }
-
     /// Nothing failed for good, no promise was broken, and reading back (where it was done) found every acknowledged
     /// sample once.
     pub fn passed(&self) -> bool {
