@@ -44,7 +44,7 @@ fn command() -> Command {
             .arg(opt("case", "stopped, black-hole, restarts, full-disk, rolling or all-killed; may be repeated").action(ArgAction::Append))
             .arg(opt("away", "Seconds of trouble").default_value("60"))
             .arg(opt("restarts", "How often the receiver restarts").default_value("200"))
-            .arg(Arg::new("apart").long("apart").action(ArgAction::SetTrue).help("The receiver in trouble has a core to itself, as it would have a machine; all else shares another"))
+            .arg(apart("The receiver in trouble has a core to itself, as it would have a machine; all else shares another"))
             .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("4 s of trouble, 3 restarts unless more are asked for, no times judged")),
         )
         .subcommand(
@@ -52,6 +52,7 @@ fn command() -> Command {
                 "A standalone node is offered several times what it manages, over many connections; it must shed and recover",
             ))
             .arg(opt("rush-connections", "Connections of the rush").default_value("10000"))
+            .arg(apart("The node has a core to itself, as it would have a machine; who offers has another"))
             .arg(opt("times", "How many times what it manages is offered").default_value("5"))
             .arg(opt("seconds", "How long").default_value("10"))
             .arg(opt("flag", "A further flag of the node, as --name=value; may be repeated").action(ArgAction::Append)),
@@ -130,6 +131,10 @@ fn engine_command() -> Command {
 
 fn opt(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help)
+}
+
+fn apart(help: &'static str) -> Arg {
+    Arg::new("apart").long("apart").action(ArgAction::SetTrue).help(help)
 }
 
 fn shape(command: Command) -> Command {
@@ -247,6 +252,7 @@ pub async fn run() -> Result<bool> {
                 connections: number(args, "rush-connections")?,
                 times: number(args, "times")?,
                 length: Duration::from_secs(number(args, "seconds")?),
+                apart: args.get_flag("apart"),
                 flags: list(args, "flag"),
             };
             vec![overload::run(&shape, rush).await?]

@@ -83,20 +83,24 @@ pub struct Plan {
 
 /// Encodes every request of a workload, on two threads.
 pub fn encode_all(workload: &Workload) -> Arc<Vec<Bytes>> {
+    Arc::new(encode(workload, 0..workload.requests()))
+}
+
+/// The same for some requests.
+pub fn encode(workload: &Workload, requests: std::ops::Range<usize>) -> Vec<Bytes> {
     let encoder = BodyEncoder::new(workload);
-    let half = workload.requests().div_ceil(2);
-    let part = |from: usize, to: usize| {
+    let half = requests.start + requests.len().div_ceil(2);
+    let part = |part: std::ops::Range<usize>| {
         let mut scratch = Vec::new();
-        (from..to.min(workload.requests()))
-            .map(|at| Bytes::from(encoder.body(workload, workload.request(at), &mut scratch)))
+        part.map(|at| Bytes::from(encoder.body(workload, workload.request(at), &mut scratch)))
             .collect::<Vec<_>>()
     };
     let (mut first, second) = std::thread::scope(|scope| {
-        let second = scope.spawn(|| part(half, 2 * half));
-        (part(0, half), second.join().unwrap_or_default())
+        let second = scope.spawn(|| part(half..requests.end));
+        (part(requests.start..half), second.join().unwrap_or_default())
     });
     first.extend(second);
-    Arc::new(first)
+    first
 }
 
 /// What a run did.

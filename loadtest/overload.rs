@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::doors::Door;
 use crate::http::{Client, split};
 use crate::ingest::{self, Ledger, Outcome};
-use crate::process::{folder_size, peak_rss, reset_peak_rss};
+use crate::process::{folder_size, peak_rss, reset_peak_rss, run_on};
 use crate::report::Line;
 use crate::scenarios::Shape;
 use crate::servers::{Program, standalone};
@@ -33,6 +33,8 @@ pub struct Rush {
     /// Times what was managed before.
     pub times: f64,
     pub length: Duration,
+    /// The node has a core to itself, as it would have a machine, and who offers has another.
+    pub apart: bool,
     /// Further flags of the node.
     pub flags: Vec<String>,
 }
@@ -48,6 +50,10 @@ pub async fn run(shape: &Shape, rush: Rush) -> Result<Line> {
     let program = rush.flags.iter().fold(Program::new(&shape.binary), |program, flag| program.with(flag));
     let system = standalone(&program, &data, None).await?;
     let pid = system.servers.first().map_or(0, |server| server.pid());
+    if rush.apart {
+        run_on(std::process::id(), 0)?;
+        run_on(pid, 1)?;
+    }
     let workload = shape.workload()?;
     let ledger = Arc::new(Ledger::new(workload.requests()));
     let third = shape.samples / 3;
@@ -85,6 +91,7 @@ pub async fn run(shape: &Shape, rush: Rush) -> Result<Line> {
 #[derive(Default)]
 struct Seen {
     offered: usize,
+    offered_samples: usize,
     elapsed: Duration,
     statuses: BTreeMap<u16, usize>,
     taken_samples: usize,
@@ -99,6 +106,7 @@ struct Seen {
 impl Seen {
     fn add(&mut self, other: Seen) {
         self.offered += other.offered;
+        self.offered_samples += other.offered_samples;
         self.taken_samples += other.taken_samples;
         self.longest = self.longest.max(other.longest);
         self.at_a_loss += other.at_a_loss;
@@ -114,11 +122,11 @@ impl Seen {
     fn told(&self, rush: &Rush, manages: f64, peak: u64) -> Vec<String> {
         let seconds = self.elapsed.as_secs_f64();
         vec![format!(
-            "rush: {} connections, {} requests in {seconds:.1} s ({:.1} times offered), by status {:?}, {:.0} samples/s \
-             taken ({:.2} of before), longest answer {:.1?}, resident at most {:.0} MiB",
+            "rush: {} connections, {} requests in {seconds:.1} s ({:.1} times what is managed), by status {:?}, {:.0} \
+             samples/s taken ({:.2} of before), longest answer {:.1?}, resident at most {:.0} MiB",
             rush.connections,
             self.offered,
-            rush.times,
+            self.offered_samples as f64 / rush.length.as_secs_f64() / manages,
             self.statuses,
             self.taken_samples as f64 / seconds,
             self.taken_samples as f64 / seconds / manages,
@@ -147,7 +155,7 @@ impl Seen {
 }
 
 /// Opens all connections, then sends by the clock, whether earlier answers are there or not: each connection the next
-/// request that is due.
+/// request that is due, from the first again after the last.
 async fn offer(
     workload: &Arc<Workload>,
     ledger: &Arc<Ledger>,
@@ -163,29 +171,33 @@ async fn offer(
         client.get("/-/ready").await?;
         clients.push(client);
     }
-    let encoder = Arc::new(BodyEncoder::new(workload));
     let batches = workload.batches();
-    let next = Arc::new(AtomicUsize::new(steps.start as usize * batches));
-    let (first, end) = (steps.start as usize * batches, steps.end as usize * batches);
+    let requests = steps.start as usize * batches..steps.end as usize * batches;
+    // Who offers is not to be the slower one.
+    let bodies = Arc::new(ingest::encode(workload, requests.clone()));
+    let next = Arc::new(AtomicUsize::new(0));
     let length = rush.length;
     let per_second = manages * rush.times / workload.batch.min(workload.series.len()) as f64;
     let begin = Instant::now();
     let tasks = clients.into_iter().map(|mut client| {
-        let (workload, ledger, encoder, next, path) =
-            (workload.clone(), ledger.clone(), encoder.clone(), next.clone(), path.clone());
+        let (workload, ledger, bodies, next, path) =
+            (workload.clone(), ledger.clone(), bodies.clone(), next.clone(), path.clone());
+        let first = requests.start;
         tokio::spawn(async move {
-            let (mut seen, mut scratch) = (Seen::default(), Vec::new());
+            let mut seen = Seen::default();
             loop {
-                let index = next.fetch_add(1, Relaxed);
-                let due = Duration::from_secs_f64((index - first) as f64 / per_second);
-                if index >= end || due > length {
+                let turn = next.fetch_add(1, Relaxed);
+                let due = Duration::from_secs_f64(turn as f64 / per_second);
+                if due > length || begin.elapsed() > length {
                     return seen;
                 }
                 tokio::time::sleep_until((begin + due).into()).await;
+                let body = bodies[turn % bodies.len()].clone();
+                let index = first + turn % bodies.len();
                 let request = workload.request(index);
-                let body = Bytes::from(encoder.body(&workload, request, &mut scratch));
                 ledger.sent(index);
                 seen.offered += 1;
+                seen.offered_samples += request.len;
                 let sent = Instant::now();
                 match client.exchange("POST", &path, &Door::Rw1.headers(), body).await {
                     Ok(answer) => {

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::http::Client;
 use crate::ingest::{self, Ledger, Outcome};
-use crate::process::{Server, Usage, folder_size, free_port};
+use crate::process::{Server, Usage, folder_size, free_port, run_on};
 use crate::report::Line;
 use crate::scenarios::Shape;
 use crate::servers::{READY, cluster_ports, cluster_receiver};
@@ -96,16 +96,6 @@ pub async fn run(shape: &Shape, cases: &[Case], pace: Pace) -> Result<Vec<Line>>
         lines.push(line.with_context(|| format!("case {}", case.name()))?);
     }
     Ok(lines)
-}
-
-/// Confines a process, its threads and what they start to a core.
-fn run_on(pid: u32, core: usize) -> Result<()> {
-    let args = ["-a", "-p", "-c", &core.to_string(), &pid.to_string()];
-    let out = Command::new("taskset").args(args).output().context("taskset, which --apart needs")?;
-    if !out.status.success() {
-        bail!("cannot confine process {pid} to core {core}: {}", String::from_utf8_lossy(&out.stderr).trim());
-    }
-    Ok(())
 }
 
 /// Three receivers of which any may be missing.

@@ -110,6 +110,16 @@ impl Drop for Server {
     }
 }
 
+/// Confines a process, its threads and what they start to a core.
+pub fn run_on(pid: u32, core: usize) -> Result<()> {
+    let args = ["-a", "-p", "-c", &core.to_string(), &pid.to_string()];
+    let out = Command::new("taskset").args(args).output().context("taskset, which --apart needs")?;
+    if !out.status.success() {
+        bail!("cannot confine process {pid} to core {core}: {}", String::from_utf8_lossy(&out.stderr).trim());
+    }
+    Ok(())
+}
+
 /// CPU and memory of a process, from /proc.
 pub fn usage(pid: u32) -> Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
