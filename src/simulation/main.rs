@@ -52,6 +52,9 @@ fn main() -> ExitCode {
                     if arguments.seeds == 1 {
                         println!("{report:#?}");
                     }
+                    for left in &report.left {
+                        println!("seed {seed}: {left} has outlived the run");
+                    }
                     if !report.violations.is_empty() {
                         failed.fetch_add(1, Relaxed);
                         for violation in report.violations.iter().take(5) {

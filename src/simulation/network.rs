@@ -99,6 +99,11 @@ impl Network {
         self.state.lock().lives.remove(&seat);
     }
 
+    /// The run is over: who was there. Whoever is there and the network hold each other.
+    pub fn end(&self) -> Vec<Arc<Life>> {
+        std::mem::take(&mut self.state.lock().lives).into_values().collect()
+    }
+
     pub fn cut(&self, from: Seat, to: Seat, how: Cut) {
         self.state.lock().cut.insert((from, to), how);
     }

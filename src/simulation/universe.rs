@@ -1,7 +1,8 @@
 //! One run: a cluster, its senders, its querier and its troubles in one thread, and what must hold at the end.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bucket::Bucket;
@@ -46,9 +47,31 @@ pub struct Shared {
     pub ledger: Ledger,
     violations: Mutex<Vec<Violation>>,
     queries: Mutex<(u64, u64)>,
+    remains: Mutex<Remains>,
 }
 
 impl Shared {
+    /// It is to be gone when the run is over.
+    pub fn passes(&self, name: String, part: Weak<dyn Any + Send + Sync>) {
+        self.remains.lock().push((name, part));
+    }
+
+    /// Lets go of all that would hold itself.
+    fn end(self: &Arc<Shared>) -> Remains {
+        for life in self.network.end() {
+            life.pass(self);
+        }
+        let mut remains = std::mem::take(&mut *self.remains.lock());
+        let (all, network, store) =
+            (Arc::downgrade(self), Arc::downgrade(&self.network), Arc::downgrade(&self.store));
+        remains.extend([
+            ("the run".to_owned(), all as _),
+            ("the network".to_owned(), network as _),
+            ("the bucket".to_owned(), store as _),
+        ]);
+        remains
+    }
+
     pub fn violated(&self, violation: Option<Violation>) {
         if let Some(violation) = violation {
             note!(self.trace, "VIOLATED {}: {}", violation.rule, violation.what);
@@ -124,16 +147,25 @@ pub struct Report {
     pub queries: u64,
     pub complete: u64,
     pub violations: Vec<Violation>,
+    /// What has outlived the run: nothing, or many runs need more and more memory.
+    pub left: Vec<String>,
 }
 
 /// Runs one seed to its end.
 pub fn run(options: Options) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime for a simulation: {error}"));
-    runtime.block_on(live(options))
+    let (mut report, remains) = runtime.block_on(live(options));
+    drop(runtime);
+    report.left =
+        remains.into_iter().filter(|(_, part)| part.strong_count() > 0).map(|(name, _)| name).collect();
+    report
 }
 
-async fn live(options: Options) -> Report {
+/// Parts of a run, by name, to be looked for when it is over.
+type Remains = Vec<(String, Weak<dyn Any + Send + Sync>)>;
+
+async fn live(options: Options) -> (Report, Remains) {
     let Options { seed, broken, aloud } = options;
     let plan = Plan::of(seed);
     let trace = Trace::new(aloud);
@@ -155,6 +187,7 @@ async fn live(options: Options) -> Report {
         ledger: Ledger::default(),
         violations: Mutex::default(),
         queries: Mutex::default(),
+        remains: Mutex::default(),
     });
     let universe = Universe::begin(&shared).await;
     let asking = tokio::spawn(Arc::clone(&universe.querier).run());
@@ -171,7 +204,8 @@ async fn live(options: Options) -> Report {
     let (hash, events) = shared.trace.digest();
     let (queries, complete) = *shared.queries.lock();
     let violations = shared.violations.lock().clone();
-    Report { seed, hash, events, sent, acked, queries, complete, violations }
+    let report = Report { seed, hash, events, sent, acked, queries, complete, violations, left: Vec::new() };
+    (report, shared.end())
 }
 
 /// Looks now and then whether any choice of nodes would be called complete and is not.

@@ -105,6 +105,16 @@ impl Life {
         &self.receive
     }
 
+    /// It is over, and is to be gone with all that it had.
+    pub fn pass(self: &Arc<Life>, shared: &Shared) {
+        let name = |part: &str| format!("{part} of r{}, life {}", self.id.seat, self.id.number);
+        shared.passes(name("the process"), Arc::downgrade(self) as _);
+        shared.passes(name("the receiver"), Arc::downgrade(&self.receive) as _);
+        if let Some(engine) = self.receive.tsdb() {
+            shared.passes(name("the engine"), Arc::downgrade(&engine) as _);
+        }
+    }
+
     pub fn is_ready(&self) -> bool {
         self.takes_calls() && self.receive.readiness().is_ready()
     }
@@ -371,6 +381,7 @@ impl Node {
         tokio::spawn(async move {
             let learning = life.agreed.clone().map(|handle| tokio::spawn(async move { handle.run().await }));
             let ended = life.receive.run(life.stop.clone()).await;
+            life.pass(&node.shared);
             if let Some(learning) = learning {
                 learning.abort();
             }

@@ -26,6 +26,12 @@ fn every_seed_keeps_every_promise() {
                 }
                 let report = run(Options { seed: from + at, broken: None, aloud: false });
                 assert!(report.acked > 0, "seed {}: nothing was acknowledged", from + at);
+                assert!(
+                    report.left.is_empty(),
+                    "seed {}: still there: {}",
+                    from + at,
+                    report.left.join(", ")
+                );
                 queries.fetch_add(report.queries, Relaxed);
                 complete.fetch_add(report.complete, Relaxed);
                 if let Some(first) = report.violations.first() {
