@@ -48,9 +48,12 @@ pub(crate) fn replay<R>(
             let (sender, receiver) = sync_channel(QUEUE);
             queues.push(sender);
             let (orphans, failure) = (&orphans, &failure);
-            workers.push(scope.spawn(move || match run(shard, &head.settings, tenants, now, receiver) {
-                Ok(found) => orphans.lock().extend(found),
-                Err(error) => *failure.lock() = Some(error),
+            workers.push(scope.spawn(move || {
+                behind();
+                match run(shard, &head.settings, tenants, now, receiver) {
+                    Ok(found) => orphans.lock().extend(found),
+                    Err(error) => *failure.lock() = Some(error),
+                }
             }));
         }
         // A closed queue means that its worker failed and has said why.
@@ -90,6 +93,13 @@ pub(crate) fn replay<R>(
         return Err(error);
     }
     Ok((result?, orphans.into_inner()))
+}
+
+/// Who serves on this machine goes first: another node, or the other roles of this one.
+fn behind() {
+    if let Err(error) = runtime::give_way() {
+        tracing::debug!(%error, "replay does not give way to other threads");
+    }
 }
 
 fn run(
