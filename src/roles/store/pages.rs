@@ -143,6 +143,13 @@ impl Pages {
         let wanted: BTreeSet<u64> = ranges.iter().flat_map(pages_of).collect();
         let key = |page: u64| Key { block, file, page };
         let mut have: HashMap<u64, Bytes> = HashMap::with_capacity(wanted.len());
+        // Every range begins within the file, and may end behind it.
+        let sure = ranges
+            .iter()
+            .filter(|range| !range.is_empty())
+            .map(|range| range.start / PAGE)
+            .max()
+            .unwrap_or(0);
         let mut missing = Vec::new();
         for &page in &wanted {
             match cache.get(&key(page)) {
@@ -154,7 +161,7 @@ impl Pages {
         if !missing.is_empty() {
             let (claims, mut others) = self.claim(&missing, key);
             let own: Vec<u64> = claims.pages.keys().copied().collect();
-            self.fetch(block, file, &own, spent, &mut have, Some(claims)).await?;
+            self.fetch(block, file, (&own, sure), spent, &mut have, Some(claims)).await?;
             // Pages that somebody else was fetching already; where that failed, they are fetched here.
             let mut again = Vec::new();
             for (page, arriving) in &mut others {
@@ -164,7 +171,7 @@ impl Pages {
                 }
             }
             if !again.is_empty() {
-                self.fetch(block, file, &again, spent, &mut have, None).await?;
+                self.fetch(block, file, (&again, sure), spent, &mut have, None).await?;
             }
         }
         ranges.iter().map(|range| assemble(range, &have)).collect()
@@ -188,17 +195,18 @@ impl Pages {
         (claims, others)
     }
 
+    /// Fetches pages of a file that has page `sure` and may end there.
     async fn fetch(
         &self,
         block: BlockId,
         file: FileKind,
-        pages: &[u64],
+        (pages, sure): (&[u64], u64),
         spent: &Spent,
         have: &mut HashMap<u64, Bytes>,
         mut claims: Option<Claims<'_>>,
     ) -> Result<(), Error> {
         let path = file.path(block);
-        let requests = join(pages);
+        let requests = join(pages, sure);
         for request in &requests {
             spent.add((request.end - request.start) * PAGE)?;
         }
@@ -267,12 +275,14 @@ fn pages_of(range: &Range<u64>) -> Range<u64> {
     if range.is_empty() { 0..0 } else { range.start / PAGE..range.end.div_ceil(PAGE) }
 }
 
-/// Joins ascending pages into requests: ranges of pages with small gaps, none too long.
-fn join(pages: &[u64]) -> Vec<Range<u64>> {
+/// Joins ascending pages into requests: ranges of pages with small gaps, none too long. The page after `sure`, which may
+/// lie behind the end of the file, is asked for together with that one: a bucket refuses a request that begins there.
+fn join(pages: &[u64], sure: u64) -> Vec<Range<u64>> {
     let mut out: Vec<Range<u64>> = Vec::new();
     for &page in pages {
         match out.last_mut() {
             Some(last) if page - last.end <= GAP && page + 1 - last.start <= LONGEST => last.end = page + 1,
+            _ if page == sure + 1 => out.push(sure..page + 1),
             _ => out.push(page..page + 1),
         }
     }
@@ -324,10 +334,33 @@ mod tests {
 
     #[test]
     fn requests_are_few_and_not_too_long() {
-        assert_eq!(join(&[0, 1, 2, 5, 30, 31]), [0..6, 30..32]);
+        assert_eq!(join(&[0, 1, 2, 5, 30, 31], 31), [0..6, 30..32]);
         let many: Vec<u64> = (0..200).collect();
-        assert_eq!(join(&many), [0..64, 64..128, 128..192, 192..200]);
-        assert_eq!(join(&[]), []);
+        assert_eq!(join(&many, 199), [0..64, 64..128, 128..192, 192..200]);
+        assert_eq!(join(&[], 0), []);
+        assert_eq!(join(&[3, 31], 30), [3..4, 30..32]);
+    }
+
+    /// How long a chunk is stands in the chunk, so more is asked for than there may be.
+    #[tokio::test]
+    async fn a_range_may_end_pages_behind_its_file() {
+        for short in [0, 1, 771] {
+            let file: Vec<u8> = (0..2 * PAGE - short).map(|n| (n / 7) as u8).collect();
+            let bucket = Bucket::over(Arc::new(InMemory::new()), "short", &World::real());
+            let id = BlockId::from_parts(1, 1);
+            bucket.put(&FileKind::Segment(0).path(id), file.clone().into()).await.unwrap();
+            for limit in [0, 1 << 30] {
+                let pages = Pages::new(bucket.clone(), limit, limit);
+                let spent = Spent::new(0);
+                let len = file.len();
+                // Of the second, one page is there already.
+                for range in [len - 900..len - 800, len - 800..len + 4096, len - 900..len + 4096] {
+                    let ranges = [range.start as u64..range.end as u64];
+                    let read = pages.read(id, FileKind::Segment(0), &ranges, Purpose::Chunks, &spent).await;
+                    assert_eq!(read.unwrap(), [&file[range.start..len.min(range.end)]]);
+                }
+            }
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -235,13 +235,16 @@ impl RemoteBlock {
             FileKind::Index => "index".to_owned(),
             FileKind::Segment(n) => format!("{}/{}", chunks::DIR, chunks::file_name(n as usize)),
         };
+        let size = self.sizes.get(&rel_path).copied().unwrap_or(u64::MAX);
         // A reference beyond the end of a file is the block's fault, not the bucket's.
-        if let (Some(&size), Some(last)) = (self.sizes.get(&rel_path), ranges.iter().map(|r| r.start).max())
+        if let Some(last) = ranges.iter().map(|r| r.start).max()
             && last >= size
         {
             return Err(Error::corrupt(format!("{rel_path} has {size} bytes; offset {last} is referred to")));
         }
-        let reading = self.shared.pages.read(self.id, file, ranges, purpose, &ask.spent);
+        // Ends are guesses.
+        let ranges: Vec<Range<u64>> = ranges.iter().map(|r| r.start..r.end.min(size)).collect();
+        let reading = self.shared.pages.read(self.id, file, &ranges, purpose, &ask.spent);
         self.shared.waiter.wait(&ask.context, reading)
     }
 
