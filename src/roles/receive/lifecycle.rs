@@ -82,7 +82,7 @@ async fn reload(State(lifecycle): State<Arc<Lifecycle>>) -> Response {
         // Each by itself: what is wrong with one must not keep the other.
         let outcomes = [("ring", seen.writer.ring().reload()), ("limits", seen.limits.reload())];
         if outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(true))) {
-            crate::apply_limits(&seen.writer, &seen.world);
+            crate::work::apply_limits(&seen.writer, &seen.world);
         }
         outcomes
     });

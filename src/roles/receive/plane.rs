@@ -14,7 +14,7 @@ use runtime::World;
 
 use crate::epochs::member::Kept;
 use crate::settings::Settings;
-use crate::{Error, Mode, ring};
+use crate::{Error, Mode, incarnation, ring};
 
 /// What is agreed, for a receiver.
 pub struct Plane {
@@ -120,10 +120,10 @@ fn open_folder(settings: &Settings, world: &World) -> Result<(Option<Catalog>, W
     };
     world.disk.create_dir_all(dir).map_err(failed)?;
     let catalog = Catalog::open(world, &dir.join("catalog"))?;
-    if !crate::has_log(world, dir)? {
-        crate::begin_anew(world, dir)?;
+    if !incarnation::has_log(world, dir)? {
+        incarnation::begin_anew(world, dir)?;
     }
-    let incarnation = crate::incarnation(world, dir)?;
+    let incarnation = incarnation::read(world, dir)?;
     let cluster = Kept::read(world, dir, &incarnation)?.cluster;
     Ok((Some(catalog), Who { address, incarnation, cluster }))
 }

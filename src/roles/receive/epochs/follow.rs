@@ -44,7 +44,7 @@ pub fn take(state: &State, writer: &Arc<Writer>, world: &World) {
     let Some(epoch) = state.current() else { return };
     match writer.learn(&state.cluster, epoch.number, &epoch.view) {
         // Limits of tenants are shares of what their ring has.
-        Ok(true) => crate::apply_limits(writer, world),
+        Ok(true) => crate::work::apply_limits(writer, world),
         Ok(false) => {}
         Err(error) => tracing::error!(epoch = epoch.number, %error, "a ring epoch cannot be used"),
     }
