@@ -13,6 +13,7 @@ mod convert;
 pub mod facts;
 mod health;
 mod incoming;
+mod method;
 mod metrics;
 pub mod peer;
 mod plane;

@@ -22,6 +22,7 @@ use wire::pb::thanos::targets_server::TargetsServer;
 use crate::channel::MAX_MESSAGE;
 use crate::facts::{Exemplars, FactServer, Metadata, Rules, Statistics, Targets};
 use crate::incoming;
+use crate::method::Only;
 use crate::metrics::CountCalls;
 use crate::peer::PeerOptions;
 use crate::plane::ControlServer;
@@ -103,12 +104,12 @@ impl Services {
     /// The same, with limits for the streams.
     pub fn write_with(self, write: WriteServer, options: PeerOptions) -> Services {
         let framed = write.framed(options, self.closing.subscribe());
-        self.with(|routes| routes.add_service(write).add_service(framed))
+        self.with(|routes| routes.add_service(Only(write)).add_service(Only(framed)))
     }
 
     /// Takes writes in single calls alone, as releases before the frames did.
     pub fn write_unframed(self, write: WriteServer) -> Services {
-        self.with(|routes| routes.add_service(write))
+        self.with(|routes| routes.add_service(Only(write)))
     }
 }
 

@@ -1,8 +1,6 @@
 //! The receiver's end of a stream: reads requests, has them stored, and answers each as soon as it is.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
-use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
-use tower::Service;
 use wire::remote_write::Limits;
 
 use super::bytes::Read;
@@ -29,6 +26,7 @@ use super::request::{Decoder, Rows, id_of};
 use super::slots::Slots;
 use super::{FrameError, Hello, PATH, PeerOptions, SERVICE, Welcome};
 use crate::channel::MAX_MESSAGE;
+use crate::method::{Method, message_bytes};
 use crate::write::codec::RawCodec;
 use crate::write::{KnownTaken, KnownWrite, StaleEpoch, WriteBackend};
 
@@ -70,8 +68,7 @@ impl PeerServer {
 
 impl Inner {
     fn frame_bytes(&self) -> usize {
-        // What passed a door can be longer here, as for single calls.
-        self.limits.max_bytes.saturating_mul(2).saturating_add(1 << 20).min(MAX_MESSAGE)
+        message_bytes(&self.limits)
     }
 
     fn welcome(&self, hello: &Hello) -> Welcome {
@@ -316,28 +313,13 @@ impl StreamingService<Bytes> for PeerServer {
     }
 }
 
-impl NamedService for PeerServer {
+impl Method for PeerServer {
     const NAME: &'static str = SERVICE;
-}
+    const PATH: &'static str = PATH;
 
-impl Service<http::Request<Body>> for PeerServer {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let server = self.clone();
-        Box::pin(async move {
-            if request.uri().path() != PATH {
-                return Ok(Status::unimplemented("no such method").into_http());
-            }
-            let max = server.inner.frame_bytes();
-            let mut grpc = Grpc::new(RawCodec).apply_max_message_size_config(Some(max), Some(MAX_MESSAGE));
-            Ok(grpc.streaming(server, request).await)
-        })
+    async fn answer(self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let max = self.inner.frame_bytes();
+        let mut grpc = Grpc::new(RawCodec).apply_max_message_size_config(Some(max), Some(MAX_MESSAGE));
+        Ok(grpc.streaming(self, request).await)
     }
 }

@@ -4,10 +4,8 @@
 //! Thanos's routers send by default. Our own callers get a verdict per sample; Thanos gets the status that
 //! makes it do the right thing with its batch.
 
-use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -16,9 +14,8 @@ use parking_lot::Mutex;
 use storage::{Error, HistogramRow, Refusal, SampleKind, Verdict, WriteBatch};
 use tokio::sync::watch;
 use tonic::body::Body;
-use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
-use tower::Service;
 use wire::pb::thanos::WriteResponse;
 use wire::pb::tributary::v1::{self, PairSighting, Verdicts};
 use wire::remote_write::{DecodedV1, Limits, PeerWrite, Series, decode_peer, peer_envelope};
@@ -26,6 +23,7 @@ use wire::remote_write::{DecodedV1, Limits, PeerWrite, Series, decode_peer, peer
 use super::codec::{PATH, SERVICE, ServerCodec};
 use super::{PlainWrite, StaleEpoch, TenantGroup, WriteBackend, WriteRequest, metadata, snappy, verdicts};
 use crate::channel::MAX_MESSAGE;
+use crate::method::{Method, message_bytes};
 use crate::peer::{PeerOptions, PeerServer};
 use crate::status::write_status_from_error;
 
@@ -306,34 +304,14 @@ impl UnaryService<Bytes> for WriteServer {
     }
 }
 
-impl NamedService for WriteServer {
+impl Method for WriteServer {
     const NAME: &'static str = SERVICE;
-}
+    const PATH: &'static str = PATH;
 
-impl Service<http::Request<Body>> for WriteServer {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let server = self.clone();
-        Box::pin(async move {
-            if request.uri().path() != PATH {
-                return Ok(Status::unimplemented("no such method").into_http());
-            }
-            // What passed a door can be longer here: zeroes that senders leave out are written.
-            let max =
-                server.inner.limits.max_bytes.saturating_mul(2).saturating_add(1 << 20).min(MAX_MESSAGE);
-            let request = match snappy::open(request, max).await {
-                Ok(request) => request,
-                Err(status) => return Ok(status.into_http()),
-            };
-            let mut grpc = Grpc::new(ServerCodec).apply_max_message_size_config(Some(max), Some(MAX_MESSAGE));
-            Ok(grpc.unary(server, request).await)
-        })
+    async fn answer(self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let max = message_bytes(&self.inner.limits);
+        let request = snappy::open(request, max).await?;
+        let mut grpc = Grpc::new(ServerCodec).apply_max_message_size_config(Some(max), Some(MAX_MESSAGE));
+        Ok(grpc.unary(self, request).await)
     }
 }
