@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::process::{Program, Running, binary, free_port};
+use testkit::free_port;
+
+use crate::process::{Program, Running, binary};
 
 /// Ports and folders of a cluster; processes are started one by one.
 pub struct Cluster {

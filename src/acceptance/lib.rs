@@ -9,4 +9,5 @@ mod process;
 pub use cluster::Cluster;
 pub use compare::{Said, Series, When, ask, difference};
 pub use http::{Answer, get, percent, post, post_form};
-pub use process::{Program, Running, beside, binary, find_program, free_port, wait_agreed, wait_until};
+pub use process::{Program, Running, beside, binary, find_program, wait_agreed, wait_until};
+pub use testkit::free_port;

@@ -3,8 +3,9 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use testkit::free_port;
 
 use crate::http::get;
 
@@ -147,17 +148,6 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         eprintln!("SKIPPED: {name} is not installed; `.ci/setup` installs what the tests use");
     }
     found
-}
-
-/// A loopback port that was free a moment ago, from below those that the system gives to whoever connects: one of these
-/// may be taken again before the server that it is for has it.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let begin = std::process::id().wrapping_mul(7919);
-    (0..10_000)
-        .map(|_| 10_000 + (begin.wrapping_add(NEXT.fetch_add(1, Relaxed)) % 20_000) as u16)
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("no free port")
 }
 
 /// Polls until nothing differs any more; panics with what did after a quarter of a minute.

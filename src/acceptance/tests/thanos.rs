@@ -2,7 +2,7 @@
 //! everything is read back once.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use acceptance::{Program, Running, Said, When, ask, binary, free_port, post, wait_until};
 
@@ -113,7 +113,6 @@ fn together(router: &Path, ingestor: &Path) {
             Said::Failed(_) => None,
         });
     }
-    std::thread::sleep(Duration::from_millis(100));
     drop(running);
 }
 
