@@ -8,7 +8,6 @@
 mod active;
 mod cors;
 mod door;
-mod error;
 mod gzip;
 pub mod json;
 mod near;
@@ -25,7 +24,7 @@ pub mod v1;
 pub use active::ActiveQueries;
 pub use cors::Cors;
 pub use door::{Door, MetricsPage};
-pub use error::Error;
+pub use model::Error;
 pub use params::Params;
 pub use pool::{QueryPool, Ran};
 pub use problem::{ErrorType, Problem};

@@ -42,9 +42,7 @@ pub enum Security {
 impl Security {
     /// By the web configuration file of `--http.config`, if there is one.
     pub fn of_file(name: &str, path: Option<&Path>, world: &World) -> Result<Security, Error> {
-        let failed = |error: secure::Error| {
-            Error::new(error.kind, format!("--http.config: {error}"), None::<std::io::Error>)
-        };
+        let failed = |error: secure::Error| Error::new(error.kind, format!("--http.config: {error}"));
         match path {
             None => Ok(Security::None),
             Some(path) => WebSecurity::start(name, world, path).map(Security::Web).map_err(failed),
@@ -108,7 +106,7 @@ impl Server {
         let text = address.to_string();
         let failed = |e: std::io::Error| {
             let text = format!("cannot listen on {text} ({}): {e}", settings.name);
-            Error::new(Kind::Unavailable, text, Some(e))
+            Error::with_source(Kind::Unavailable, text, e)
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use model::{Kind, Matcher, TimeRange};
 use runtime::World;
 
+use crate::error;
 use crate::{Block, BlockId, BlockWriter, Error, MetaSpec, ThanosSpec, tombstones};
 
 impl Block {
@@ -25,7 +26,7 @@ impl Block {
             deleted.add(number, range);
         }
         let path = self.dir().join(tombstones::FILE);
-        world.disk.write_atomic(&path, &deleted.encode()).map_err(|e| Error::io("write", &path, e))?;
+        world.disk.write_atomic(&path, &deleted.encode()).map_err(|e| error::io("write", &path, e))?;
         Block::open(world, self.dir()).map(Some)
     }
 

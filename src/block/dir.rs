@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use runtime::World;
 
+use crate::error;
 use crate::{BlockId, Error};
 
 /// Suffix of a folder that is being written.
@@ -16,7 +17,7 @@ pub fn list(world: &World, parent: &Path) -> Result<Vec<BlockId>, Error> {
     if !world.disk.exists(parent) {
         return Ok(Vec::new());
     }
-    let names = world.disk.list(parent).map_err(|e| Error::io("list", parent, e))?;
+    let names = world.disk.list(parent).map_err(|e| error::io("list", parent, e))?;
     Ok(names
         .iter()
         .filter_map(|name| BlockId::parse(name))
@@ -28,9 +29,9 @@ pub fn list(world: &World, parent: &Path) -> Result<Vec<BlockId>, Error> {
 pub fn remove(world: &World, parent: &Path, id: BlockId) -> Result<(), Error> {
     let from = parent.join(id.to_string());
     let doomed = parent.join(format!("{id}{DELETING}"));
-    world.disk.rename(&from, &doomed).map_err(|e| Error::io("rename", &from, e))?;
-    world.disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))?;
-    world.disk.remove_dir_all(&doomed).map_err(|e| Error::io("remove", &doomed, e))
+    world.disk.rename(&from, &doomed).map_err(|e| error::io("rename", &from, e))?;
+    world.disk.sync_dir(parent).map_err(|e| error::io("sync", parent, e))?;
+    world.disk.remove_dir_all(&doomed).map_err(|e| error::io("remove", &doomed, e))
 }
 
 /// Folders that an interrupted write or removal left in `parent`.
@@ -38,7 +39,7 @@ pub fn leftovers(world: &World, parent: &Path) -> Result<Vec<PathBuf>, Error> {
     if !world.disk.exists(parent) {
         return Ok(Vec::new());
     }
-    let names = world.disk.list(parent).map_err(|e| Error::io("list", parent, e))?;
+    let names = world.disk.list(parent).map_err(|e| error::io("list", parent, e))?;
     let ours = |name: &&String| {
         [CREATING, DELETING]
             .iter()
@@ -51,7 +52,7 @@ pub fn leftovers(world: &World, parent: &Path) -> Result<Vec<PathBuf>, Error> {
 pub fn remove_leftovers(world: &World, parent: &Path) -> Result<usize, Error> {
     let found = leftovers(world, parent)?;
     for dir in &found {
-        world.disk.remove_dir_all(dir).map_err(|e| Error::io("remove", dir, e))?;
+        world.disk.remove_dir_all(dir).map_err(|e| error::io("remove", dir, e))?;
     }
     Ok(found.len())
 }

@@ -25,10 +25,10 @@ pub mod tombstones;
 mod writer;
 
 pub use dir::{leftovers, list, remove, remove_leftovers};
-pub use error::Error;
 pub use id::BlockId;
 pub use label_sets::LabelSets;
 pub use meta::Meta;
+pub use model::Error;
 pub use read::Block;
 pub use select::{BlockSeries, without};
 pub use writer::{BlockWriter, MetaSpec, ThanosSpec};

@@ -14,18 +14,19 @@ use memmap2::Mmap;
 use runtime::World;
 
 use crate::Error;
+use crate::error;
 
 /// The content of a file of a finished block. Pages are loaded when touched.
 pub(crate) fn map(world: &World, path: &Path) -> Result<Bytes, Error> {
-    let file = world.disk.open_read(path).map_err(|e| Error::io("open", path, e))?;
+    let file = world.disk.open_read(path).map_err(|e| error::io("open", path, e))?;
     let Some(file) = file.as_std() else {
-        return world.disk.read(path).map(Bytes::from).map_err(|e| Error::io("read", path, e));
+        return world.disk.read(path).map(Bytes::from).map_err(|e| error::io("read", path, e));
     };
-    if file.metadata().map_err(|e| Error::io("read the size of", path, e))?.len() == 0 {
+    if file.metadata().map_err(|e| error::io("read the size of", path, e))?.len() == 0 {
         // An empty file cannot be mapped.
         return Ok(Bytes::new());
     }
     // SAFETY: the file is immutable and not truncated while mapped, see the head of this module.
-    let map = unsafe { Mmap::map(file) }.map_err(|e| Error::io("map", path, e))?;
+    let map = unsafe { Mmap::map(file) }.map_err(|e| error::io("map", path, e))?;
     Ok(Bytes::from_owner(map))
 }

@@ -13,6 +13,7 @@ use chunk::histogram::{FloatIter, IntIter};
 use model::{Kind, Labels, TimeRange, Timestamp};
 use runtime::World;
 
+use crate::error;
 use crate::index::series::{self, ChunkMeta, Decoder};
 use crate::index::{IndexHeader, Plan, Toc};
 use crate::meta::Meta;
@@ -98,7 +99,7 @@ impl Block {
 impl Inner {
     fn open(world: &World, dir: &Path) -> Result<Inner, Error> {
         let meta_path = dir.join(meta::FILE);
-        let text = world.disk.read(&meta_path).map_err(|e| Error::io("read", &meta_path, e))?;
+        let text = world.disk.read(&meta_path).map_err(|e| error::io("read", &meta_path, e))?;
         let meta = Meta::parse(&text).map_err(|e| e.within(meta_path.display()))?;
         let name = dir.file_name().and_then(|name| name.to_str()).and_then(crate::BlockId::parse);
         if name.is_some_and(|name| name != meta.ulid) {
@@ -113,7 +114,7 @@ impl Inner {
         let tombstones_path = dir.join(tombstones::FILE);
         let tombstones = if world.disk.exists(&tombstones_path) {
             let bytes =
-                world.disk.read(&tombstones_path).map_err(|e| Error::io("read", &tombstones_path, e))?;
+                world.disk.read(&tombstones_path).map_err(|e| error::io("read", &tombstones_path, e))?;
             Tombstones::parse(&bytes).map_err(|e| e.within(tombstones_path.display()))?
         } else {
             Tombstones::default()
@@ -257,7 +258,7 @@ fn read_header(index: &Bytes) -> Result<IndexHeader, Error> {
 
 /// Maps `000001`, `000002`, ... which must follow one another.
 fn open_segments(world: &World, dir: &Path) -> Result<Vec<Bytes>, Error> {
-    let names = world.disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let names = world.disk.list(dir).map_err(|e| error::io("list", dir, e))?;
     let mut segments = Vec::new();
     for name in names.iter().filter(|name| name.len() == 6 && name.bytes().all(|b| b.is_ascii_digit())) {
         let path = dir.join(name);

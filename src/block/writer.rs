@@ -17,6 +17,7 @@ use model::{Kind, Labels, TimeRange, Timestamp};
 use runtime::{File, PIECE, Pace, World};
 
 use crate::chunks::{self, SEGMENT_SIZE};
+use crate::error;
 use crate::index::series::{ChunkMeta, encode_chunks};
 use crate::index::writer::IndexRows;
 use crate::meta::{self, BlockFile, Compaction, IndexStats, Meta, Parent, Stats, Thanos};
@@ -71,7 +72,7 @@ impl BlockWriter {
     pub fn create(world: &World, parent: &Path, id: BlockId) -> Result<BlockWriter, Error> {
         let temporary = parent.join(format!("{id}{}", dir::CREATING));
         let chunks_dir = temporary.join(chunks::DIR);
-        world.disk.create_dir_all(&chunks_dir).map_err(|e| Error::io("create", &chunks_dir, e))?;
+        world.disk.create_dir_all(&chunks_dir).map_err(|e| error::io("create", &chunks_dir, e))?;
         Ok(BlockWriter {
             world: world.clone(),
             parent: parent.to_owned(),
@@ -193,11 +194,11 @@ impl BlockWriter {
         let mut out = Sink::create(&self.world, meta_path)?;
         out.put(&meta.to_json()?)?;
         out.finish()?;
-        let sync = |path: &Path| disk.sync_dir(path).map_err(|e| Error::io("sync", path, e));
+        let sync = |path: &Path| disk.sync_dir(path).map_err(|e| error::io("sync", path, e));
         sync(&self.segments.dir)?;
         sync(&self.temporary)?;
         let place = self.parent.join(self.id.to_string());
-        disk.rename(&self.temporary, &place).map_err(|e| Error::io("rename into place", &place, e))?;
+        disk.rename(&self.temporary, &place).map_err(|e| error::io("rename into place", &place, e))?;
         // From here on the folder is a block, whatever follows.
         self.done = true;
         sync(&self.parent)?;
@@ -345,7 +346,7 @@ pub(crate) struct Sink {
 
 impl Sink {
     fn create(world: &World, path: PathBuf) -> Result<Sink, Error> {
-        let file = world.disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
+        let file = world.disk.create(&path).map_err(|e| error::io("create", &path, e))?;
         Ok(Sink { path, file, buffer: Vec::new(), written: 0, world: world.clone(), pace: Pace::default() })
     }
 
@@ -373,8 +374,8 @@ impl Sink {
         let Sink { path, file, buffer, written, world, pace } = self;
         let at = *written - buffer.len() as u64;
         pace.after(world, || {
-            file.write_all_at(buffer, at).map_err(|e| Error::io("write", path, e))?;
-            file.sync_data().map_err(|e| Error::io("sync", path, e))
+            file.write_all_at(buffer, at).map_err(|e| error::io("write", path, e))?;
+            file.sync_data().map_err(|e| error::io("sync", path, e))
         })?;
         buffer.clear();
         Ok(())

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 use runtime::World;
 
+use crate::error;
 use crate::error::Fault;
 use crate::family::{self, Memory};
 use crate::mark::Mark;
@@ -97,7 +98,7 @@ impl Catalog {
         let _one = self.inner.writing.lock();
         match &*self.inner.database.read() {
             Database::Open { db, .. } => {
-                db.flush_wal(true).map_err(|e| Error::rocks("sync the log", &self.inner.dir, e))
+                db.flush_wal(true).map_err(|e| error::rocks("sync the log", &self.inner.dir, e))
             }
             Database::Closed { .. } => Ok(()),
         }
@@ -137,23 +138,23 @@ pub(crate) fn database_dir(dir: &Path) -> PathBuf {
 
 fn open(dir: &Path, memory: &Memory, mark: &Mark, has_database: bool) -> Result<DB, Error> {
     if !has_database && mark.sequence > 0 {
-        return Err(Error::damaged(dir, "its database is missing"));
+        return Err(error::damaged(dir, "its database is missing"));
     }
     let path = database_dir(dir);
-    let rocks = |e| Error::rocks("open the database", dir, e);
+    let rocks = |e| error::rocks("open the database", dir, e);
     let options = family::database(memory, !has_database);
     if has_database {
         let present = DB::list_cf(&options, &path).map_err(rocks)?;
         if let Some(other) =
             present.iter().find(|f| f.as_str() != "default" && !family::ALL.contains(&f.as_str()))
         {
-            return Err(Error::damaged(dir, format!("family {other:?} is unknown to this build")));
+            return Err(error::damaged(dir, format!("family {other:?} is unknown to this build")));
         }
     }
     let db = DB::open_cf_descriptors(&options, &path, family::descriptors(memory)).map_err(rocks)?;
     let last = db.latest_sequence_number();
     if last < mark.sequence {
-        return Err(Error::damaged(
+        return Err(error::damaged(
             dir,
             format!(
                 "of {} writes that were confirmed the last {} are missing",
@@ -255,7 +256,7 @@ impl Inner {
                 if error.kind() != rocksdb::ErrorKind::Incomplete {
                     self.note_failure();
                 }
-                Err(Error::rocks("write", &self.dir, error))
+                Err(error::rocks("write", &self.dir, error))
             }
         }
     }

@@ -7,6 +7,7 @@ use runtime::World;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::error;
 
 /// The layout written by this build; `FORMAT.md` describes it.
 pub(crate) const VERSION: u64 = 1;
@@ -23,12 +24,12 @@ fn path(dir: &Path) -> PathBuf {
 /// Makes a new folder ours, or sees that it is, bringing an older layout up to date.
 pub(crate) fn claim(world: &World, dir: &Path) -> Result<(), Error> {
     let disk = &*world.disk;
-    disk.create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    disk.create_dir_all(dir).map_err(|e| error::io("create", dir, e))?;
     if !disk.exists(&path(dir)) {
-        let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+        let names = disk.list(dir).map_err(|e| error::io("list", dir, e))?;
         // A first start that was broken off leaves the unfinished file.
         if let Some(name) = names.iter().find(|name| !name.starts_with(FILE)) {
-            return Err(Error::damaged(dir, format!("{FILE} is missing beside {name:?}")));
+            return Err(error::damaged(dir, format!("{FILE} is missing beside {name:?}")));
         }
         return write(world, dir, VERSION);
     }
@@ -37,10 +38,10 @@ pub(crate) fn claim(world: &World, dir: &Path) -> Result<(), Error> {
 
 /// The version of the folder.
 pub(crate) fn read(world: &World, dir: &Path) -> Result<u64, Error> {
-    let content = world.disk.read(&path(dir)).map_err(|e| Error::io("read", &path(dir), e))?;
+    let content = world.disk.read(&path(dir)).map_err(|e| error::io("read", &path(dir), e))?;
     let value: Option<Value> = serde_json::from_slice(&content).ok();
     let version = value.as_ref().and_then(|v| v.get("version")).and_then(Value::as_u64);
-    version.filter(|v| *v > 0).ok_or_else(|| Error::damaged(dir, format!("{FILE} is unreadable")))
+    version.filter(|v| *v > 0).ok_or_else(|| error::damaged(dir, format!("{FILE} is unreadable")))
 }
 
 fn migrate(world: &World, dir: &Path, from: u64, steps: &[Step]) -> Result<(), Error> {
@@ -68,7 +69,7 @@ fn migrate(world: &World, dir: &Path, from: u64, steps: &[Step]) -> Result<(), E
 
 fn write(world: &World, dir: &Path, version: u64) -> Result<(), Error> {
     let content = json!({ "version": version }).to_string();
-    world.disk.write_atomic(&path(dir), content.as_bytes()).map_err(|e| Error::io("write", &path(dir), e))
+    world.disk.write_atomic(&path(dir), content.as_bytes()).map_err(|e| error::io("write", &path(dir), e))
 }
 
 #[cfg(test)]
@@ -82,13 +83,13 @@ mod tests {
         claim(&world, dir.path()).unwrap();
         assert_eq!(read(&world, dir.path()).unwrap(), VERSION);
         let note = |world: &World, dir: &Path, name: &str| {
-            world.disk.write_atomic(&dir.join(name), b"").map_err(|e| Error::io("write", dir, e))
+            world.disk.write_atomic(&dir.join(name), b"").map_err(|e| error::io("write", dir, e))
         };
         let steps: [Step; 2] = [
-            |world, dir| world.disk.write_atomic(&dir.join("one"), b"").map_err(|e| Error::io("", dir, e)),
+            |world, dir| world.disk.write_atomic(&dir.join("one"), b"").map_err(|e| error::io("", dir, e)),
             |world, dir| {
                 assert_eq!(read(world, dir).unwrap(), 2);
-                world.disk.write_atomic(&dir.join("two"), b"").map_err(|e| Error::io("", dir, e))
+                world.disk.write_atomic(&dir.join("two"), b"").map_err(|e| error::io("", dir, e))
             },
         ];
         migrate(&world, dir.path(), 1, &steps).unwrap();

@@ -8,6 +8,7 @@ use rocksdb::{DB, IteratorMode, ReadOptions};
 use runtime::World;
 
 use crate::database::{Inner, database_dir};
+use crate::error;
 use crate::family::{self, Memory};
 use crate::hints::HintIndex;
 use crate::mark::Mark;
@@ -63,7 +64,7 @@ pub fn inspect(world: &World, dir: &Path) -> Result<Inspection, Error> {
     let mark = Mark::open(world, dir, true)?;
     let memory = Memory::new();
     let options = family::database(&memory, false);
-    let rocks = |e| Error::rocks("open the database for reading", dir, e);
+    let rocks = |e| error::rocks("open the database for reading", dir, e);
     let db = DB::open_cf_descriptors_read_only(&options, &path, family::descriptors(&memory), false)
         .map_err(rocks)?;
     let files = db.live_files().map_err(rocks)?;

@@ -1,6 +1,7 @@
 //! Keys of all families: a tenant, a zero byte, and a name within it. Tenant ids hold no zero byte.
 
 use crate::Error;
+use crate::error;
 
 /// The key of `name` of a tenant.
 pub(crate) fn key(tenant: &str, name: &str) -> Vec<u8> {
@@ -26,7 +27,7 @@ pub(crate) fn split(key: &[u8]) -> Option<(&str, &str)> {
     Some((std::str::from_utf8(&key[..at]).ok()?, std::str::from_utf8(&key[at + 1..]).ok()?))
 }
 
-/// A key or value that this build does not understand, in words for [`Error::damaged`].
+/// A key or value that this build does not understand, in words for [`error::damaged`].
 pub(crate) fn strange(dir: &std::path::Path, family: &str, key: &[u8]) -> Error {
-    Error::damaged(dir, format!("family {family} has an entry that cannot be read: {}", key.escape_ascii()))
+    error::damaged(dir, format!("family {family} has an entry that cannot be read: {}", key.escape_ascii()))
 }

@@ -24,9 +24,9 @@ mod metadata;
 mod raft;
 
 pub use database::{Catalog, MemoryUse};
-pub use error::Error;
 pub use family::MEMORY_LIMIT;
 pub use hints::{HintCursor, HintFile, HintIndex};
 pub use inspect::{Family, Inspection, inspect};
 pub use ledger::{LedgerEntry, LedgerState};
 pub use metadata::{MAX_TEXT, Put};
+pub use model::Error;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use runtime::{File, World};
 
 use crate::Error;
+use crate::error;
 
 const FILE: &str = "acked";
 const MAGIC: &[u8; 4] = b"TCAT";
@@ -70,14 +71,14 @@ impl Mark {
         let disk = &*world.disk;
         if !disk.exists(&path) {
             if has_database {
-                return Err(Error::damaged(dir, format!("{FILE} is missing")));
+                return Err(error::damaged(dir, format!("{FILE} is missing")));
             }
             // A name of its own first: a mark that is there is whole.
-            disk.write_atomic(&path, &[0; 2 * STRIDE as usize]).map_err(|e| Error::io("write", &path, e))?;
+            disk.write_atomic(&path, &[0; 2 * STRIDE as usize]).map_err(|e| error::io("write", &path, e))?;
         }
-        let content = disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let slots = slots(&content).map_err(|why| Error::damaged(dir, format!("{FILE}: {why}")))?;
-        let file = disk.open(&path).map_err(|e| Error::io("open", &path, e))?;
+        let content = disk.read(&path).map_err(|e| error::io("read", &path, e))?;
+        let slots = slots(&content).map_err(|why| error::damaged(dir, format!("{FILE}: {why}")))?;
+        let file = disk.open(&path).map_err(|e| error::io("open", &path, e))?;
         let sequence = slots[0].max(slots[1]).unwrap_or(0);
         Ok(Mark { file, path, sequence, slot: u64::from(slots[0] >= slots[1]) })
     }
@@ -88,8 +89,8 @@ impl Mark {
             return Ok(());
         }
         let at = self.slot * STRIDE;
-        self.file.write_all_at(&encode(sequence), at).map_err(|e| Error::io("write", &self.path, e))?;
-        self.file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+        self.file.write_all_at(&encode(sequence), at).map_err(|e| error::io("write", &self.path, e))?;
+        self.file.sync_data().map_err(|e| error::io("sync", &self.path, e))?;
         self.sequence = sequence;
         self.slot = 1 - self.slot;
         Ok(())

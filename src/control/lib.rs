@@ -10,7 +10,6 @@
 //! (`Clear`); the watched ring file and `tributary ring` propose rings.
 
 mod change;
-mod error;
 mod handle;
 mod log;
 mod machine;
@@ -35,10 +34,10 @@ pub fn levels(most: u32) -> (u32, u32) {
 }
 
 pub use change::{Change, plan};
-pub use error::Error;
 pub use handle::Handle;
 pub use measure::measure;
 pub use message::{About, Hello, Mark, Proposed, Refused, Request, Response, Seen};
+pub use model::Error;
 pub use progress::{Phase, Progress};
 pub use subscriber::Subscriber;
 pub use transport::Transport;

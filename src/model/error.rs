@@ -1,6 +1,8 @@
-//! The six kinds of error, each telling a caller what to do next.
+//! An error, and the six kinds of errors, each telling a caller what to do next.
 
-/// What the reader of an error should do. Every crate's error type carries one.
+use std::fmt::Display;
+
+/// What the reader of an error should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The request or the input is wrong; the caller must change it.
@@ -21,5 +23,45 @@ impl Kind {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn retryable(self) -> bool {
         matches!(self, Kind::Unavailable)
+    }
+}
+
+/// An error with what to do next, the facts in lower case, and its source.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    pub kind: Kind,
+    pub message: String,
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), source: None }
+    }
+
+    pub fn with_source(
+        kind: Kind,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error { kind, message: message.into(), source: Some(source.into()) }
+    }
+
+    /// Stored bytes that fail a check.
+    pub fn corrupt(message: impl Into<String>) -> Error {
+        Error::new(Kind::Corrupt, message)
+    }
+
+    /// A caller that broke a contract.
+    pub fn invalid(message: impl Into<String>) -> Error {
+        Error::new(Kind::Invalid, message)
+    }
+
+    /// Puts before the message where the trouble is.
+    pub fn within(mut self, place: impl Display) -> Error {
+        self.message = format!("{place}: {}", self.message);
+        self
     }
 }

@@ -15,7 +15,7 @@ mod tenant;
 mod time;
 
 pub use conflict::{compare_conflict, float_wins, histogram_wins, native_wins};
-pub use error::Kind;
+pub use error::{Error, Kind};
 pub use histogram::{FloatHistogram, Histogram, InvalidHistogram, Native};
 pub use labels::{
     InvalidLabels, Labels, LabelsBuilder, MAX_LABELS_BYTES, METRIC_NAME, label_parts, label_spans,

@@ -8,7 +8,6 @@
 mod batch;
 mod columns;
 mod context;
-mod error;
 mod exemplars;
 mod histograms;
 mod limits;
@@ -23,12 +22,12 @@ pub use batch::{
 pub use chunk::ChunkData;
 pub use columns::{Columns, decode_series};
 pub use context::{Budget, Cancel, Context, Reservation};
-pub use error::Error;
 pub use exemplars::{Exemplar, Exemplars, MAX_EXEMPLAR_RUNES, SeriesExemplars};
 pub use histograms::{HistogramColumns, decode_mixed};
 pub use limits::{LimitsOf, TenantLimits};
 pub use merge::{Merge, collect, from_entries};
 pub use metadata::{Meanings, MetadataRequest, MetadataSource};
+pub use model::Error;
 pub use select::{
     Hints, LabelNeed, LabelRequest, Listed, Need, Notes, PartialResponse, Select, SelectRequest, SeriesEntry,
     SeriesSet,

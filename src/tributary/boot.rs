@@ -138,9 +138,7 @@ pub fn init_logs(log: &Log) {
 /// Whether an error is about what the operator gave: a ring file, a bucket's settings.
 fn is_unusable(error: &anyhow::Error) -> bool {
     let kind = |cause: &(dyn std::error::Error + 'static)| {
-        let of_role = cause.downcast_ref::<receive::Error>().map(|e| e.kind);
-        let of_role = of_role.or_else(|| cause.downcast_ref::<query::Error>().map(|e| e.kind));
-        let of_role = of_role.or_else(|| cause.downcast_ref::<store::Error>().map(|e| e.kind));
+        let of_role = cause.downcast_ref::<model::Error>().map(|e| e.kind);
         of_role.or_else(|| cause.downcast_ref::<bucket::Error>().map(|e| e.kind))
     };
     error.chain().find_map(kind) == Some(model::Kind::Invalid)

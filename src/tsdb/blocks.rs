@@ -12,6 +12,7 @@ use storage::{Cancel, Context, LabelRequest, Reservation, SelectRequest, SeriesE
 use crate::head::window_start;
 use crate::tenants::Tenants;
 use crate::{Error, dir};
+use wal::error;
 
 /// A block on the local disk.
 #[derive(Clone)]
@@ -51,10 +52,8 @@ impl OpenBlock {
         request: &SelectRequest,
         context: &Context,
     ) -> Result<Box<dyn SeriesSet>, storage::Error> {
-        let series = self
-            .block
-            .series(&request.matchers, request.range, request.limit, request.skip_chunks)
-            .map_err(to_storage)?;
+        let series =
+            self.block.series(&request.matchers, request.range, request.limit, request.skip_chunks)?;
         let held = context.budget.reserve(series.memory() as u64)?;
         Ok(Box::new(BlockSet { series, held, context: context.clone() }))
     }
@@ -70,7 +69,6 @@ impl OpenBlock {
             None => self.block.label_names(&request.matchers, request.range, limit),
             Some(name) => self.block.label_values(name, &request.matchers, request.range, limit),
         }
-        .map_err(to_storage)
     }
 }
 
@@ -82,7 +80,7 @@ pub(crate) fn labels_of(
 ) -> Result<Vec<Box<dyn SeriesSet>>, storage::Error> {
     let blocks: Vec<Block> = blocks.iter().map(|open| open.block.clone()).collect();
     let mut out: Vec<Box<dyn SeriesSet>> = Vec::new();
-    for sets in LabelSets::of(&blocks, &request.matchers, request.range).map_err(to_storage)? {
+    for sets in LabelSets::of(&blocks, &request.matchers, request.range)? {
         let held = context.budget.reserve(sets.memory() as u64)?;
         out.push(Box::new(BlocksLabels { sets, _held: held, cancel: context.cancel.clone() }));
     }
@@ -102,7 +100,7 @@ impl SeriesSet for BlocksLabels {
             return Err(storage::Error::new(Kind::Refused, "query was canceled"));
         }
         let Some(labels) = self.sets.next() else { return Ok(None) };
-        Ok(Some(SeriesEntry { labels: labels.map_err(to_storage)?, chunks: Vec::new() }))
+        Ok(Some(SeriesEntry { labels: labels?, chunks: Vec::new() }))
     }
 }
 
@@ -119,7 +117,7 @@ impl SeriesSet for BlockSet {
             return Err(storage::Error::new(Kind::Refused, "query was canceled"));
         }
         let Some(next) = self.series.next() else { return Ok(None) };
-        let (labels, chunks) = next.map_err(to_storage)?;
+        let (labels, chunks) = next?;
         // Chunks are parts of the mapped files: only their descriptors take memory of ours.
         self.held.grow((labels.as_bytes().len() + size_of_val(&*chunks)) as u64)?;
         Ok(Some(SeriesEntry { labels, chunks }))
@@ -130,9 +128,9 @@ impl SeriesSet for BlockSet {
 /// interrupted run left behind is removed.
 pub(crate) fn open_all(world: &World, data: &Path, block_range: i64, tenants: &Tenants) -> Result<(), Error> {
     let root = dir::blocks_dir(data);
-    world.disk.create_dir_all(&root).map_err(|e| Error::io("create", &root, e))?;
-    world.disk.sync_dir(data).map_err(|e| Error::io("sync", data, e))?;
-    let names = world.disk.list(&root).map_err(|e| Error::io("list", &root, e))?;
+    world.disk.create_dir_all(&root).map_err(|e| error::io("create", &root, e))?;
+    world.disk.sync_dir(data).map_err(|e| error::io("sync", data, e))?;
+    let names = world.disk.list(&root).map_err(|e| error::io("list", &root, e))?;
     for name in names {
         let Ok(id) = TenantId::new(&name) else {
             tracing::warn!(folder = %root.join(&name).display(), "not a tenant's folder: left alone");
@@ -175,14 +173,11 @@ pub(crate) fn open_all(world: &World, data: &Path, block_range: i64, tenants: &T
     Ok(())
 }
 
+/// To the engine a full disk is something that passes.
 pub(crate) fn from_block(error: block::Error) -> Error {
     let kind = match error.kind {
         Kind::Exhausted => Kind::Unavailable,
         kind => kind,
     };
     Error::with_source(kind, error.message.clone(), error)
-}
-
-fn to_storage(error: block::Error) -> storage::Error {
-    storage::Error::with_source(error.kind, error.message.clone(), error)
 }

@@ -21,6 +21,7 @@ use crate::head::{IDLE, Window};
 use crate::shape::whole;
 use crate::tenants::Tenant;
 use crate::{Engine, Error, Settings, dir, payload};
+use wal::error;
 
 /// Windows of a tenant's head that are left alone by a backfill; more are cut from the oldest on.
 const MOST_WINDOWS: usize = 3;
@@ -195,9 +196,9 @@ impl Engine {
         }
         let disk = &*self.world.disk;
         if !disk.exists(parent) {
-            disk.create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+            disk.create_dir_all(parent).map_err(|e| error::io("create", parent, e))?;
             let root = dir::blocks_dir(&self.settings.dir);
-            disk.sync_dir(&root).map_err(|e| Error::io("sync", &root, e))?;
+            disk.sync_dir(&root).map_err(|e| error::io("sync", &root, e))?;
         }
         let mut writer = BlockWriter::create(&self.world, parent, id).map_err(from_block)?;
         let mut bad = Vec::new();
@@ -265,9 +266,9 @@ impl Engine {
         }
         let dir = dir::quarantine_dir(&self.settings.dir);
         let disk = &*self.world.disk;
-        disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        disk.create_dir_all(&dir).map_err(|e| error::io("create", &dir, e))?;
         let path = dir.join(format!("{id}.json"));
-        disk.write_atomic(&path, text.as_bytes()).map_err(|e| Error::io("write", &path, e))
+        disk.write_atomic(&path, text.as_bytes()).map_err(|e| error::io("write", &path, e))
     }
 
     /// How much later than it could be a tenant's windows are cut on this node: always the same, and others for

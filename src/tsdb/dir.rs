@@ -17,6 +17,7 @@ use runtime::{File, World};
 use serde_json::{Value, json};
 
 use crate::{Error, takeover};
+use wal::error;
 
 const VERSION: u64 = 1;
 const FILE: &str = "tributary-tsdb.json";
@@ -42,7 +43,7 @@ pub(crate) struct Claim {
 /// Recognises or makes the data folder and locks it. `shards` counts for a new folder only.
 pub(crate) fn claim(world: &World, dir: &Path, shards: usize) -> Result<Claim, Error> {
     let disk = &*world.disk;
-    disk.create_dir_all(dir).map_err(|e| Error::io("create data folder", dir, e))?;
+    disk.create_dir_all(dir).map_err(|e| error::io("create data folder", dir, e))?;
     let path = dir.join(FILE);
     let ours = disk.exists(&path);
     if !ours {
@@ -54,7 +55,7 @@ pub(crate) fn claim(world: &World, dir: &Path, shards: usize) -> Result<Claim, E
             takeover::take(world, dir, &found)?;
         }
         let content = json!({ "version": VERSION, "shards": shards }).to_string();
-        disk.write_atomic(&path, content.as_bytes()).map_err(|e| Error::io("write", &path, e))?;
+        disk.write_atomic(&path, content.as_bytes()).map_err(|e| error::io("write", &path, e))?;
         return Ok(Claim { shards, _lock: lock });
     }
     Ok(Claim { shards: read_layout(world, dir)?, _lock: lock })
@@ -75,7 +76,7 @@ pub fn recognise(world: &World, dir: &Path) -> Result<(), Error> {
 /// Checks the version and returns the number of shards.
 fn read_layout(world: &World, dir: &Path) -> Result<usize, Error> {
     let path = dir.join(FILE);
-    let content = world.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
+    let content = world.disk.read(&path).map_err(|e| error::io("read", &path, e))?;
     let corrupt = || {
         let text = format!("{} is damaged; restore it or move the data folder away", path.display());
         Error::new(Kind::Corrupt, text)
@@ -105,7 +106,7 @@ fn refuse_foreign(world: &World, dir: &Path) -> Result<(), Error> {
     if let Some(found) = takeover::find(world, dir, is_harmless) {
         return takeover::check(&found, dir);
     }
-    let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let names = disk.list(dir).map_err(|e| error::io("list", dir, e))?;
     let is_segment = |name: &String| name.len() == 8 && name.bytes().all(|b| b.is_ascii_digit());
     let is_wal = |wal: &Path| -> bool {
         disk.is_dir(wal)
@@ -180,7 +181,7 @@ fn lock(world: &World, dir: &Path) -> Result<Arc<dyn File>, Error> {
         true => disk.open(&path),
         false => disk.create(&path),
     }
-    .map_err(|e| Error::io("open lock file", &path, e))?;
+    .map_err(|e| error::io("open lock file", &path, e))?;
     if let Some(real) = file.as_std() {
         match real.try_lock() {
             Ok(()) => {}
@@ -190,7 +191,7 @@ fn lock(world: &World, dir: &Path) -> Result<Arc<dyn File>, Error> {
                     format!("data folder {} is in use by another process; stop it first", dir.display()),
                 ));
             }
-            Err(std::fs::TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error::io("lock", &path, error)),
         }
     }
     Ok(file)

@@ -14,6 +14,7 @@ use model::{Kind, TenantId};
 use runtime::World;
 
 use crate::{Error, dir};
+use wal::error;
 
 /// Beside blocks: what was taken over and is of no use any more.
 pub(crate) const REST: &str = "taken-over";
@@ -85,22 +86,22 @@ pub(crate) fn check(found: &[Found], dir: &Path) -> Result<(), Error> {
 pub(crate) fn take(world: &World, dir: &Path, found: &[Found]) -> Result<(), Error> {
     let disk = &*world.disk;
     let rest = dir.join(REST);
-    disk.create_dir_all(&rest).map_err(|e| Error::io("create", &rest, e))?;
-    disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+    disk.create_dir_all(&rest).map_err(|e| error::io("create", &rest, e))?;
+    disk.sync_dir(dir).map_err(|e| error::io("sync", dir, e))?;
     for one in found {
         let to = dir::blocks_dir(dir).join(one.tenant.as_str());
-        disk.create_dir_all(&to).map_err(|e| Error::io("create", &to, e))?;
+        disk.create_dir_all(&to).map_err(|e| error::io("create", &to, e))?;
         for block in &one.blocks {
             let (from, to) = (one.path.join(block.to_string()), to.join(block.to_string()));
-            disk.rename(&from, &to).map_err(|e| Error::io("take over", &from, e))?;
+            disk.rename(&from, &to).map_err(|e| error::io("take over", &from, e))?;
         }
-        disk.sync_dir(&to).map_err(|e| Error::io("sync", &to, e))?;
-        disk.sync_dir(&dir::blocks_dir(dir)).map_err(|e| Error::io("sync", &to, e))?;
-        disk.sync_dir(&one.path).map_err(|e| Error::io("sync", &one.path, e))?;
+        disk.sync_dir(&to).map_err(|e| error::io("sync", &to, e))?;
+        disk.sync_dir(&dir::blocks_dir(dir)).map_err(|e| error::io("sync", &to, e))?;
+        disk.sync_dir(&one.path).map_err(|e| error::io("sync", &one.path, e))?;
         let aside = rest.join(one.tenant.as_str());
-        disk.rename(&one.path, &aside).map_err(|e| Error::io("put aside", &one.path, e))?;
-        disk.sync_dir(&rest).map_err(|e| Error::io("sync", &rest, e))?;
-        disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+        disk.rename(&one.path, &aside).map_err(|e| error::io("put aside", &one.path, e))?;
+        disk.sync_dir(&rest).map_err(|e| error::io("sync", &rest, e))?;
+        disk.sync_dir(dir).map_err(|e| error::io("sync", dir, e))?;
         tracing::info!(tenant = %one.tenant, blocks = one.blocks.len(), "blocks of a Thanos Receive are taken over");
     }
     Ok(())

@@ -10,6 +10,7 @@ use model::Kind;
 use runtime::{Disk, File, PIECE, Pace, World};
 
 use crate::Error;
+use crate::error;
 use crate::log::{Log, Settings};
 use crate::reader::{Scan, refuse_unknown};
 use crate::record::{self, u64_at};
@@ -39,11 +40,11 @@ impl CheckpointWriter {
         let disk = &*world.disk;
         let path = checkpoint_path(dir, index).with_extension("tmp");
         if disk.exists(&path) {
-            disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+            disk.remove_file(&path).map_err(|e| error::io("remove", &path, e))?;
         }
-        let file = disk.create(&path).map_err(|e| Error::io("create log checkpoint", &path, e))?;
+        let file = disk.create(&path).map_err(|e| error::io("create log checkpoint", &path, e))?;
         file.write_all_at(&segment::encode_header(index), 0)
-            .map_err(|e| Error::io("write log checkpoint", &path, e))?;
+            .map_err(|e| error::io("write log checkpoint", &path, e))?;
         Ok(CheckpointWriter {
             file,
             path,
@@ -63,9 +64,9 @@ impl CheckpointWriter {
         world
             .disk
             .rename(&self.path, &named)
-            .map_err(|e| Error::io("rename log checkpoint", &self.path, e))?;
+            .map_err(|e| error::io("rename log checkpoint", &self.path, e))?;
         let dir = named.parent().unwrap_or(Path::new("."));
-        world.disk.sync_dir(dir).map_err(|e| Error::io("sync log folder", dir, e))
+        world.disk.sync_dir(dir).map_err(|e| error::io("sync log folder", dir, e))
     }
 
     /// Adds one record.
@@ -80,8 +81,8 @@ impl CheckpointWriter {
         let CheckpointWriter { file, path, buf, offset, world, pace, .. } = self;
         // In pieces with rests between them: the log itself syncs beside us and would wait for all of it.
         pace.after(world, || {
-            file.write_all_at(buf, *offset).map_err(|e| Error::io("write log checkpoint", path, e))?;
-            file.sync_data().map_err(|e| Error::io("sync log checkpoint", path, e))
+            file.write_all_at(buf, *offset).map_err(|e| error::io("write log checkpoint", path, e))?;
+            file.sync_data().map_err(|e| error::io("sync log checkpoint", path, e))
         })?;
         *offset += buf.len() as u64;
         buf.clear();
@@ -105,14 +106,14 @@ impl Log {
             let kept = staging.firsts.iter().find(|(_, index)| *index >= keep_from);
             (keep_from, kept.map_or(staging.next_seq, |(seq, _)| *seq))
         };
-        let names = disk.list(dir).map_err(|e| Error::io("list log folder", dir, e))?;
+        let names = disk.list(dir).map_err(|e| error::io("list log folder", dir, e))?;
         let old = |name: &str, prefix| segment::index_of(name, prefix).filter(|index| *index < keep_from);
         // What it costs to write is what the last one cost: it must free at least as much.
         let size = |prefix| -> Result<u64, Error> {
             let mut sum = 0;
             for name in names.iter().filter(|name| old(name, prefix).is_some()) {
                 let path = dir.join(name);
-                sum += disk.len(&path).map_err(|e| Error::io("size of log file", &path, e))?;
+                sum += disk.len(&path).map_err(|e| error::io("size of log file", &path, e))?;
             }
             Ok(sum)
         };
@@ -130,11 +131,11 @@ impl Log {
             let is_segment = old(name, "segment-").is_some();
             if is_segment || old(name, PREFIX).is_some() {
                 let path = dir.join(name);
-                disk.remove_file(&path).map_err(|e| Error::io("remove obsolete log file", &path, e))?;
+                disk.remove_file(&path).map_err(|e| error::io("remove obsolete log file", &path, e))?;
                 deleted += usize::from(is_segment);
             }
         }
-        disk.sync_dir(dir).map_err(|e| Error::io("sync log folder", dir, e))?;
+        disk.sync_dir(dir).map_err(|e| error::io("sync log folder", dir, e))?;
         shared.staging.lock().firsts.retain(|(_, index)| *index >= keep_from);
         metrics::counter!("tributary_wal_segments_deleted_total").increment(deleted as u64);
         Ok(deleted)
@@ -150,7 +151,7 @@ pub(crate) fn read<E: From<Error>>(
     sink: &mut dyn FnMut(u8, u64, &[u8]) -> Result<(), E>,
 ) -> Result<u64, E> {
     let path = checkpoint_path(dir, index);
-    let file = disk.open_read(&path).map_err(|e| Error::io("open log checkpoint", &path, e))?;
+    let file = disk.open_read(&path).map_err(|e| error::io("open log checkpoint", &path, e))?;
     let segment = segment::check(Segment { index, path, file, len: 0 })?;
     let mut scan = Scan::new(&segment);
     let mut seq = 1;

@@ -6,6 +6,7 @@ use model::Kind;
 use runtime::World;
 
 use crate::Error;
+use crate::error;
 use crate::reader::Scan;
 use crate::segment;
 
@@ -25,7 +26,7 @@ pub struct SegmentSummary {
 
 /// Walks every segment of the log in `dir`; damage is part of the answer.
 pub fn inspect(world: &World, dir: &Path) -> Result<Vec<SegmentSummary>, Error> {
-    let names = world.disk.list(dir).map_err(|e| Error::io("list log folder", dir, e))?;
+    let names = world.disk.list(dir).map_err(|e| error::io("list log folder", dir, e))?;
     let mut out = Vec::new();
     for name in names {
         let Some(index) = segment::index_of(&name, "segment-") else { continue };

@@ -6,7 +6,7 @@
 //! caller's business. Format: `FORMAT.md`.
 
 mod checkpoint;
-mod error;
+pub mod error;
 mod inspect;
 mod log;
 mod reader;
@@ -18,9 +18,9 @@ mod staging;
 mod writer;
 
 pub use checkpoint::CheckpointWriter;
-pub use error::Error;
 pub use inspect::{SegmentSummary, inspect};
 pub use log::{Entry, Log, Mode, Permit, Report, Settings};
+pub use model::Error;
 pub use record::{FIRST_SKIPPABLE_KIND, HEADER_BYTES, framed_len};
 pub use salvage::{Losses, LostBytes, NewLog, Readable, read_damaged};
 pub use spool::{Place, Spool, SpoolSegment};

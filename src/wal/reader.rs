@@ -13,6 +13,7 @@ use runtime::{Disk, World};
 
 use crate::Error;
 use crate::checkpoint;
+use crate::error;
 use crate::log::{Entry, Report, Settings, check};
 use crate::record::{FIRST_SKIPPABLE_KIND, HEADER_BYTES, Header, Parsed, VERSION, parse_header, verify};
 use crate::segment::{self, SEGMENT_HEADER_BYTES, Segment};
@@ -33,9 +34,9 @@ pub(crate) fn open<E: From<Error>>(
 ) -> Result<Opened, E> {
     check(settings)?;
     let (disk, dir) = (&*world.disk, settings.dir.as_path());
-    disk.create_dir_all(dir).map_err(|e| Error::io("create log folder", dir, e))?;
+    disk.create_dir_all(dir).map_err(|e| error::io("create log folder", dir, e))?;
     if let Some(parent) = dir.parent() {
-        disk.sync_dir(parent).map_err(|e| Error::io("sync folder", parent, e))?;
+        disk.sync_dir(parent).map_err(|e| error::io("sync folder", parent, e))?;
     }
     let listing = tidy(disk, dir)?;
     let mut segments = Vec::new();
@@ -172,8 +173,8 @@ pub(crate) fn open<E: From<Error>>(
 
 fn remove(disk: &dyn Disk, dir: &Path, index: u64) -> Result<(), Error> {
     let path = segment::segment_path(dir, index);
-    disk.remove_file(&path).map_err(|e| Error::io("remove log segment", &path, e))?;
-    disk.sync_dir(dir).map_err(|e| Error::io("sync log folder", dir, e))
+    disk.remove_file(&path).map_err(|e| error::io("remove log segment", &path, e))?;
+    disk.sync_dir(dir).map_err(|e| error::io("sync log folder", dir, e))
 }
 
 struct Listing {
@@ -183,7 +184,7 @@ struct Listing {
 
 /// Lists segments and the newest checkpoint, and removes temporary files and what a checkpoint has replaced.
 fn tidy(disk: &dyn Disk, dir: &Path) -> Result<Listing, Error> {
-    let names = disk.list(dir).map_err(|e| Error::io("list log folder", dir, e))?;
+    let names = disk.list(dir).map_err(|e| error::io("list log folder", dir, e))?;
     let checkpoint = names.iter().filter_map(|name| segment::index_of(name, checkpoint::PREFIX)).max();
     let mut segments = Vec::new();
     for name in &names {
@@ -194,7 +195,7 @@ fn tidy(disk: &dyn Disk, dir: &Path) -> Result<Listing, Error> {
             || segment::index_of(name, checkpoint::PREFIX).is_some_and(replaced);
         if obsolete {
             let path = dir.join(name);
-            disk.remove_file(&path).map_err(|e| Error::io("remove obsolete log file", &path, e))?;
+            disk.remove_file(&path).map_err(|e| error::io("remove obsolete log file", &path, e))?;
         } else {
             segments.extend(segment);
         }
@@ -257,8 +258,8 @@ fn heal(segment: &Segment, from: u64, until: u64) -> Result<(), Error> {
     );
     metrics::counter!("tributary_wal_torn_tails_healed_total").increment(1);
     let zeroes = vec![0; (until - from) as usize];
-    segment.file.write_all_at(&zeroes, from).map_err(|e| Error::io("heal log segment", path, e))?;
-    segment.file.sync_data().map_err(|e| Error::io("sync log segment", path, e))
+    segment.file.write_all_at(&zeroes, from).map_err(|e| error::io("heal log segment", path, e))?;
+    segment.file.sync_data().map_err(|e| error::io("sync log segment", path, e))
 }
 
 /// Walks a segment with a bounded buffer.
@@ -302,7 +303,7 @@ impl<'a> Scan<'a> {
         self.buf.resize(have + more, 0);
         let from = self.base + have as u64;
         let read = self.segment.file.read_exact_at(&mut self.buf[have..], from);
-        read.map_err(|error| Error::io("read log file", &self.segment.path, error))
+        read.map_err(|error| error::io("read log file", &self.segment.path, error))
     }
 
     /// The record at the front, if it checks out and is the expected one.
@@ -351,7 +352,7 @@ impl<'a> Scan<'a> {
             self.segment
                 .file
                 .read_exact_at(&mut buf[..n], at)
-                .map_err(|e| Error::io("read log file", &self.segment.path, e))?;
+                .map_err(|e| error::io("read log file", &self.segment.path, e))?;
             if let Some(last) = buf[..n].iter().rposition(|b| *b != 0) {
                 dirty = Some(at + last as u64 + 1);
             }

@@ -11,6 +11,7 @@ use runtime::{File, World};
 
 use crate::Error;
 use crate::checkpoint::{self, CheckpointWriter};
+use crate::error;
 use crate::reader::Scan;
 use crate::record::{self, HEADER_BYTES, framed_len};
 use crate::segment::{self, SEGMENT_HEADER_BYTES, Segment};
@@ -65,7 +66,7 @@ pub fn read_damaged<E: From<Error>>(
     dir: &Path,
     sink: &mut dyn FnMut(Readable<'_>) -> Result<(), E>,
 ) -> Result<Losses, E> {
-    let names = world.disk.list(dir).map_err(|e| Error::io("list log folder", dir, e))?;
+    let names = world.disk.list(dir).map_err(|e| error::io("list log folder", dir, e))?;
     let checkpoint = names.iter().filter_map(|name| segment::index_of(name, checkpoint::PREFIX)).max();
     let mut segments: Vec<u64> = names.iter().filter_map(|n| segment::index_of(n, "segment-")).collect();
     segments.sort_unstable();
@@ -113,10 +114,10 @@ fn walk<E: From<Error>>(
     sink: &mut dyn FnMut(record::Header, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let path = dir.join(name);
-    let file = world.disk.open_read(&path).map_err(|e| Error::io("open log file", &path, e))?;
-    let len = file.len().map_err(|e| Error::io("size of log file", &path, e))?;
+    let file = world.disk.open_read(&path).map_err(|e| error::io("open log file", &path, e))?;
+    let len = file.len().map_err(|e| error::io("size of log file", &path, e))?;
     let mut head = vec![0; len.min(SEGMENT_HEADER_BYTES) as usize];
-    file.read_exact_at(&mut head, 0).map_err(|e| Error::io("read log file", &path, e))?;
+    file.read_exact_at(&mut head, 0).map_err(|e| error::io("read log file", &path, e))?;
     if head != segment::encode_header(index) {
         losses.bytes.push(LostBytes { file: name.to_owned(), from: 0, until: head.len() as u64 });
     }
@@ -170,12 +171,12 @@ impl NewLog {
     pub fn create(world: &World, dir: &Path) -> Result<NewLog, Error> {
         let disk = &*world.disk;
         let full =
-            disk.exists(dir) && !disk.list(dir).map_err(|e| Error::io("list folder", dir, e))?.is_empty();
+            disk.exists(dir) && !disk.list(dir).map_err(|e| error::io("list folder", dir, e))?.is_empty();
         if full {
             let text = format!("{} is not empty; name a new folder for the salvaged log", dir.display());
             return Err(Error::new(Kind::Refused, text));
         }
-        disk.create_dir_all(dir).map_err(|e| Error::io("create log folder", dir, e))?;
+        disk.create_dir_all(dir).map_err(|e| error::io("create log folder", dir, e))?;
         Ok(NewLog {
             world: world.clone(),
             dir: dir.to_owned(),
@@ -206,9 +207,9 @@ impl NewLog {
             self.index += 1;
             let path = segment::segment_path(&self.dir, self.index);
             let file =
-                self.world.disk.create(&path).map_err(|e| Error::io("create log segment", &path, e))?;
+                self.world.disk.create(&path).map_err(|e| error::io("create log segment", &path, e))?;
             file.write_all_at(&segment::encode_header(self.index), 0)
-                .map_err(|e| Error::io("write log segment", &path, e))?;
+                .map_err(|e| error::io("write log segment", &path, e))?;
             self.file = Some(file);
             self.offset = SEGMENT_HEADER_BYTES;
         }
@@ -221,9 +222,9 @@ impl NewLog {
     pub fn finish(mut self) -> Result<(), Error> {
         self.end_checkpoint()?;
         self.end_segment()?;
-        self.world.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync log folder", &self.dir, e))?;
+        self.world.disk.sync_dir(&self.dir).map_err(|e| error::io("sync log folder", &self.dir, e))?;
         if let Some(parent) = self.dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-            self.world.disk.sync_dir(parent).map_err(|e| Error::io("sync folder", parent, e))?;
+            self.world.disk.sync_dir(parent).map_err(|e| error::io("sync folder", parent, e))?;
         }
         Ok(())
     }
@@ -240,7 +241,7 @@ impl NewLog {
         let path = segment::segment_path(&self.dir, self.index);
         // All before it is durable as far as any reader will ever know.
         record::seal(&mut self.buf, self.seq - 1);
-        file.write_all_at(&self.buf, self.offset).map_err(|e| Error::io("write log segment", &path, e))?;
+        file.write_all_at(&self.buf, self.offset).map_err(|e| error::io("write log segment", &path, e))?;
         self.offset += self.buf.len() as u64;
         self.buf.clear();
         Ok(())
@@ -251,7 +252,7 @@ impl NewLog {
         let Some(file) = self.file.take() else { return Ok(()) };
         let path = segment::segment_path(&self.dir, self.index);
         let room = [0; HEADER_BYTES];
-        file.write_all_at(&room, self.offset).map_err(|e| Error::io("write log segment", &path, e))?;
-        file.sync_data().map_err(|e| Error::io("sync log segment", &path, e))
+        file.write_all_at(&room, self.offset).map_err(|e| error::io("write log segment", &path, e))?;
+        file.sync_data().map_err(|e| error::io("sync log segment", &path, e))
     }
 }

@@ -7,6 +7,7 @@ use model::Kind;
 use runtime::{Disk, File};
 
 use crate::Error;
+use crate::error;
 use crate::record::{u32_at, u64_at};
 
 /// Bytes before the first record.
@@ -86,28 +87,28 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
         if let Err(again) = disk.remove_file(&temporary) {
             tracing::debug!(path = %temporary.display(), error = %again, "temporary segment stays");
         }
-        Error::io("allocate log segment", &path, error)
+        error::io("allocate log segment", &path, error)
     })
 }
 
 /// Opens an existing segment and checks its header.
 pub(crate) fn open(disk: &dyn Disk, dir: &Path, index: u64) -> Result<Segment, Error> {
     let path = segment_path(dir, index);
-    let file = disk.open(&path).map_err(|e| Error::io("open log segment", &path, e))?;
+    let file = disk.open(&path).map_err(|e| error::io("open log segment", &path, e))?;
     check(Segment { index, path, file, len: 0 })
 }
 
 /// What every file of a log must begin with: enough bytes, our mark, a version that this build reads, its own index.
 pub(crate) fn check(mut segment: Segment) -> Result<Segment, Error> {
     let path = &segment.path;
-    segment.len = segment.file.len().map_err(|e| Error::io("size of log file", path, e))?;
+    segment.len = segment.file.len().map_err(|e| error::io("size of log file", path, e))?;
     let mut head = [0; SEGMENT_HEADER_BYTES as usize];
     let corrupt =
         |what: &str| Error::new(Kind::Corrupt, format!("log file {} {what}; {WAY_OUT}", path.display()));
     if segment.len < SEGMENT_HEADER_BYTES {
         return Err(corrupt(&format!("has {} bytes, fewer than its header", segment.len)));
     }
-    segment.file.read_exact_at(&mut head, 0).map_err(|e| Error::io("read log file", path, e))?;
+    segment.file.read_exact_at(&mut head, 0).map_err(|e| error::io("read log file", path, e))?;
     if &head[..8] != MAGIC || u32_at(&head, 60) != crc32c::crc32c(&head[..60]) {
         return Err(corrupt("has a damaged header (bytes 0 to 63)"));
     }

@@ -17,6 +17,7 @@ use model::Kind;
 use runtime::{Disk, File, World};
 
 use crate::Error;
+use crate::error;
 use crate::reader::Scan;
 use crate::record::{self, HEADER_BYTES, Parsed, framed_len, parse_header, verify};
 use crate::segment::{self, SEGMENT_HEADER_BYTES, Segment};
@@ -67,9 +68,9 @@ impl Spool {
         seen: &mut dyn FnMut(u8, Place, &[u8]) -> Result<(), E>,
     ) -> Result<Spool, E> {
         let disk = &*world.disk;
-        disk.create_dir_all(dir).map_err(|e| Error::io("create spool folder", dir, e))?;
+        disk.create_dir_all(dir).map_err(|e| error::io("create spool folder", dir, e))?;
         if let Some(parent) = dir.parent() {
-            disk.sync_dir(parent).map_err(|e| Error::io("sync folder", parent, e))?;
+            disk.sync_dir(parent).map_err(|e| error::io("sync folder", parent, e))?;
         }
         let mut spool = Spool {
             world: world.clone(),
@@ -125,8 +126,8 @@ impl Spool {
                 .into());
             }
             self.healed += segment.len - end;
-            segment.file.set_len(end).map_err(|e| Error::io("cut off a torn tail of", &segment.path, e))?;
-            segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
+            segment.file.set_len(end).map_err(|e| error::io("cut off a torn tail of", &segment.path, e))?;
+            segment.file.sync_data().map_err(|e| error::io("sync", &segment.path, e))?;
         }
         if let Some(next) = later.iter().find_map(|next| first_of(next).transpose()) {
             let next = next?;
@@ -188,7 +189,7 @@ impl Spool {
             if error.kind() != std::io::ErrorKind::StorageFull || file.set_len(place.offset).is_err() {
                 self.failed = Some(error.to_string().into());
             }
-            return Err(Error::io("write", &path, error));
+            return Err(error::io("write", &path, error));
         }
         current.bytes += bytes.len() as u64;
         current.records += 1;
@@ -214,7 +215,7 @@ impl Spool {
             disk.sync_dir(&self.dir)?;
             Ok(file)
         };
-        self.file = Some(attempt().map_err(|e| Error::io("begin", &path, e))?);
+        self.file = Some(attempt().map_err(|e| error::io("begin", &path, e))?);
         let first_seq = self.next_seq;
         self.segments.push_back(SpoolSegment { index, first_seq, records: 0, bytes: SEGMENT_HEADER_BYTES });
         Ok(())
@@ -232,7 +233,7 @@ impl Spool {
             && let Err(error) = file.sync_data()
         {
             self.failed = Some(error.to_string().into());
-            return Err(Error::io("sync spool in", &self.dir, error));
+            return Err(error::io("sync spool in", &self.dir, error));
         }
         self.synced = self.next_seq - 1;
         Ok(())
@@ -257,8 +258,8 @@ impl Spool {
 
     fn read_at(&self, known: &SpoolSegment, place: &mut Place) -> Result<(u8, Vec<u8>), Error> {
         let path = segment::segment_path(&self.dir, known.index);
-        let file = self.world.disk.open_read(&path).map_err(|e| Error::io("open spool segment", &path, e))?;
-        let read = |buf: &mut [u8], at| file.read_exact_at(buf, at).map_err(|e| Error::io("read", &path, e));
+        let file = self.world.disk.open_read(&path).map_err(|e| error::io("open spool segment", &path, e))?;
+        let read = |buf: &mut [u8], at| file.read_exact_at(buf, at).map_err(|e| error::io("read", &path, e));
         let bad = || {
             let segment = Segment { index: known.index, path: path.clone(), file: Arc::clone(&file), len: 0 };
             damaged(&segment, &format!("is damaged at byte {}, record {}", place.offset, place.seq))
@@ -292,9 +293,9 @@ impl Spool {
             self.begin_segment()?;
         }
         let disk = &*self.world.disk;
-        disk.remove_file(&path).map_err(|e| Error::io("remove spool segment", &path, e))?;
+        disk.remove_file(&path).map_err(|e| error::io("remove spool segment", &path, e))?;
         // One by one, so that a crash leaves no hole.
-        disk.sync_dir(&self.dir).map_err(|e| Error::io("sync spool folder", &self.dir, e))?;
+        disk.sync_dir(&self.dir).map_err(|e| error::io("sync spool folder", &self.dir, e))?;
         self.segments.pop_front();
         Ok(Some(oldest))
     }
@@ -302,12 +303,12 @@ impl Spool {
 
 /// Every segment of the folder, in order and without a hole; unfinished files are removed.
 fn listed(disk: &dyn Disk, dir: &Path) -> Result<Vec<Segment>, Error> {
-    let names = disk.list(dir).map_err(|e| Error::io("list spool folder", dir, e))?;
+    let names = disk.list(dir).map_err(|e| error::io("list spool folder", dir, e))?;
     let mut segments: Vec<Segment> = Vec::new();
     for name in names {
         if name.ends_with(".tmp") {
             let path = dir.join(&name);
-            disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+            disk.remove_file(&path).map_err(|e| error::io("remove", &path, e))?;
         } else if let Some(index) = segment::index_of(&name, "segment-") {
             let segment = segment::open(disk, dir, index)?;
             if let Some(last) = segments.last()

@@ -8,6 +8,7 @@ use model::Kind;
 use parking_lot::MutexGuard;
 
 use crate::Error;
+use crate::error;
 use crate::log::{Mode, Shared, State};
 use crate::record;
 use crate::segment::{self, Segment};
@@ -28,7 +29,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, Error> 
         std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared)).map_err(|error| Error {
             kind: Kind::Internal,
             message: format!("start thread {name}: {error}"),
-            source: Some(error),
+            source: Some(error.into()),
         })
     };
     let writer = spawn("wal-writer", write)?;
@@ -145,7 +146,7 @@ impl Group {
             records += record::seal(part, self.synced);
             run.segment.file.write_all_at(part, run.offset).map_err(|error| {
                 let path = segment::segment_path(&shared.settings.dir, run.segment.index);
-                Error::io("write log segment", &path, error)
+                error::io("write log segment", &path, error)
             })?;
             let since = self.dirty.as_ref().map_or_else(|| shared.world.clock.monotonic(), |d| d.1);
             self.dirty = Some((run.segment.clone(), since, last));
@@ -176,7 +177,7 @@ impl Group {
         let clock = &shared.world.clock;
         let start = clock.monotonic();
         segment.file.sync_data().map_err(|error| {
-            Error::io("sync log segment", &segment::segment_path(&shared.settings.dir, segment.index), error)
+            error::io("sync log segment", &segment::segment_path(&shared.settings.dir, segment.index), error)
         })?;
         metrics::histogram!("tributary_wal_fsync_duration_seconds")
             .record(clock.monotonic().duration_since(start).as_secs_f64());

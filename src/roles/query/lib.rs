@@ -12,7 +12,6 @@ mod certificate;
 mod complete;
 mod dedup;
 mod endpoints;
-mod error;
 mod facts;
 mod fanout;
 mod figures;
@@ -49,9 +48,9 @@ use tokio::net::TcpListener;
 
 pub use complete::{Judgement, Needed, Seat, Tolerance, judge};
 pub use endpoints::{Endpoint, EndpointOptions, Endpoints, State};
-pub use error::Error;
 use facts::Everyone;
 pub use fanout::{Fanout, Reading};
+pub use model::Error;
 pub use resolve::{Dns, Resolve, Resolved};
 pub use settings::{Discovery, Queries, Settings};
 use stacked::Stacked;
@@ -275,12 +274,8 @@ impl Query {
             agreed
         };
         let (result, (), (), (), agreed) = tokio::join!(watched, serving_http, discovery, stopping, agreeing);
-        agreed.map_err(|error| Error {
-            kind: error.kind,
-            message: error.to_string(),
-            source: Some(error.into()),
-        })?;
-        result.map_err(Error::from)
+        agreed?;
+        result
     }
 }
 
@@ -362,11 +357,7 @@ fn subscribe(
     let options = rpc::ClientOptions { tls, ..rpc::ClientOptions::default() };
     let transport = Arc::new(rpc::GrpcTransport::new(options, &tokio::runtime::Handle::current()));
     let subscriber = control::Subscriber::start(world, None, settings.control.voters(), transport);
-    subscriber.map(control::Handle::from).map_err(|error| Error {
-        kind: error.kind,
-        message: error.to_string(),
-        source: Some(error.into()),
-    })
+    subscriber.map(control::Handle::from)
 }
 
 async fn measure(handle: &control::Handle) {

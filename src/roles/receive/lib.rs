@@ -14,7 +14,6 @@ mod decode;
 mod divide;
 mod doors;
 mod epochs;
-mod error;
 mod exemplars;
 mod figures;
 mod grpc;
@@ -61,9 +60,9 @@ mod way;
 mod work;
 mod write;
 
-pub use error::Error;
 pub use limits::check as check_limits;
 pub use listen::{Bound, serve};
+pub use model::Error;
 pub use plane::Plane;
 pub use settings::{
     Admission, AlgorithmName, Draining, DurabilityName, HaPairs, Mode, Otlp, QuorumName, Relabel,
@@ -316,7 +315,7 @@ impl Receive {
                 && let Err(error) = plane.handle.run().await
             {
                 // Nobody listens any more where the process ends anyhow.
-                let _ = tell.send(Error::from(error));
+                let _ = tell.send(error);
             }
             std::future::pending().await
         });

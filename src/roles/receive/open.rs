@@ -163,11 +163,8 @@ impl Receive {
             }
             engine.close()
         });
-        closing
-            .await
-            .map_err(|error| {
-                Error::with_source(Kind::Internal, format!("closing the engine: {error}"), error)
-            })?
-            .map_err(Error::from)
+        closing.await.map_err(|error| {
+            Error::with_source(Kind::Internal, format!("closing the engine: {error}"), error)
+        })?
     }
 }

@@ -267,7 +267,7 @@ impl Ship {
         let removed = self.pool.run(move || {
             let removed = remover.remove_tenant(&id)?;
             match catalog {
-                Some(catalog) => catalog.forget_tenant(&id).map_err(Error::from).map(|()| removed),
+                Some(catalog) => catalog.forget_tenant(&id).map(|()| removed),
                 None => Ok(removed),
             }
         });

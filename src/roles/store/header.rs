@@ -130,7 +130,7 @@ impl Headers {
         }
         let (toc, size, front, table) = self.fetch(id, size).await?;
         let header = IndexHeader::new(toc, size, &front, &table)
-            .map_err(|e| Error::from(e).within(format_args!("index of block {id}")))?;
+            .map_err(|e| e.within(format_args!("index of block {id}")))?;
         let bytes = header.memory() + front.len() + table.len();
         let (disk, packed) = (self.world.disk.clone(), pack(&toc, &front, &table));
         let written = off_thread(move || {
@@ -152,7 +152,7 @@ impl Headers {
                 Error::corrupt(format!("block {id} has no index in bucket {:?}", self.bucket.name()))
             })?,
         };
-        let within = |e: block::Error| Error::from(e).within(format_args!("index of block {id}"));
+        let within = |e: block::Error| e.within(format_args!("index of block {id}"));
         let least = Toc::range(size).map_err(within)?;
         let tail_range = size.saturating_sub(FIRST_TAIL).min(least.start)..size;
         let tail = self.bucket.get_range(&path, tail_range.clone()).await?;
@@ -237,7 +237,7 @@ fn unpack(bytes: &Bytes, size: Option<u64>) -> Result<(IndexHeader, usize), Erro
     if size.is_some_and(|size| size != index_size) || (table.len() as u64) < toc::LEN {
         return Err(bad("it belongs to an index of another size"));
     }
-    let toc = Toc::decode(&table, index_size).map_err(Error::from)?;
+    let toc = Toc::decode(&table, index_size)?;
     let symbols = &bytes[symbols_at..table_at];
     let fits = toc.postings_table == table_offset
         && toc.symbols >= index::HEAD_LEN
@@ -252,7 +252,7 @@ fn unpack(bytes: &Bytes, size: Option<u64>) -> Result<(IndexHeader, usize), Erro
     front.push(index::VERSION);
     front.resize(toc.symbols as usize, 0);
     front.extend_from_slice(symbols);
-    let header = IndexHeader::new(toc, index_size, &Bytes::from(front), &table).map_err(Error::from)?;
+    let header = IndexHeader::new(toc, index_size, &Bytes::from(front), &table)?;
     let held = header.memory() + toc.series as usize + bytes.len();
     Ok((header, held))
 }

@@ -5,7 +5,6 @@
 
 mod blocks;
 mod cache;
-mod error;
 mod group;
 mod header;
 mod pages;
@@ -15,6 +14,6 @@ mod settings;
 mod wait;
 
 pub use blocks::{Blocks, BlocksSettings, LeaveOut};
-pub use error::Error;
+pub use model::Error;
 pub use role::Store;
 pub use settings::{Discovery, Limits, Settings};

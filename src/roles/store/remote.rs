@@ -175,7 +175,7 @@ impl RemoteBlock {
             let read = self.read(FileKind::Index, &ranges, Purpose::Postings, ask)?;
             for ((value, range), bytes) in now.iter().zip(read) {
                 let list = decode_postings(&bytes)
-                    .map_err(|e| Error::from(e).within(format_args!("index at offset {}", range.start)))?;
+                    .map_err(|e| e.within(format_args!("index at offset {}", range.start)))?;
                 if !value.is_empty() && list.iter().any(|n| numbers.binary_search(&n).is_ok()) {
                     out.insert((*value).to_owned());
                 }
@@ -338,9 +338,10 @@ impl Scan {
             longer.iter().zip(again).for_each(|((at, _), bytes)| entries[*at] = bytes);
         }
         for (bytes, number) in entries.iter().zip(numbers) {
-            let labels = self.decoder.decode(bytes, &self.header.symbols).map_err(|e| {
-                Error::from(e).within(format_args!("index at offset {}", series::offset(*number)))
-            })?;
+            let labels = self
+                .decoder
+                .decode(bytes, &self.header.symbols)
+                .map_err(|e| e.within(format_args!("index at offset {}", series::offset(*number))))?;
             // The order is what makes a merge right; a block that breaks it is not to be trusted.
             if self.last.as_ref().is_some_and(|last| *last >= labels) {
                 return Err(Error::corrupt(format!(
@@ -392,7 +393,7 @@ impl Scan {
             for (start, bytes) in offsets.iter().zip(&found) {
                 let chunk = chunks::decode_chunk(bytes).map_err(|e| {
                     let name = chunks::file_name(*segment as usize);
-                    Error::from(e).within(format_args!("{}/{name} at offset {start}", chunks::DIR))
+                    e.within(format_args!("{}/{name} at offset {start}", chunks::DIR))
                 })?;
                 read.insert((*segment, *start), chunk);
             }

@@ -41,17 +41,13 @@ impl GrpcTransport {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = channel::lazy(address, &self.inner.options, &self.inner.runtime).map_err(error)?;
+        let channel = channel::lazy(address, &self.inner.options, &self.inner.runtime)?;
         if channels.len() >= CONNECTIONS {
             channels.clear();
         }
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
-}
-
-fn error(error: storage::Error) -> Error {
-    Error { kind: error.kind, message: error.to_string(), source: Some(error.into()) }
 }
 
 #[async_trait::async_trait]
@@ -78,7 +74,7 @@ impl Transport for GrpcTransport {
             Ok(Err(status)) => {
                 counted("failed");
                 // A node that runs without a control plane, or in another version, may have one later.
-                let mut error = error(error_from_status(address, &status));
+                let mut error = error_from_status(address, &status);
                 if error.kind != Kind::Invalid {
                     error.kind = Kind::Unavailable;
                 }

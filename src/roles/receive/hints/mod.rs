@@ -281,9 +281,7 @@ impl Hints {
                 dropped(&job.peer, "damaged", samples);
                 continue;
             };
-            let kept = frame::encode(&call, job.kept_at)
-                .map_err(Error::from)
-                .and_then(|(bytes, _)| open.lock().keep(&bytes));
+            let kept = frame::encode(&call, job.kept_at).and_then(|(bytes, _)| open.lock().keep(&bytes));
             match kept {
                 Ok(()) => {
                     count("tributary_hints_kept_samples_total", &job.peer, samples);

@@ -74,6 +74,6 @@ impl WriteTls {
         if !self.to_peers {
             return Ok(None);
         }
-        rpc::client_tls("peers", &self.client(), world).map(Some).map_err(Error::from)
+        rpc::client_tls("peers", &self.client(), world).map(Some)
     }
 }
