@@ -7,7 +7,8 @@ use model::{FloatHistogram, Timestamp};
 
 use super::aggregate::NativeCell;
 use super::points::{Notices, Points};
-use super::window::{Kernel, Stretch, Window, started_anew};
+use super::stretch::{Stretch, started_anew};
+use super::window::{Kernel, Window};
 use super::{Cell, Native};
 use crate::native::{self, Incompatible, Met, is_reset};
 use crate::parse::AggregateOp;

@@ -30,6 +30,7 @@ mod select;
 mod set;
 mod share;
 mod sort;
+mod stretch;
 mod subquery;
 mod trace;
 mod track;

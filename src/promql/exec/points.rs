@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Timestamp};
 
-use super::window::{overlaps, started_anew};
+use super::stretch::{overlaps, started_anew};
 use super::{Native, Run};
 use crate::native::{self, Incompatible, Met, is_custom, is_reset};
 

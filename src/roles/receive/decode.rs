@@ -12,18 +12,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use identity::{Identities, Met, Text};
-use model::{InvalidLabels, Labels, METRIC_NAME, TenantId, placement_hash};
+use model::{Labels, TenantId};
 use relabel::Rules;
-use storage::{HistogramRow, Refusal, Verdict, WriteBatch};
+use storage::{Refusal, Verdict, WriteBatch};
 use wire::WireError;
-use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Packed, Series};
+use wire::remote_write::{self, DecodedV1, DecodedV2, Limits, Packed};
 
 use crate::admit::Version;
 use crate::metadata::{Saying, said};
 use crate::origin::{self, Origin};
 use crate::resolve::Stretch;
 use crate::status::{Denial, Example};
-use crate::{resolve, resolve_v2};
+use crate::{resolve, resolve_v2, series};
 
 /// What a body holds.
 #[derive(Debug, Default)]
@@ -142,7 +142,7 @@ impl Reading<'_> {
     /// drops the series.
     pub fn relabel(&self, labels: &mut Vec<u8>) -> Result<bool, String> {
         if let Some(name) = self.strip {
-            strip(labels, name);
+            series::strip(labels, name);
         }
         if self.rules.is_empty() {
             return Ok(true);
@@ -300,7 +300,7 @@ fn parse(
     let Room { columns, labels, .. } = room;
     remote_write::decode_v1(plain, reading.limits, columns)?;
     for series in columns.series() {
-        take(tenant, reading, columns, series, plain, labels, decoded, Version::V1);
+        series::take(tenant, reading, columns, series, plain, labels, decoded, Version::V1);
     }
     Ok(())
 }
@@ -386,194 +386,10 @@ impl ScratchV2 {
     }
 }
 
-/// Takes a parsed series into the batch, or sets it aside; true if it is now in the batch.
-pub fn take(
-    tenant: &TenantId,
-    reading: Reading<'_>,
-    columns: &DecodedV1,
-    series: &Series,
-    plain: &[u8],
-    labels: &mut Vec<u8>,
-    decoded: &mut Decoded,
-    version: Version,
-) -> bool {
-    let samples = columns.samples_of(series);
-    let kinds = samples.len() as u64 + u64::from(series.histograms);
-    if kinds == 0 && series.exemplars == 0 {
-        return false;
-    }
-    let checked = columns.canonical(series, plain, labels).map_err(|fault| fault.to_string());
-    let fault = match checked.and_then(|()| reading.relabel(labels)) {
-        Err(fault) => Some(fault),
-        Ok(false) => {
-            metrics::counter!("tributary_receive_relabel_dropped_samples_total").increment(kinds);
-            return false;
-        }
-        Ok(true) if !has_name(labels) => Some("metric name is missing: no label __name__".to_owned()),
-        Ok(true) => None,
-    };
-    let shown = || shown(columns.labels(series, plain));
-    if let Some(detail) = fault {
-        let timestamp = samples.first().map(|s| s.timestamp);
-        decoded.aside.put(Refusal::InvalidLabels, kinds, || Example {
-            series: shown(),
-            timestamp,
-            reason: Refusal::InvalidLabels,
-            detail: Some(detail),
-        });
-        return false;
-    }
-    let batch = &mut decoded.batch;
-    batch.open().extend_from_slice(samples);
-    if columns.has_starts() {
-        batch.push_starts(series.samples().map(|at| columns.start_timestamp(at)));
-    }
-    if series.histograms > 0 || series.exemplars > 0 {
-        take_more(columns, series, plain, batch, &mut decoded.aside, version, &shown);
-    }
-    if !batch.is_open() {
-        return false;
-    }
-    let hash = placement_hash(tenant.as_str(), labels);
-    batch.close(labels, hash, None);
-    true
-}
-
-/// Takes the histograms and exemplars of a series, as far as they are any.
-pub fn take_more(
-    columns: &DecodedV1,
-    series: &Series,
-    plain: &[u8],
-    batch: &mut WriteBatch,
-    aside: &mut Aside,
-    version: Version,
-    shown: &dyn Fn() -> String,
-) {
-    let mut put = |reason, timestamp, detail: String| {
-        aside.put(reason, 1, || Example {
-            series: shown(),
-            timestamp: Some(timestamp),
-            reason,
-            detail: Some(detail),
-        })
-    };
-    for row in columns.histograms_of(series) {
-        let (timestamp, start) = (row.timestamp, row.start_timestamp);
-        match &row.histogram {
-            Ok(histogram) => {
-                batch.push_histogram(HistogramRow { timestamp, start, histogram: histogram.clone() })
-            }
-            Err(fault) => put(Refusal::InvalidHistogram, timestamp, fault.to_string()),
-        }
-    }
-    let mut labels = Vec::new();
-    for exemplar in columns.exemplars_of(series) {
-        match columns.exemplar_canonical(exemplar, plain, &mut labels) {
-            Ok(()) => batch.push_exemplar(exemplar.timestamp, exemplar.value, &labels),
-            Err(fault) if version == Version::V2 => {
-                put(Refusal::InvalidExemplar, exemplar.timestamp, format!("exemplar: {fault}"))
-            }
-            Err(_) => {}
-        }
-    }
-}
-
 pub fn deny(error: wire::WireError) -> Denial {
     match error.kind {
         model::Kind::Refused => Denial::TooLarge(error.message),
         _ => Denial::Invalid(error.message),
-    }
-}
-
-/// Whether canonical label bytes hold a metric name. Usually the first label: only capitals sort before it.
-fn has_name(labels: &[u8]) -> bool {
-    pairs(labels).any(|(name, _)| name == METRIC_NAME.as_bytes())
-}
-
-/// Leaves a label out of canonical label bytes.
-fn strip(labels: &mut Vec<u8>, name: &str) {
-    let at = |text: &[u8]| text.as_ptr() as usize - labels.as_ptr() as usize;
-    let mut start = 0;
-    let mut found = None;
-    for (own, value) in pairs(labels) {
-        let end = at(value) + value.len();
-        if own == name.as_bytes() {
-            found = Some(start..end);
-            break;
-        }
-        start = end;
-    }
-    if let Some(range) = found {
-        labels.drain(range);
-    }
-}
-
-/// Walks canonical label bytes.
-fn pairs(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    std::iter::from_fn(move || {
-        let name = text(&mut rest)?;
-        let value = text(&mut rest)?;
-        Some((name, value))
-    })
-}
-
-fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (mut len, mut shift) = (0usize, 0);
-    loop {
-        let (&byte, tail) = rest.split_first()?;
-        *rest = tail;
-        len |= usize::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            break;
-        }
-        shift += 7;
-        if shift > 28 {
-            return None;
-        }
-    }
-    let (text, tail) = rest.split_at_checked(len)?;
-    *rest = tail;
-    Some(text)
-}
-
-/// Longest text of labels in an answer.
-const SHOWN_BYTES: usize = 400;
-
-/// Labels for a human, whatever is wrong with them.
-pub fn shown<'a>(labels: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> String {
-    let mut out = String::from("{");
-    for (at, (name, value)) in labels.enumerate() {
-        if out.len() > SHOWN_BYTES {
-            out.push_str(", ...");
-            break;
-        }
-        let short = |bytes: &[u8]| {
-            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
-            if bytes.len() > 100 { text + "..." } else { text }
-        };
-        let comma = if at == 0 { "" } else { ", " };
-        let name = short(name);
-        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        let name = if plain { name } else { format!("{name:?}") };
-        out.push_str(&format!("{comma}{name}={:?}", short(value)));
-    }
-    out.push('}');
-    out
-}
-
-/// A series of a batch for a human, shortened.
-pub fn show_series(labels: Result<Labels, InvalidLabels>) -> String {
-    match labels {
-        Ok(labels) => {
-            let mut text = labels.to_string();
-            if text.len() > SHOWN_BYTES {
-                let cut = (0..=SHOWN_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-                text.truncate(cut);
-                text.push_str("...");
-            }
-            text
-        }
-        Err(error) => format!("({error})"),
     }
 }
 

@@ -10,15 +10,15 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use identity::{Identities, Met};
-use model::{InvalidLabels, Labels, MetricMetadata, TenantId, Timestamp};
+use model::{Labels, MetricMetadata, TenantId, Timestamp};
 use runtime::{Pool, Turns, World};
 use secure::Credentials;
-use storage::{Known, Refusal, RowSource, SampleKind, SeriesHandle, Verdict, WriteBatch};
+use storage::{Known, Refusal, RowSource, SeriesHandle, Verdict, WriteBatch};
 use tsdb::Health;
 use wire::remote_write::{Packed, Packing, Sent};
 
 use crate::admit::{self, Admission, Version};
-use crate::decode::{self, Aside, Carry, Decoded, Reading, Recognise, Ways};
+use crate::decode::{self, Carry, Decoded, Reading, Recognise, Ways};
 use crate::divide;
 use crate::ha::{self, Coming, Ha, Heard, Opened, Play, Plays};
 use crate::limits::{Limits, Profile};
@@ -26,12 +26,11 @@ use crate::memory::Memory;
 use crate::metadata::MetadataDoor;
 use crate::origin::Origin;
 use crate::otlp;
-use crate::pending::Collected;
-use crate::quorum::Outcome;
 use crate::rate::{Of, Rates};
 use crate::resolve::LabelsOf;
 use crate::settings::{Settings, Tenancy};
-use crate::status::{self, Denial, Example, Reply, Summary};
+use crate::status::{self, Denial, Reply, Summary};
+use crate::tally::{add_verdicts, set_aside, sum_up};
 use crate::write::{Plan, Writer};
 
 /// Paths at which remote write is served.
@@ -521,14 +520,6 @@ fn deduplicated(sent: &Sent<'_>) -> Stage {
     Stage { summary, samples, series, news: Vec::new(), next: Next::Nothing }
 }
 
-fn set_aside(summary: &mut Summary, aside: Aside) {
-    summary.refuse(Refusal::InvalidLabels, aside.invalid_labels);
-    summary.refuse(Refusal::Unsupported, aside.unsupported);
-    summary.refuse(Refusal::InvalidHistogram, aside.invalid_histograms);
-    summary.refuse(Refusal::InvalidExemplar, aside.invalid_exemplars);
-    summary.example = aside.example;
-}
-
 /// Why the log takes no more, where a part of a batch found that out.
 fn log_trouble(writer: &Writer) -> Option<String> {
     match writer.local().engine()?.health() {
@@ -564,68 +555,4 @@ pub fn count_ways(ways: Ways) {
             metrics::counter!("tributary_identity_recognised_total", "way" => way).increment(series);
         }
     }
-}
-
-/// Verdicts of this node alone. `labels_of` gives the labels of rows that came without them.
-fn add_verdicts(
-    summary: &mut Summary,
-    batch: &WriteBatch,
-    verdicts: &[Verdict],
-    version: Version,
-    labels_of: impl Fn(u32) -> Result<Labels, InvalidLabels>,
-) {
-    let outcomes = verdicts.iter().map(|verdict| match verdict {
-        Verdict::Stored | Verdict::Duplicate => Outcome::Accepted,
-        Verdict::Unavailable => Outcome::Retryable,
-        Verdict::Refused(reason) => Outcome::Refused(*reason),
-    });
-    count_outcomes(summary, batch, outcomes, version, &labels_of);
-}
-
-fn sum_up(summary: &mut Summary, batch: &WriteBatch, collected: Collected, version: Version) {
-    let labels_of = |row| {
-        let mut labels = Vec::new();
-        batch.labels_into(row, &mut labels);
-        Labels::from_bytes(&labels)
-    };
-    count_outcomes(summary, batch, collected.outcomes.into_iter(), version, &labels_of);
-    summary.trouble = collected.trouble;
-}
-
-fn count_outcomes(
-    summary: &mut Summary,
-    batch: &WriteBatch,
-    outcomes: impl Iterator<Item = Outcome>,
-    version: Version,
-    labels_of: &dyn Fn(u32) -> Result<Labels, InvalidLabels>,
-) {
-    // Senders of 1.0 learn nothing of exemplars: Prometheus as a receiver of it keeps silent too.
-    let told_of_exemplars = version == Version::V2;
-    for (at, outcome) in outcomes.enumerate() {
-        let kind = batch.kind_of(at);
-        summary.count(kind, outcome, told_of_exemplars);
-        if let Outcome::Refused(reason) = outcome
-            && summary.example.is_none()
-            && (kind != SampleKind::Exemplar || told_of_exemplars && status::is_fault(reason))
-        {
-            summary.example = example(batch, at, reason, labels_of);
-        }
-    }
-}
-
-fn example(
-    batch: &WriteBatch,
-    verdict: usize,
-    reason: Refusal,
-    labels_of: &dyn Fn(u32) -> Result<Labels, InvalidLabels>,
-) -> Option<Example> {
-    let holds = |series| batch.verdicts_of(series).iter().any(|range| range.contains(&verdict));
-    let row = batch.series().iter().position(holds)?;
-    let series = &batch.series()[row];
-    let labels = match batch.label_bytes(series) {
-        [] => labels_of(row as u32),
-        _ => batch.labels(series),
-    };
-    let timestamp = batch.timestamp_of(verdict);
-    Some(Example { series: decode::show_series(labels), timestamp, reason, detail: None })
 }

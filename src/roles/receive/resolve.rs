@@ -19,8 +19,9 @@ use wire::WireError;
 use wire::remote_write::{DecodedV1, DecodedV2, RequestWalk, SeriesAt, canonical_labels};
 
 use crate::admit::Version;
-use crate::decode::{self, Carry, Decoded, Reading, Recognise, Room, Ways};
+use crate::decode::{Carry, Decoded, Reading, Recognise, Room, Ways};
 use crate::resolve_v2::{decoded_again, write_labels_v2};
+use crate::series;
 
 /// A series that was met before, in a body.
 struct Found<'a> {
@@ -71,7 +72,7 @@ pub fn resolve(
         ways.parse += 1;
         let Room { columns, labels, .. } = room;
         let Some(series) = walk.read(series, columns)?.cloned() else { continue };
-        if decode::take(tenant, reading, columns, &series, plain, labels, decoded, Version::V1) {
+        if series::take(tenant, reading, columns, &series, plain, labels, decoded, Version::V1) {
             let region = series.raw_labels();
             let bytes = &plain[region.clone()];
             let key = match found {

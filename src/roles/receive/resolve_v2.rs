@@ -12,8 +12,9 @@ use wire::WireError;
 use wire::remote_write::{DecodedV2, Limits, Series, decode_v2};
 
 use crate::admit::Version;
-use crate::decode::{self, Decoded, Reading, Recognise, RoomV2, Ways};
+use crate::decode::{Decoded, Reading, Recognise, RoomV2, Ways};
 use crate::metadata::said;
+use crate::series;
 
 /// Reads all series of `plain` into `decoded`, which is clear. Without `recognise` every series is parsed.
 pub fn resolve(
@@ -54,7 +55,7 @@ pub fn resolve(
             }
         }
         ways.parse += 1;
-        if decode::take(tenant, reading, &columns.columns, series, plain, labels, decoded, Version::V2) {
+        if series::take(tenant, reading, &columns.columns, series, plain, labels, decoded, Version::V2) {
             push(decoded, met, at);
         }
     }
@@ -115,8 +116,8 @@ fn take_known(
         batch.push_starts(series.samples().map(|at| columns.start_timestamp(at)));
     }
     if series.histograms > 0 || series.exemplars > 0 {
-        let shown = || decode::shown(columns.labels(series, plain));
-        decode::take_more(columns, series, plain, batch, &mut decoded.aside, Version::V2, &shown);
+        let shown = || series::shown(columns.labels(series, plain));
+        series::take_more(columns, series, plain, batch, &mut decoded.aside, Version::V2, &shown);
     }
     if batch.is_open() {
         batch.close(labels, known.hash, handle);
