@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use testkit::free_port;
 
+use crate::cluster::write;
 use crate::http::get;
 
 /// What to start.
@@ -33,6 +34,36 @@ impl Program {
             log: dir.join("log"),
         };
         (program, format!("http://127.0.0.1:{http}"))
+    }
+
+    /// A Prometheus with its configuration, data and log under `dir`, and the URL at which it will be. `OWN_ADDRESS` in the
+    /// configuration stands for that.
+    pub fn prometheus(
+        path: PathBuf,
+        dir: &Path,
+        name: &str,
+        config: &str,
+        flags: &[&str],
+    ) -> (Program, String) {
+        let address = format!("127.0.0.1:{}", free_port());
+        let file = dir.join(format!("{name}.yml"));
+        write(&file, &config.replace("OWN_ADDRESS", &address));
+        let mut args = vec![
+            format!("--config.file={}", file.display()),
+            format!("--storage.tsdb.path={}", dir.join(name).display()),
+            format!("--web.listen-address={address}"),
+        ];
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let log = dir.join(format!("{name}.log"));
+        (Program { name: name.to_owned(), path, args, log }, format!("http://{address}"))
+    }
+
+    /// A node_exporter, and where it will be scraped.
+    pub fn node_exporter(path: PathBuf, dir: &Path) -> (Program, String) {
+        let address = format!("127.0.0.1:{}", free_port());
+        let args = vec![format!("--web.listen-address={address}")];
+        let log = dir.join("node_exporter.log");
+        (Program { name: "node_exporter".to_owned(), path, args, log }, address)
     }
 }
 

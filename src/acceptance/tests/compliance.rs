@@ -5,28 +5,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use acceptance::{Program, When, ask, beside, difference, find_program, free_port};
+use acceptance::{Program, When, ask, beside, difference, find_program};
 
 #[test]
 fn answers_agree_with_a_prometheus() {
     let Some(prometheus) = find_program("prometheus") else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let port = free_port();
-    let config = dir.path().join("empty.yml");
-    std::fs::write(&config, "").expect("write a configuration");
-    let mut reference = Program {
-        name: "prometheus".to_owned(),
-        path: prometheus,
-        args: vec![
-            format!("--config.file={}", config.display()),
-            format!("--storage.tsdb.path={}", dir.path().join("prometheus").display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-            "--web.enable-remote-write-receiver".to_owned(),
-        ],
-        log: dir.path().join("prometheus.log"),
-    }
-    .start();
-    let reference_url = format!("http://127.0.0.1:{port}");
+    let flags = ["--web.enable-remote-write-receiver"];
+    let (program, reference_url) = Program::prometheus(prometheus, dir.path(), "prometheus", "", &flags);
+    let mut reference = program.start();
     let (program, our_url) = Program::standalone(dir.path());
     let mut ours = program.start();
     reference.wait_ready(&format!("{reference_url}/-/ready"));

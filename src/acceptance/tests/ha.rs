@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use acceptance::{Program, Running, Said, When, ask, difference, find_program, free_port, get, wait_until};
+use acceptance::{Program, Running, Said, When, ask, difference, find_program, get, wait_until};
 
 /// Between two scrapes, in milliseconds.
 const STEP: i64 = 1_000;
@@ -14,28 +14,15 @@ fn now_ms() -> i64 {
 }
 
 /// One of a pair, which scrapes what both do.
-fn replica(dir: &Path, name: &str, target: u16, write_url: &str) -> Option<(Running, String)> {
+fn replica(dir: &Path, name: &str, target: &str, write_url: &str) -> Option<(Running, String)> {
     let path = find_program("prometheus")?;
-    let port = free_port();
     let config = format!(
         "global:\n  scrape_interval: 1s\n  external_labels: {{cluster: c, __replica__: {name}}}\n\
-         scrape_configs:\n- job_name: node\n  static_configs: [{{targets: ['127.0.0.1:{target}']}}]\n\
+         scrape_configs:\n- job_name: node\n  static_configs: [{{targets: ['{target}']}}]\n\
          remote_write:\n- url: {write_url}\n  queue_config: {{batch_send_deadline: 500ms}}\n"
     );
-    let file = dir.join(format!("{name}.yml"));
-    std::fs::write(&file, config).expect("write the configuration");
-    let program = Program {
-        name: name.to_owned(),
-        path,
-        args: vec![
-            format!("--config.file={}", file.display()),
-            format!("--storage.tsdb.path={}", dir.join(name).display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-        ],
-        log: dir.join(format!("{name}.log")),
-    };
+    let (program, url) = Program::prometheus(path, dir, name, &config, &[]);
     let mut running = program.start();
-    let url = format!("http://127.0.0.1:{port}");
     running.wait_ready(&format!("{url}/-/ready"));
     Some((running, url))
 }
@@ -80,16 +67,10 @@ fn a_pair_of_which_one_is_killed_goes_on_as_one() {
     program.args.push("--receive.ha".to_owned());
     let mut node = program.start();
     node.wait_ready(&format!("{url}/-/ready"));
-    let target = free_port();
-    let exporter = Program {
-        name: "node_exporter".to_owned(),
-        path: exporter,
-        args: vec![format!("--web.listen-address=127.0.0.1:{target}")],
-        log: dir.path().join("node_exporter.log"),
-    };
+    let (exporter, target) = Program::node_exporter(exporter, dir.path());
     let _exporter = exporter.start();
     let write_url = format!("{url}/api/v1/write");
-    let Some((a, a_url)) = replica(dir.path(), "a", target, &write_url) else { return };
+    let Some((a, a_url)) = replica(dir.path(), "a", &target, &write_url) else { return };
     let listened = |wanted: &str| {
         let series = "tributary_ha_tracker_elected_replica_changes_total";
         let page = get(&format!("{url}/metrics")).expect("metrics");
@@ -98,7 +79,7 @@ fn a_pair_of_which_one_is_killed_goes_on_as_one() {
     };
     wait_until("the first replica to be listened to", || listened("1"));
     // The second scrapes at another time of the second.
-    let Some((b, b_url)) = replica(dir.path(), "b", target, &write_url) else { return };
+    let Some((b, b_url)) = replica(dir.path(), "b", &target, &write_url) else { return };
     let begin = now_ms();
     std::thread::sleep(Duration::from_secs(35));
 

@@ -6,8 +6,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use acceptance::{
-    Cluster, Program, Running, Said, When, ask, difference, find_program, free_port, get, post, wait_agreed,
-    wait_until,
+    Cluster, Program, Running, Said, When, ask, difference, find_program, get, post, wait_agreed, wait_until,
 };
 
 /// How long a sample may be on its way to the head, in milliseconds.
@@ -28,34 +27,16 @@ struct Scraper {
 /// A Prometheus that scrapes itself and a node_exporter every second and writes to `write_url`.
 fn scraper(dir: &Path, write_url: &str) -> Option<Scraper> {
     let (prometheus, exporter) = (find_program("prometheus")?, find_program("prometheus-node-exporter")?);
-    let (port, exporter_port) = (free_port(), free_port());
+    let (exporter, target) = Program::node_exporter(exporter, dir);
     let config = format!(
         "global:\n  scrape_interval: 1s\nscrape_configs:\n\
-         - job_name: prometheus\n  static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n\
-         - job_name: node\n  static_configs: [{{targets: ['127.0.0.1:{exporter_port}']}}]\n\
+         - job_name: prometheus\n  static_configs: [{{targets: ['OWN_ADDRESS']}}]\n\
+         - job_name: node\n  static_configs: [{{targets: ['{target}']}}]\n\
          remote_write:\n- url: {write_url}\n  queue_config: {{batch_send_deadline: 500ms}}\n"
     );
-    let file = dir.join("prometheus.yml");
-    std::fs::write(&file, config).expect("write prometheus.yml");
-    let exporter = Program {
-        name: "node_exporter".to_owned(),
-        path: exporter,
-        args: vec![format!("--web.listen-address=127.0.0.1:{exporter_port}")],
-        log: dir.join("node_exporter.log"),
-    };
-    let program = Program {
-        name: "prometheus".to_owned(),
-        path: prometheus,
-        args: vec![
-            format!("--config.file={}", file.display()),
-            format!("--storage.tsdb.path={}", dir.join("prometheus").display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-        ],
-        log: dir.join("prometheus.log"),
-    };
+    let (program, url) = Program::prometheus(prometheus, dir, "prometheus", &config, &[]);
     let exporter = exporter.start();
     let mut running = program.start();
-    let url = format!("http://127.0.0.1:{port}");
     running.wait_ready(&format!("{url}/-/ready"));
     Some(Scraper { prometheus: running, _exporter: exporter, url })
 }
@@ -189,21 +170,8 @@ fn opens_elsewhere(dir: &Path, cluster: &Cluster, query_url: &str) {
     let meta: serde_json::Value =
         serde_json::from_slice(&std::fs::read(block.join("meta.json")).expect("read meta.json"))
             .expect("meta.json is JSON");
-    let port = free_port();
-    let config = dir.join("empty.yml");
-    std::fs::write(&config, "").expect("write a configuration");
-    let program = Program {
-        name: "prometheus on our block".to_owned(),
-        path: prometheus,
-        args: vec![
-            format!("--config.file={}", config.display()),
-            format!("--storage.tsdb.path={}", folder.display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-        ],
-        log: dir.join("elsewhere.log"),
-    };
+    let (program, url) = Program::prometheus(prometheus, dir, "elsewhere", "", &[]);
     let mut running = program.start();
-    let url = format!("http://127.0.0.1:{port}");
     running.wait_ready(&format!("{url}/-/ready"));
     let (min, max) = (meta["minTime"].as_i64().expect("minTime"), meta["maxTime"].as_i64().expect("maxTime"));
     let everything = format!("{{__name__!=\"\"}}[{}ms]", max - min);

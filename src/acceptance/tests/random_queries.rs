@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use acceptance::{Program, free_port, post_form};
+use acceptance::{Program, post_form};
 use promql::testing::MemoryStore;
 use promql::{Engine, EngineSettings, InstantRequest, QueryResult, RangeRequest, Value};
 use random::{END, Generator, START, data};
@@ -53,23 +53,12 @@ fn random_queries_agree_with_a_prometheus() {
     let (queries, seed) = (number("RANDOM_QUERIES", 300), number("RANDOM_SEED", 1));
     let dir = tempfile::tempdir().expect("a temporary folder");
     let store = load(&dir.path().join("prometheus"));
-    let config = dir.path().join("empty.yml");
-    std::fs::write(&config, "").expect("write a configuration");
-    let port = free_port();
-    let mut reference = Program {
-        name: "prometheus".to_owned(),
-        path: prometheus,
-        args: vec![
-            format!("--config.file={}", config.display()),
-            format!("--storage.tsdb.path={}", dir.path().join("prometheus").display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-            "--storage.tsdb.retention.time=100y".to_owned(),
-            "--enable-feature=promql-experimental-functions,native-histograms".to_owned(),
-        ],
-        log: dir.path().join("prometheus.log"),
-    }
-    .start();
-    let url = format!("http://127.0.0.1:{port}");
+    let flags = [
+        "--storage.tsdb.retention.time=100y",
+        "--enable-feature=promql-experimental-functions,native-histograms",
+    ];
+    let (program, url) = Program::prometheus(prometheus, dir.path(), "prometheus", "", &flags);
+    let mut reference = program.start();
     reference.wait_ready(&format!("{url}/-/ready"));
     let engine = Engine::new(EngineSettings::default(), World::real());
     let mut generator = Generator::new(seed);

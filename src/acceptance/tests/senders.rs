@@ -59,28 +59,16 @@ fn reads_back(prometheus: PathBuf, by_instants: bool, features: &str, remote: &s
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (ours, url) = standalone(dir.path());
     let exporter = Exporter::start();
-    let port = free_port();
     let config = format!(
         "global: {{scrape_interval: 500ms}}\nscrape_configs:\n- job_name: app\n  static_configs: [{{targets: \
          ['127.0.0.1:{}']}}]\nremote_write:\n- url: {url}/api/v1/write\n  send_exemplars: true\n  \
          send_native_histograms: true\n  queue_config: {{batch_send_deadline: 200ms}}\n{remote}",
         exporter.port
     );
-    let file = dir.path().join("prometheus.yml");
-    std::fs::write(&file, config).expect("write a configuration");
-    let sender = Program {
-        name: "prometheus".to_owned(),
-        path: prometheus,
-        args: vec![
-            format!("--config.file={}", file.display()),
-            format!("--storage.tsdb.path={}", dir.path().join("prometheus").display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-            format!("--enable-feature={features}"),
-        ],
-        log: dir.path().join("prometheus.log"),
-    };
+    let flags = [format!("--enable-feature={features}")];
+    let flags = flags.each_ref().map(String::as_str);
+    let (sender, theirs) = Program::prometheus(prometheus, dir.path(), "prometheus", &config, &flags);
     let mut running = sender.start();
-    let theirs = format!("http://127.0.0.1:{port}");
     running.wait_ready(&format!("{theirs}/-/ready"));
     std::thread::sleep(Duration::from_secs(12));
     let at = now() - 1.0;

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use model::Timestamp;
 
 use super::number::{Kahan, Mean, quantile};
-use super::stretch::Stretch;
+use super::stretch::{Stretch, overlaps, started_anew};
 use crate::Error;
 use crate::plan::{Extend, RangeFn};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use acceptance::{Program, Running, find_program, free_port, post};
+use acceptance::{Program, Running, find_program, post};
 use chunk::ChunkData;
 use chunk::histogram::{At, FloatIter, IntIter};
 use model::histogram::{CUSTOM_BUCKETS, FloatHistogram, Histogram, ResetHint, Span, indices, spans_of};
@@ -34,26 +34,15 @@ pub fn start(dir: &Path, name: &str) -> Option<Peer> {
         eprintln!("SKIPPED: {} is no Prometheus 3; name one in PROMETHEUS_BIN", path.display());
         return None;
     }
-    let port = free_port();
-    let config = dir.join(format!("{name}.yml"));
     // Ours are written in order, but the markers at the edges may come late.
-    std::fs::write(&config, "storage: {tsdb: {out_of_order_time_window: 1h}}\n")
-        .expect("write a configuration");
-    let program = Program {
-        name: name.to_owned(),
-        path,
-        args: vec![
-            format!("--config.file={}", config.display()),
-            format!("--storage.tsdb.path={}", dir.join(name).display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-            "--web.enable-remote-write-receiver".to_owned(),
-            "--web.enable-admin-api".to_owned(),
-            "--enable-feature=native-histograms".to_owned(),
-        ],
-        log: dir.join(format!("{name}.log")),
-    };
+    let config = "storage: {tsdb: {out_of_order_time_window: 1h}}\n";
+    let flags = [
+        "--web.enable-remote-write-receiver",
+        "--web.enable-admin-api",
+        "--enable-feature=native-histograms",
+    ];
+    let (program, url) = Program::prometheus(path, dir, name, config, &flags);
     let mut running = program.start();
-    let url = format!("http://127.0.0.1:{port}");
     running.wait_ready(&format!("{url}/-/ready"));
     Some(Peer { running, url })
 }
