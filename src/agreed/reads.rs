@@ -31,6 +31,12 @@ impl State {
         open.flat_map(|e| e.view.members().into_iter().filter(|a| !e.clear.contains(*a))).collect()
     }
 
+    /// Whether it is the log of a node that joined which answers: behind a name that is known, a disk that is not may be in
+    /// the place of one that was lost, and say so to the voters only later.
+    pub fn knows_log(&self, address: &str, incarnation: &str) -> bool {
+        self.nodes.get(address).is_some_and(|node| node.incarnation == incarnation)
+    }
+
     /// Whether answers of those for which `answered` holds are, with the bucket's, everything that was ever acked. A node
     /// that lost its disk counts only for what was acked since; one whose data of an epoch are in the bucket has answered
     /// for it, wherever it is now.

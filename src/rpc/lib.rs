@@ -33,7 +33,9 @@ pub use peer::PeerOptions;
 pub use plane::{ControlServer, GrpcTransport};
 pub use query::{QueryBackend, QueryServer};
 pub use serve::{ServeOptions, Services, serve};
-pub use status::{RING_EPOCH_METADATA, TENANT_METADATA, error_from_status, status_from_error};
+pub use status::{
+    INCARNATION_METADATA, RING_EPOCH_METADATA, TENANT_METADATA, error_from_status, status_from_error,
+};
 pub use store::in_shard;
 pub use store::{
     PeerSeries, PeerSet, StoreBackend, StoreClient, StoreOptions, StoreServer, StoreView, Waited, Watch,

@@ -10,6 +10,9 @@ pub const TENANT_METADATA: &str = "thanos-tenant";
 /// With an answer from the store: the ring epoch before which the node takes no writes.
 pub const RING_EPOCH_METADATA: &str = "tributary-ring-epoch";
 
+/// With an answer from the store: the log that it is of, another one once the node has lost its disk.
+pub const INCARNATION_METADATA: &str = "tributary-incarnation";
+
 /// What the caller is told.
 pub fn status_from_error(error: &Error) -> Status {
     let code = match error.kind {

@@ -87,17 +87,22 @@ impl Shared {
     /// Whoever were asked now: whether what is called complete would be.
     pub fn judge_reads(&self, nodes: &[Arc<Node>], when: &str) {
         let Some(control) = &self.control else { return };
+        let state = control.state();
         let all = |answer: Answer| -> BTreeSet<(Key, i64)> { answer.values().into_keys().collect() };
         let mut have = BTreeMap::new();
         for node in nodes {
             let Some(life) = node.life().filter(|life| life.is_ready()) else { continue };
+            // Whom the ring does not know does not count, whatever it is called.
+            if !state.knows_log(&address(node.seat), &life.incarnation()) {
+                continue;
+            }
             if let Ok(answer) = oracle::views(&life).and_then(oracle::merged) {
                 have.insert(address(node.seat), all(answer));
             }
         }
         let Ok(shown) = oracle::merged_with(Vec::new(), &self.gateway.blocks()).map(all) else { return };
         let acked = self.ledger.acked_until(self.trace.elapsed_ms());
-        self.violated(invariants::acked_is_readable::check(&control.state(), &acked, &have, &shown, when));
+        self.violated(invariants::acked_is_readable::check(&state, &acked, &have, &shown, when));
     }
 
     pub fn failed_start(&self, id: LifeId, why: &str) {

@@ -31,8 +31,29 @@ pub struct Needed {
     pub missing: Option<String>,
     /// A receiver that answers, but lost its disk after some of what is asked for was acknowledged.
     pub forgot: bool,
-    /// Its address in the agreed ring, where it is an owner there.
-    pub owner: Option<String>,
+    /// Whom it stands for in the agreed ring, where it is an owner there.
+    pub owner: Option<Owner>,
+}
+
+/// A receiver of the agreed ring.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// Its address in the ring.
+    pub name: String,
+    /// The log that the answer is of; none before it is known.
+    pub log: Option<String>,
+}
+
+impl Owner {
+    /// An owner that has not been asked yet.
+    pub fn named(name: impl Into<String>) -> Owner {
+        Owner { name: name.into(), log: None }
+    }
+
+    /// It may have lost its disk, and the ring has not heard of that yet.
+    fn is_another(&self, agreed: &State) -> bool {
+        self.log.as_ref().is_some_and(|log| !agreed.knows_log(&self.name, log))
+    }
 }
 
 /// What becomes of an incomplete answer.
@@ -74,7 +95,8 @@ pub fn judge(needed: &[Needed], tolerance: Tolerance, agreed: Option<&State>) ->
     };
     let receivers_suffice = receivers_missing <= spare;
     let short = agreed.filter(|_| !tolerance.chosen).and_then(|agreed| {
-        let answered = |a: &str| needed.iter().any(|n| n.owner.as_deref() == Some(a) && n.missing.is_none());
+        let by = |n: &Needed, a: &str| n.owner.as_ref().is_some_and(|o| o.name == a && !o.is_another(agreed));
+        let answered = |a: &str| needed.iter().any(|n| n.missing.is_none() && by(n, a));
         agreed.complete(answered).err()
     });
     let (mut warnings, mut errors) = (Vec::new(), Vec::new());
@@ -262,7 +284,7 @@ mod tests {
                 seat: Seat::Receiver { write_quorum: 1 },
                 missing: missing.contains(address).then(|| "down".to_owned()),
                 forgot: true,
-                owner: Some((*address).to_owned()),
+                owner: Some(Owner { name: (*address).to_owned(), log: Some((*address).to_owned()) }),
             };
             five.iter().map(one).collect()
         };
@@ -278,6 +300,12 @@ mod tests {
             panic!("some set of the five has two of them");
         };
         assert!(warnings.len() == 3 && warnings[0].contains("ring epoch 2"), "{warnings:?}");
+        // A new disk behind a name that the ring knows is nobody's, until it has joined.
+        let mut reborn = asked(&["a:1"]);
+        reborn[1].owner = Some(Owner { name: "b:1".to_owned(), log: Some("another".to_owned()) });
+        assert!(matches!(judge(&reborn, STRICT, Some(&state)), Judgement::Incomplete(_)));
+        reborn[1].owner = Some(Owner::named("b:1"));
+        assert_eq!(judge(&reborn, STRICT, Some(&state)), Judgement::Complete);
         // Who cannot be asked at all has not answered either.
         let without: Vec<Needed> = asked(&[]).split_off(2);
         assert!(matches!(judge(&without, STRICT, Some(&state)), Judgement::Incomplete(_)));

@@ -14,7 +14,7 @@ use runtime::World;
 use storage::{Budget, Context, Error, Notes, PartialResponse};
 use wire::pb::thanos as pb;
 
-use crate::complete::{Needed, Seat, Tolerance};
+use crate::complete::{Needed, Owner, Seat, Tolerance};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::outcome::{Outcome, Ring, gather};
 use crate::roster::Part;
@@ -72,7 +72,7 @@ impl Everyone {
                 continue;
             }
             let (seat, owner) = match (part, state.seat()) {
-                (Part::Owner(name), _) => (Seat::Receiver { write_quorum: 1 }, Some(name.clone())),
+                (Part::Owner(name), _) => (Seat::Receiver { write_quorum: 1 }, Some(Owner::named(name))),
                 (_, seat @ Seat::Receiver { .. }) => (seat, None),
                 _ => (Seat::Leaf, None),
             };

@@ -17,7 +17,7 @@ use storage::{
     Context, Error, LabelRequest, Listed, Merge, Notes, PartialResponse, Select, SelectRequest, SeriesSet,
 };
 
-use crate::complete::{Judgement, Needed, Seat, Tolerance, judge};
+use crate::complete::{Judgement, Needed, Owner, Seat, Tolerance, judge};
 use crate::dedup::Pairs;
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::outcome::{Guarded, Judged, Outcome, Ring, gather};
@@ -114,7 +114,7 @@ impl Fanout {
                 continue;
             }
             let (seat, owner) = match part {
-                Part::Owner(name) => (Seat::Receiver { write_quorum: 1 }, Some(name.clone())),
+                Part::Owner(name) => (Seat::Receiver { write_quorum: 1 }, Some(Owner::named(name))),
                 Part::Other | Part::Spare => (state.seat(), None),
             };
             let missing = state.missing();

@@ -46,7 +46,7 @@ use secure::ServerTls;
 use storage::Select;
 use tokio::net::TcpListener;
 
-pub use complete::{Judgement, Needed, Seat, Tolerance, judge};
+pub use complete::{Judgement, Needed, Owner, Seat, Tolerance, judge};
 pub use endpoints::{Endpoint, EndpointOptions, Endpoints, State};
 use facts::Everyone;
 pub use fanout::{Fanout, Reading};

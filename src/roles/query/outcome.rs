@@ -34,6 +34,16 @@ impl Ring {
         let heard = self.owners.iter().map(|owner| owner.client.ring_epoch()).max()?;
         behind(&self.agreed, heard)
     }
+
+    /// Of which log each owner has answered, which its answer has told.
+    fn name_logs(&self, needed: &mut [Needed]) {
+        for endpoint in &self.owners {
+            let one = needed.iter_mut().find(|needed| needed.address == endpoint.address);
+            if let Some(owner) = one.and_then(|needed| needed.owner.as_mut()) {
+                owner.log = endpoint.client.incarnation();
+            }
+        }
+    }
 }
 
 /// Who has failed so far in one answer.
@@ -99,7 +109,11 @@ impl Outcome {
             }
             notes.warn(why);
         }
-        match self.judge(&self.needed.lock()) {
+        let mut needed = self.needed.lock().clone();
+        if let Some(ring) = &self.ring {
+            ring.name_logs(&mut needed);
+        }
+        match self.judge(&needed) {
             Judgement::Complete => Ok(()),
             Judgement::Partial(warnings) => {
                 warnings.into_iter().for_each(|warning| notes.warn(warning));

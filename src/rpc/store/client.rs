@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use model::Kind;
+use parking_lot::Mutex;
 use runtime::World;
 use storage::{
     Context, Error, LabelRequest, Listed, Notes, PartialResponse, Select, SelectRequest, SeriesEntry,
@@ -28,7 +29,9 @@ use super::answer::{self, Item, Part, PeerSeries, PeerSet, Watch};
 use crate::call::strategy;
 use crate::channel::{self, ClientOptions, MAX_MESSAGE};
 use crate::metrics::{self, Method};
-use crate::{PeerInfo, RING_EPOCH_METADATA, TENANT_METADATA, convert, error_from_status};
+use crate::{
+    INCARNATION_METADATA, PeerInfo, RING_EPOCH_METADATA, TENANT_METADATA, convert, error_from_status,
+};
 
 /// Series per batch that we ask for, as Thanos's queriers do.
 const BATCH_SIZE: i64 = 64;
@@ -54,6 +57,8 @@ pub(crate) struct Inner {
     strips: AtomicBool,
     /// The ring epoch that it spoke of last, 0 where it has none.
     ring_epoch: AtomicU64,
+    /// The log that its last answer was of.
+    incarnation: Mutex<Option<String>>,
 }
 
 impl StoreClient {
@@ -84,6 +89,7 @@ impl StoreClient {
                 tenant,
                 strips,
                 ring_epoch: AtomicU64::new(0),
+                incarnation: Mutex::default(),
             }),
         })
     }
@@ -98,6 +104,11 @@ impl StoreClient {
         self.inner.ring_epoch.load(Relaxed)
     }
 
+    /// The log that the peer's last answer was of, as [`StoreClient::ring_epoch`]; none where it has not said so.
+    pub fn incarnation(&self) -> Option<String> {
+        self.inner.incarnation.lock().clone()
+    }
+
     /// What the peer says of itself.
     pub async fn info(&self) -> Result<PeerInfo, Error> {
         let inner = &self.inner;
@@ -106,6 +117,10 @@ impl StoreClient {
         let info = PeerInfo::from_pb(answer)?;
         // A cluster that was restored begins at an earlier one again.
         inner.ring_epoch.store(info.node.as_ref().map_or(0, |node| node.ring_epoch), Relaxed);
+        // While it starts it does not know.
+        if let Some(node) = info.node.as_ref().filter(|node| !node.incarnation.is_empty()) {
+            inner.heard_of(&node.incarnation);
+        }
         if let Some(store) = &info.store {
             inner.strips.store(store.strips_replica_labels, Relaxed);
         }
@@ -126,6 +141,13 @@ impl Inner {
             request.metadata_mut().insert(TENANT_METADATA, tenant.clone());
         }
         request
+    }
+
+    fn heard_of(&self, log: &str) {
+        let mut known = self.incarnation.lock();
+        if known.as_deref() != Some(log) {
+            *known = Some(log.to_owned());
+        }
     }
 
     fn failed(&self, status: &Status) -> Error {
@@ -160,6 +182,10 @@ impl Inner {
         let epoch =
             answer.metadata().get(RING_EPOCH_METADATA).and_then(|value| value.to_str().ok()?.parse().ok());
         self.ring_epoch.fetch_max(epoch.unwrap_or(0), Relaxed);
+        let log = answer.metadata().get(INCARNATION_METADATA).and_then(|value| value.to_str().ok());
+        if let Some(log) = log {
+            self.heard_of(log);
+        }
         Ok(answer.into_inner())
     }
 

@@ -22,7 +22,7 @@ use super::shape::{self, Shape, Streamed};
 use super::shown;
 use super::{StoreBackend, StoreView};
 use crate::call::{self, CallBudget, RaiseOnDrop, partial_of};
-use crate::{RING_EPOCH_METADATA, convert, status_from_error};
+use crate::{INCARNATION_METADATA, NodeInfo, RING_EPOCH_METADATA, convert, status_from_error};
 
 /// How much a store gives, and to how many at once.
 #[derive(Clone, Debug)]
@@ -70,11 +70,11 @@ impl StoreServer {
         StoreServer { inner: Arc::new(Inner { backend, options, world, permits }) }
     }
 
-    /// The ring epoch as of now, which goes with the answer; an error where the store is not ready.
-    fn require_ready(&self) -> Result<u64, Status> {
+    /// The node as of now, which goes with the answer; an error where the store is not ready.
+    fn require_ready(&self) -> Result<Option<NodeInfo>, Status> {
         let advertised = self.inner.backend.advertised();
         if advertised.ready {
-            return Ok(advertised.node.map_or(0, |node| node.ring_epoch));
+            return Ok(advertised.node);
         }
         Err(status_from_error(&Error::new(Kind::Unavailable, "store is not ready")))
     }
@@ -254,7 +254,7 @@ impl pb::store_server::Store for StoreServer {
     type SeriesStream = SeriesStream;
 
     async fn series(&self, request: Request<pb::SeriesRequest>) -> Result<Response<SeriesStream>, Status> {
-        let epoch = self.require_ready()?;
+        let node = self.require_ready()?;
         let body = request.get_ref();
         #[allow(deprecated)] // Older askers still say it this way.
         let partial = partial_of(body.partial_response_disabled, body.partial_response_strategy);
@@ -268,14 +268,14 @@ impl pb::store_server::Store for StoreServer {
             let _permit = permit;
             inner.series(body, tenant.as_deref(), &context, &sender);
         });
-        Ok(as_of(epoch, SeriesStream { frames, _guard: guard }))
+        Ok(as_of(node, SeriesStream { frames, _guard: guard }))
     }
 
     async fn label_names(
         &self,
         request: Request<pb::LabelNamesRequest>,
     ) -> Result<Response<pb::LabelNamesResponse>, Status> {
-        let epoch = self.require_ready()?;
+        let node = self.require_ready()?;
         let body = request.get_ref();
         let partial = partial_of(body.partial_response_disabled, body.partial_response_strategy);
         let context = self.context(request.metadata(), partial);
@@ -287,14 +287,14 @@ impl pb::store_server::Store for StoreServer {
         });
         let listed = listed.await?;
         let (names, warnings) = (listed.values, listed.notes.warnings);
-        Ok(as_of(epoch, pb::LabelNamesResponse { names, warnings, hints: None }))
+        Ok(as_of(node, pb::LabelNamesResponse { names, warnings, hints: None }))
     }
 
     async fn label_values(
         &self,
         request: Request<pb::LabelValuesRequest>,
     ) -> Result<Response<pb::LabelValuesResponse>, Status> {
-        let epoch = self.require_ready()?;
+        let node = self.require_ready()?;
         let body = request.get_ref();
         if body.label.is_empty() {
             return Err(Status::invalid_argument("label name parameter cannot be empty"));
@@ -309,15 +309,20 @@ impl pb::store_server::Store for StoreServer {
         });
         let listed = listed.await?;
         let (values, warnings) = (listed.values, listed.notes.warnings);
-        Ok(as_of(epoch, pb::LabelValuesResponse { values, warnings, hints: None }))
+        Ok(as_of(node, pb::LabelValuesResponse { values, warnings, hints: None }))
     }
 }
 
-/// An answer of a node of this ring epoch: who asked by an older one asked too few.
-fn as_of<T>(epoch: u64, answer: T) -> Response<T> {
+/// An answer of a node of this ring epoch and log: who asked by an older epoch asked too few, who counts on another log has
+/// heard nothing of it.
+fn as_of<T>(node: Option<NodeInfo>, answer: T) -> Response<T> {
     let mut answer = Response::new(answer);
-    if epoch > 0 {
-        answer.metadata_mut().insert(RING_EPOCH_METADATA, epoch.into());
+    let Some(node) = node else { return answer };
+    if node.ring_epoch > 0 {
+        answer.metadata_mut().insert(RING_EPOCH_METADATA, node.ring_epoch.into());
+    }
+    if let Some(log) = node.incarnation.parse().ok().filter(|_| !node.incarnation.is_empty()) {
+        answer.metadata_mut().insert(INCARNATION_METADATA, log);
     }
     answer
 }

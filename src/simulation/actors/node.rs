@@ -124,6 +124,11 @@ impl Life {
         self.receive.store_backend().advertised().node.map_or(0, |node| node.ring_epoch)
     }
 
+    /// Which log it has, as it says to queriers.
+    pub fn incarnation(&self) -> String {
+        self.receive.store_backend().advertised().node.map_or_else(String::new, |node| node.incarnation)
+    }
+
     /// Whether it says that nothing here is needed any more.
     pub async fn is_drained(&self) -> bool {
         let Ok(request) = Request::get("/-/drained").body(axum::body::Body::empty()) else { return false };

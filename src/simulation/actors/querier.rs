@@ -8,7 +8,7 @@ use std::time::Duration;
 use agreed::State;
 use control::{Handle, Seen};
 use parking_lot::Mutex;
-use query::{Judgement, Needed, Seat, Tolerance, judge};
+use query::{Judgement, Needed, Owner, Seat, Tolerance, judge};
 use runtime::{Threads, World};
 use testkit::{MemDisk, SeededChance};
 
@@ -110,9 +110,13 @@ impl Querier {
         let answers = futures::future::join_all(answers).await;
         let (mut needed, mut views, mut heard) = (Vec::new(), Vec::new(), 0);
         for (at, (seat, answer)) in seats.iter().zip(answers).enumerate() {
+            let mut log = None;
             let read = match answer {
                 _ if self.shared.broken == Some(Break::SkipsOwner) && at < 2 => Ok((Vec::new(), 0)),
-                Ok(life) => oracle::views(&life).map(|found| (found, life.epoch())),
+                Ok(life) => {
+                    log = Some(life.incarnation());
+                    oracle::views(&life).map(|found| (found, life.epoch()))
+                }
                 Err(why) => Err(why),
             };
             let missing = match read {
@@ -127,7 +131,7 @@ impl Querier {
                 Some(_) => Seat::Receiver { write_quorum: 1 },
                 None => Seat::Receiver { write_quorum: QUORUM as u32 },
             };
-            let owner = agreed.as_ref().map(|_| address(*seat));
+            let owner = agreed.as_ref().map(|_| Owner { name: address(*seat), log });
             needed.push(Needed { address: address(*seat), seat: seat_of, missing, forgot: false, owner });
         }
         let judged = judge(&needed, STRICT, agreed.as_deref());

@@ -423,8 +423,8 @@ async fn stragglers_that_are_needed_are_waited_for() {
     }
 }
 
-#[tokio::test]
-async fn an_answer_of_a_ring_that_is_over_is_none() {
+/// Three receivers that are agreed on, and the querier that was told so.
+async fn governed() -> (Vec<Running>, Arc<Endpoints>, tokio::sync::watch::Sender<control::Seen>) {
     let mut nodes = Vec::new();
     for replica in 0..3 {
         let node = Node::receiver(replica, 3, SERIES);
@@ -444,8 +444,14 @@ async fn an_answer_of_a_ring_that_is_over_is_none() {
         let node = agreed::Registration { address, incarnation, cluster, levels: (1, 1), ships: false };
         state.apply(agreed::Command::Register { node, time: 0 }).unwrap();
     }
-    let (_told, seen) = tokio::sync::watch::channel(control::Seen { revision: 1, state: Arc::new(state) });
+    let (told, seen) = tokio::sync::watch::channel(control::Seen { revision: 1, state: Arc::new(state) });
     endpoints.govern(seen);
+    (nodes, endpoints, told)
+}
+
+#[tokio::test]
+async fn an_answer_of_a_ring_that_is_over_is_none() {
+    let (nodes, endpoints, _told) = governed().await;
     endpoints.poll_all().await;
     assert_exact(&by_default(&endpoints).await.unwrap().0);
 
@@ -462,6 +468,36 @@ async fn an_answer_of_a_ring_that_is_over_is_none() {
     assert_exact(&by_default(&endpoints).await.unwrap().0);
     nodes[1].node.ring_epoch.store(2, SeqCst);
     assert!(label_values(&endpoints).await.is_err());
+}
+
+/// Behind a name that is agreed on there is another disk, and the voters have not heard of it yet: what was acknowledged lies
+/// on one of those who answer, or on none.
+#[tokio::test]
+async fn a_receiver_with_another_disk_has_not_answered_until_it_has_joined() {
+    let (nodes, endpoints, told) = governed().await;
+    endpoints.poll_all().await;
+    nodes[2].node.reborn.store(true, SeqCst);
+    assert_exact(&by_default(&endpoints).await.unwrap().0);
+    nodes[0].node.down.store(true, SeqCst);
+    let error = by_default(&endpoints).await.unwrap_err();
+    assert!(error.kind == Kind::Unavailable && error.message.contains("too few have answered"), "{error}");
+    assert!(label_values(&endpoints).await.is_err());
+
+    // It is the same one after all.
+    nodes[2].node.reborn.store(false, SeqCst);
+    assert_exact(&by_default(&endpoints).await.unwrap().0);
+
+    // It has joined: what was acknowledged since, it has.
+    nodes[2].node.reborn.store(true, SeqCst);
+    nodes[0].node.down.store(false, SeqCst);
+    let mut state = (*told.borrow().state).clone();
+    let (address, incarnation) = (nodes[2].address.to_string(), "r2 anew".to_owned());
+    let cluster = "c".to_owned();
+    let node = agreed::Registration { address, incarnation, cluster, levels: (1, 1), ships: false };
+    state.apply(agreed::Command::Register { node, time: 1 }).unwrap();
+    told.send_replace(control::Seen { revision: 2, state: Arc::new(state) });
+    endpoints.poll_all().await;
+    assert_exact(&by_default(&endpoints).await.unwrap().0);
 }
 
 async fn label_values(endpoints: &Arc<Endpoints>) -> Result<storage::Listed, Error> {

@@ -31,6 +31,8 @@ pub struct Node {
     pub node: Option<NodeInfo>,
     /// The ring epoch that it is in.
     pub ring_epoch: AtomicU64,
+    /// It has another disk than it began with.
+    pub reborn: AtomicBool,
     pub series: Vec<SeriesEntry>,
     pub range: TimeRange,
     pub ready: AtomicBool,
@@ -101,6 +103,7 @@ impl Node {
             external: Labels::from_pairs(external.iter().copied()).unwrap(),
             node: None,
             ring_epoch: AtomicU64::new(0),
+            reborn: AtomicBool::new(false),
             series: Vec::new(),
             range: TimeRange::new(START - 1_000_000, i64::MAX),
             ready: AtomicBool::new(true),
@@ -219,6 +222,10 @@ impl StoreBackend for Served {
             node: node.node.clone().map(|info| NodeInfo {
                 ready,
                 ring_epoch: node.ring_epoch.load(SeqCst),
+                incarnation: match node.reborn.load(SeqCst) {
+                    true => format!("{} anew", info.incarnation),
+                    false => info.incarnation,
+                },
                 ..info
             }),
             ready,
