@@ -64,12 +64,13 @@ fn command() -> Command {
             .arg(
                 opt(
                     "case",
-                    "scale, empty-disk, replace, bucket-down, quorum-lost, asleep, apart, zone-lost, versions, lost-log, restored or forced; may be repeated; scale if \
-                     absent",
+                    "scale, empty-disk, replace, bucket-down, quorum-lost, asleep, apart, zone-lost, versions, lost-log, restored, forced, or, in \
+                     network namespaces, cut-one, cut-zone or cut-router; may be repeated; scale if absent",
                 )
                 .action(ArgAction::Append),
             )
             .arg(opt("away", "Seconds of trouble; what is usual of the case if absent"))
+            .arg(opt("older", "A build of the version before, for the case versions; the same held at its level if absent"))
             .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("A few seconds of everything")),
         )
         .subcommand(engine_command())
@@ -181,6 +182,7 @@ fn read_shape(args: &ArgMatches) -> Result<Shape> {
         rate: number(args, "rate")?,
         seed: number(args, "seed")?,
         binary: PathBuf::from(args.get_one::<String>("binary").context("--binary is missing")?),
+        older: args.try_get_one::<String>("older").ok().flatten().map(PathBuf::from),
         dir: args.get_one::<String>("dir").map(PathBuf::from),
         verify: !args.get_flag("no-verify"),
     })
@@ -263,6 +265,9 @@ pub async fn run() -> Result<bool> {
             let away = args.get_one::<String>("away").map(|_| number(args, "away")).transpose()?;
             let pace = ring::Pace { quick: args.get_flag("quick"), away: away.map(Duration::from_secs) };
             let cases = if cases.is_empty() { vec![ring::Case::Scale] } else { cases };
+            if cases.iter().any(|case| case.in_namespaces()) {
+                ring::enter()?;
+            }
             ring::run(&shape, &cases, pace).await?
         }
         "crash" => vec![scenarios::crash(&shape, number(args, "cycles")?).await?],

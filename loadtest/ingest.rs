@@ -79,6 +79,8 @@ pub struct Plan {
     pub door: Door,
     /// Whenever it grows, connections that went elsewhere go back to the address that they had first.
     pub home: Option<Arc<AtomicUsize>>,
+    /// What was answered with 5xx is tried again at the next address, as a load balancer may have it.
+    pub elsewhere: bool,
 }
 
 /// Encodes every request of a workload, on two threads.
@@ -265,6 +267,11 @@ async fn connection(
                             out.server_errors += 1;
                             if out.first_server_error.is_empty() {
                                 out.first_server_error.clone_from(&problem);
+                            }
+                            if plan.elsewhere {
+                                at = (at + 1) % plan.urls.len();
+                                path = split(&plan.urls[at])?.1;
+                                client = Client::new(&plan.urls[at])?.with_timeout(Duration::from_secs(30));
                             }
                         }
                         problem

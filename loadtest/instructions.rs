@@ -76,6 +76,7 @@ pub async fn run(
         bodies: None,
         door,
         home: None,
+        elsewhere: false,
     };
     let load = async |steps: std::ops::Range<u32>| -> Result<u64> {
         let outcome = ingest::run(workload.clone(), ledger.clone(), &plan, steps, Arc::default()).await?;

@@ -26,6 +26,8 @@ pub struct Shape {
     pub rate: u64,
     pub seed: u64,
     pub binary: PathBuf,
+    /// A build of the version before, for stories in which two run side by side.
+    pub older: Option<PathBuf>,
     pub dir: Option<PathBuf>,
     pub verify: bool,
 }
@@ -50,6 +52,7 @@ impl Shape {
             bodies: None,
             door: Default::default(),
             home: None,
+            elsewhere: false,
         }
     }
 

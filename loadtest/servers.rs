@@ -28,7 +28,7 @@ impl Program {
         self
     }
 
-    fn start(&self, name: &str, mut args: Vec<String>, log: &Path) -> Result<Server> {
+    pub fn start(&self, name: &str, mut args: Vec<String>, log: &Path) -> Result<Server> {
         args.extend_from_slice(&self.more);
         match self.under.split_first() {
             None => Server::start(name, &self.path, &args, log),

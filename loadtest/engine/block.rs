@@ -51,6 +51,7 @@ pub async fn run(bench: &Bench) -> Result<Vec<Block>> {
             bodies: Some(bodies.clone()),
             door: Default::default(),
             home: None,
+            elsewhere: false,
         };
         let ledger = Arc::new(Ledger::new(workload.requests()));
         let outcome = ingest::run(workload.clone(), ledger, &plan, 0..STEPS, Arc::default()).await?;

@@ -61,6 +61,7 @@ pub async fn run(bench: &Bench) -> Result<Cut> {
         bodies: None,
         door: Default::default(),
         home: None,
+        elsewhere: false,
     };
     ingest::run(workload.clone(), ledger.clone(), &plan(0), 0..FILLED, Arc::default()).await?;
     bench.say("cut: filled; even pace");

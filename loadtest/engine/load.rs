@@ -89,6 +89,7 @@ pub async fn run(
         bodies: Some(bodies.clone()),
         door: Default::default(),
         home: None,
+        elsewhere: false,
     };
     let outcome = ingest::run(workload.clone(), ledger, &plan, 0..workload.steps, Arc::default()).await?;
     let used = system.usage()?;

@@ -104,6 +104,7 @@ async fn fill(system: &System, workload: &Arc<Workload>) -> Result<()> {
         bodies: None,
         door: Default::default(),
         home: None,
+        elsewhere: false,
     };
     let ledger = Arc::new(Ledger::new(workload.requests()));
     // In stretches of 25 minutes: where one connection runs ahead by an hour, Prometheus refuses what the others send.

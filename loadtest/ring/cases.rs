@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::peers::Proxy;
 use crate::ring::cluster::Cluster;
-use crate::ring::{Pace, Stage};
+use crate::ring::{Pace, Stage, parted};
 use crate::scenarios::Shape;
 
 /// What happens.
@@ -37,6 +37,12 @@ pub enum Case {
     Restored,
     /// Two of three receivers are gone for good, and the ring is forced.
     Forced,
+    /// A receiver is cut off from the others, which it can still be asked in front of.
+    CutOne,
+    /// All receivers of a zone are cut off from the others.
+    CutZone,
+    /// A router is cut off from the voters, and from nobody else, while the ring changes twice.
+    CutRouter,
     /// A version more, receiver by receiver, and one of them back again.
     Versions,
 }
@@ -45,7 +51,7 @@ pub enum Case {
 pub type Wires = Vec<Proxy>;
 
 impl Case {
-    pub const ALL: [Case; 12] = [
+    pub const ALL: [Case; 15] = [
         Case::Scale,
         Case::EmptyDisk,
         Case::Replace,
@@ -58,6 +64,9 @@ impl Case {
         Case::LostLog,
         Case::Restored,
         Case::Forced,
+        Case::CutOne,
+        Case::CutZone,
+        Case::CutRouter,
     ];
 
     pub fn name(self) -> &'static str {
@@ -74,7 +83,15 @@ impl Case {
             Case::LostLog => "lost-log",
             Case::Restored => "restored",
             Case::Forced => "forced",
+            Case::CutOne => "cut-one",
+            Case::CutZone => "cut-zone",
+            Case::CutRouter => "cut-router",
         }
+    }
+
+    /// Whether its processes are in network namespaces, after [`super::enter`].
+    pub fn in_namespaces(self) -> bool {
+        matches!(self, Case::CutOne | Case::CutZone | Case::CutRouter)
     }
 
     pub fn of(name: &str) -> Result<Case> {
@@ -90,12 +107,19 @@ impl Case {
             Case::Scale => (cluster(5, &[0, 1, 2])?, vec![0, 1, 2]),
             Case::EmptyDisk | Case::LostLog | Case::Restored => (cluster(3, &[0, 1, 2])?, vec![0, 1, 2]),
             Case::Forced => (cluster(8, &[5, 6, 7])?, vec![0, 1, 2]),
-            Case::Versions => (cluster(3, &[0, 1, 2])?.at_level(1), vec![0, 1, 2]),
+            Case::Versions => (cluster(5, &[0, 1, 2])?.at_level(1), vec![0, 1, 2]),
             Case::Replace => (cluster(4, &[0, 1, 2])?, vec![0, 1, 2]),
             Case::BucketDown => (cluster(4, &[0, 1, 2])?, vec![0, 1, 2, 3]),
             // The voters keep no data: without two of them, the data have all their copies.
             Case::QuorumLost => (cluster(8, &[5, 6, 7])?, vec![0, 1, 2]),
             Case::Asleep | Case::Apart => (cluster(5, &[0, 1, 2])?, vec![0, 1, 2, 3]),
+            Case::CutOne => (cluster(3, &[0, 1, 2])?.in_namespaces()?, vec![0, 1, 2]),
+            // The voters stand apart, so that a router can lose them and nobody else.
+            Case::CutRouter => (cluster(8, &[5, 6, 7])?.in_namespaces()?, vec![0, 1, 2, 3]),
+            Case::CutZone => {
+                let cluster = cluster(6, &[0, 2, 4])?.in_zones(&["a", "a", "b", "b", "c", "c"]);
+                (cluster.in_namespaces()?, vec![0, 1, 2, 3, 4, 5])
+            }
             Case::ZoneLost => {
                 (cluster(6, &[0, 2, 4])?.in_zones(&["a", "a", "b", "b", "c", "c"]), vec![0, 1, 2, 3, 4, 5])
             }
@@ -105,17 +129,20 @@ impl Case {
             // One that stays.
             Case::Forced => vec![cluster.write_url(0)],
             // Those of the zone that goes are not behind the load balancer any more, or are found out by it.
-            Case::ZoneLost => [0, 2, 4].map(|at| cluster.write_url(at)).to_vec(),
+            Case::ZoneLost | Case::CutZone => [0, 2, 4].map(|at| cluster.write_url(at)).to_vec(),
             _ => [0, 1, 2].map(|at| cluster.write_url(at)).to_vec(),
         };
         match self {
-            Case::Asleep => urls[1] = cluster.start_router(&cluster.voter_ports()).await?,
+            Case::Asleep | Case::CutOne | Case::CutRouter => {
+                urls[1] = cluster.start_router(&cluster.voters()).await?;
+            }
             Case::Apart => {
                 for port in cluster.voter_ports() {
                     wires.push(Proxy::start(port).await?);
                 }
-                let ports: Vec<u16> = wires.iter().map(Proxy::port).collect();
-                urls[1] = cluster.start_router(&ports).await?;
+                let ways: Vec<String> =
+                    wires.iter().map(|wire| format!("127.0.0.1:{}", wire.port())).collect();
+                urls[1] = cluster.start_router(&ways).await?;
             }
             _ => {}
         }
@@ -130,7 +157,9 @@ impl Case {
             Case::BucketDown => bucket_down(stage).await,
             Case::QuorumLost => quorum_lost(stage).await,
             Case::Asleep => asleep(stage).await,
-            Case::Apart => apart(stage).await,
+            Case::Apart | Case::CutRouter => apart(stage).await,
+            Case::CutOne => parted::one(stage).await,
+            Case::CutZone => parted::zone(stage).await,
             Case::ZoneLost => zone_lost(stage).await,
             Case::Versions => versions(stage).await,
             Case::LostLog => lost_log(stage).await,
@@ -143,6 +172,7 @@ impl Case {
     pub(super) async fn epilogue(self, stage: &mut Stage) -> Result<()> {
         match self {
             Case::ZoneLost => too_many_lost(stage).await,
+            Case::CutOne => parted::has_everything(stage, 2).await,
             _ => Ok(()),
         }
     }
@@ -334,9 +364,18 @@ async fn asleep(stage: &mut Stage) -> Result<()> {
     router_is_right(stage).await
 }
 
+/// Whether what the router and the voters say to each other is swallowed.
+fn voters_unheard(stage: &mut Stage, on: bool) -> Result<()> {
+    stage.wires.iter().for_each(|wire| wire.swallow(on));
+    match &mut stage.cluster.net {
+        Some(net) if on => net.part(&["router"], &["receive-5", "receive-6", "receive-7"]),
+        Some(net) => net.heal(),
+        None => Ok(()),
+    }
+}
+
 async fn apart(stage: &mut Stage) -> Result<()> {
-    let swallow = |stage: &Stage, on: bool| stage.wires.iter().for_each(|wire| wire.swallow(on));
-    swallow(stage, true);
+    voters_unheard(stage, true)?;
     let begun = Instant::now();
     two_changes(stage).await?;
     router_is_right(stage).await?;
@@ -345,7 +384,7 @@ async fn apart(stage: &mut Stage) -> Result<()> {
         stage.broken("the router was never told of a newer ring by those it writes to");
     }
     tokio::time::sleep(stage.pace.away(300).saturating_sub(begun.elapsed())).await;
-    swallow(stage, false);
+    voters_unheard(stage, false)?;
     stage.note(format!("the router heard nothing of the voters for {:.1?}", begun.elapsed()));
     let begun = Instant::now();
     let agreed = stage.cluster.gauge(0, "tributary_ring_epoch").await;
@@ -380,31 +419,48 @@ async fn zone_lost(stage: &mut Stage) -> Result<()> {
 async fn versions(stage: &mut Stage) -> Result<()> {
     let level = "tributary_control_feature_level";
     stage.cluster.until(0, level, |level| level == 1.0).await?;
+    // One more of the version before, which will not come back.
+    stage.cluster.start(&[3]).await?;
+    stage.cluster.kill(3)?;
+    std::fs::remove_dir_all(stage.cluster.folder(3))?;
     for (at, newest) in [(0, 0), (1, 0), (2, 0), (1, 1)] {
-        // What only the new version has is not used while one does not know it.
-        let refused = stage.cluster.ring(&["forget", "127.0.0.1:1"]).await.is_err();
-        let older = stage.cluster.gauge(at, level).await != Some(2.0);
-        if refused != older {
-            stage.broken(format!(
-                "at level {} a command of level 2 is {}",
-                2 - i32::from(older),
-                if refused { "refused" } else { "taken" }
-            ));
+        // A version of the level before can come back: nothing is in the log that it could not read.
+        if stage.cluster.gauge(at, level).await > Some(2.0) {
+            stage.broken("the level is one that no version speaks");
         }
         stage.cluster.set_level(newest);
         stage.cluster.restart(at).await?;
-        stage.note(format!(
-            "receiver {at} speaks {}",
-            if newest == 0 { "all levels" } else { "level 1 alone" }
-        ));
+        let speaks = if newest == 0 { "all levels" } else { "level 1 alone" };
+        stage.note(format!("receiver {at} speaks {speaks}"));
         stage.pause().await;
         if at == 2 {
+            held_back(stage, 3).await?;
             stage.cluster.until(0, level, |level| level == 2.0).await?;
             stage.note("the cluster is at level 2");
         }
     }
-    stage.cluster.ring(&["forget", "127.0.0.1:1"]).await?;
+    // The ring changes with both versions in it, and back.
+    stage.cluster.start(&[4]).await?;
+    stage.cluster.edit(&[0, 1, 2, 4])?;
+    stage.cluster.settled(&[0, 1, 2, 4], &[0, 1, 2, 4]).await?;
     stage.acks_go_on("with a receiver of the version before").await;
+    stage.cluster.edit(&[0, 1, 2])?;
+    stage.cluster.settled(&[0, 1, 2], &[0, 1, 2]).await?;
+    let took = stage.cluster.drained(4).await?;
+    stage
+        .note(format!("one has come and gone with both versions in the ring, drained {took:.1?} after that"));
+    Ok(())
+}
+
+/// One that is gone for good holds the level of all back until somebody says so.
+async fn held_back(stage: &mut Stage, gone: usize) -> Result<()> {
+    let gone = stage.cluster.address(gone);
+    let shown = stage.cluster.ring(&["show"]).await?;
+    if !shown.contains(&format!("held at level 1 by {gone}")) {
+        stage.broken(format!("it is not said who holds the level back: {shown}"));
+    }
+    stage.cluster.ring(&["forget", &gone]).await?;
+    stage.note("the one that will not come back holds the level back no more");
     Ok(())
 }
 

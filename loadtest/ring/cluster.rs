@@ -1,6 +1,7 @@
 //! The processes of a ring that is agreed on: receivers, voters that keep nothing, routers, a store and a querier; started,
 //! killed, put to sleep and asked how far they are.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,17 +12,19 @@ use serde_json::Value;
 use crate::http::Client;
 use crate::process::{Server, Usage, free_port};
 use crate::ring::Pace;
+use crate::ring::net::Net;
 use crate::scenarios::Shape;
-use crate::servers::READY;
+use crate::servers::{Program, READY};
 
 /// How long a change, or a drain, may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A receiver or a router: its gRPC, HTTP and remote write.
+/// Where a node listens: its gRPC, HTTP and remote write.
 #[derive(Clone, Copy)]
 struct Ports {
+    host: Ipv4Addr,
     grpc: u16,
     http: u16,
     write: u16,
@@ -29,8 +32,25 @@ struct Ports {
 
 impl Ports {
     fn new() -> Result<Ports> {
-        Ok(Ports { grpc: free_port()?, http: free_port()?, write: free_port()? })
+        Ok(Ports { host: Ipv4Addr::LOCALHOST, grpc: free_port()?, http: free_port()?, write: free_port()? })
     }
+
+    fn grpc(self) -> String {
+        format!("{}:{}", self.host, self.grpc)
+    }
+
+    /// Lifecycle, metrics and queries.
+    fn url(self) -> String {
+        format!("http://{}:{}", self.host, self.http)
+    }
+
+    fn write_url(self) -> String {
+        format!("http://{}:{}/api/v1/receive", self.host, self.write)
+    }
+}
+
+fn receiver(at: usize) -> String {
+    format!("receive-{at}")
 }
 
 pub struct Cluster {
@@ -43,12 +63,17 @@ pub struct Cluster {
     voters: Vec<usize>,
     /// The highest feature level of receivers that are started; 0 for all.
     level: u32,
+    /// The version before, where receivers that are held at a level run it.
+    older: Option<PathBuf>,
+    /// Where each process has a network namespace of its own.
+    pub net: Option<Net>,
     /// Zones of the nodes, by place; empty where there are none.
     zones: Vec<&'static str>,
     store: Ports,
     query: Ports,
+    query_aside: Ports,
     router: Ports,
-    /// Store, querier and router.
+    /// Store, queriers and router.
     others: Vec<Server>,
 }
 
@@ -67,9 +92,12 @@ impl Cluster {
             servers: (0..nodes).map(|_| None).collect(),
             voters: voters.to_vec(),
             level: 0,
+            older: shape.older.clone(),
+            net: None,
             zones: Vec::new(),
             store: Ports::new()?,
             query: Ports::new()?,
+            query_aside: Ports::new()?,
             router: Ports::new()?,
             others: Vec::new(),
         })
@@ -89,6 +117,20 @@ impl Cluster {
         let server = self.servers[at].take().context("it runs")?;
         tokio::task::spawn_blocking(move || server.stop(Duration::from_secs(60))).await??;
         self.start(&[at]).await
+    }
+
+    /// Each process in a network namespace of its own.
+    pub fn in_namespaces(mut self) -> Result<Cluster> {
+        let mut net = Net::new()?;
+        for (at, node) in self.nodes.iter_mut().enumerate() {
+            node.host = net.place(&receiver(at))?;
+        }
+        let others = [&mut self.store, &mut self.query, &mut self.query_aside, &mut self.router];
+        for (ports, name) in others.into_iter().zip(["store", "query", "query-aside", "router"]) {
+            ports.host = net.place(name)?;
+        }
+        self.net = Some(net);
+        Ok(self)
     }
 
     pub fn in_zones(mut self, zones: &[&'static str]) -> Cluster {
@@ -111,48 +153,77 @@ impl Cluster {
             "--sync-block-duration=1s".to_owned(),
         ];
         self.beside("store", self.store, store).await?;
-        // Told of nobody but the store and the control plane.
+        self.start_querier("query", self.query).await
+    }
+
+    /// Told of nobody but the store and the control plane.
+    async fn start_querier(&mut self, name: &str, ports: Ports) -> Result<String> {
         let mut query =
-            vec!["query".to_owned(), format!("--endpoint=127.0.0.1:{}", self.store.grpc), self.voters_flag()];
+            vec!["query".to_owned(), format!("--endpoint={}", self.store.grpc()), self.voters_flag()];
         if self.pace.quick {
             query.push("--endpoint.info-timeout=1s".to_owned());
         }
-        self.beside("query", self.query, query).await?;
-        Ok(format!("http://127.0.0.1:{}", self.query.http))
+        self.beside(name, ports, query).await?;
+        Ok(ports.url())
     }
 
-    /// Starts a router, which finds the voters at these ports; answers where it takes writes.
-    pub async fn start_router(&mut self, voters: &[u16]) -> Result<String> {
-        let addresses: Vec<String> = voters.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    /// A querier in the place of the one more, which knows this receiver and nobody else.
+    pub async fn start_querier_of(&mut self, at: usize) -> Result<String> {
+        if let Some(server) = self.others.iter().position(|server| server.name == "query-aside") {
+            self.others.remove(server).stop(Duration::from_secs(60))?;
+        }
+        let query = vec!["query".to_owned(), format!("--endpoint={}", self.address(at))];
+        self.beside("query-aside", self.query_aside, query).await?;
+        Ok(self.query_aside.url())
+    }
+
+    /// A querier more.
+    pub async fn start_querier_aside(&mut self) -> Result<String> {
+        self.start_querier("query-aside", self.query_aside).await
+    }
+
+    /// Starts a router, which finds the voters at these addresses; answers where it takes writes.
+    pub async fn start_router(&mut self, voters: &[String]) -> Result<String> {
         let args = vec![
             "receive".to_owned(),
-            format!("--remote-write.address=127.0.0.1:{}", self.router.write),
+            format!("--remote-write.address={}:{}", self.router.host, self.router.write),
+            format!("--receive.hints.dir={}", self.data.join("router").display()),
             "--receive.replication-factor=3".to_owned(),
-            format!("--control.voters={}", addresses.join(",")),
+            format!("--control.voters={}", voters.join(",")),
         ];
         self.beside("router", self.router, args).await?;
-        Ok(write_url(self.router))
+        Ok(self.router.write_url())
     }
 
     async fn beside(&mut self, name: &str, ports: Ports, mut args: Vec<String>) -> Result<()> {
-        args.push(format!("--grpc-address=127.0.0.1:{}", ports.grpc));
-        args.push(format!("--http-address=127.0.0.1:{}", ports.http));
+        args.push(format!("--grpc-address={}", ports.grpc()));
+        args.push(format!("--http-address={}:{}", ports.host, ports.http));
         let mut server = self.launch(name, args)?;
-        server.wait_ready(&format!("http://127.0.0.1:{}", ports.http), "/-/ready", READY).await?;
+        server.wait_ready(&ports.url(), "/-/ready", READY).await?;
         self.others.push(server);
         Ok(())
     }
 
     fn launch(&self, name: &str, args: Vec<String>) -> Result<Server> {
-        Server::start(name, &self.binary, &args, &self.data.join(format!("{name}.log")))
+        let mut program = Program::new(&self.binary);
+        if let Some(older) = self.older.as_ref().filter(|_| self.level > 0 && name.starts_with("receive-")) {
+            program.path.clone_from(older);
+        }
+        program.under = self.net.as_ref().and_then(|net| net.inside(name)).unwrap_or_default();
+        program.start(name, args, &self.data.join(format!("{name}.log")))
     }
 
     pub fn address(&self, at: usize) -> String {
-        format!("127.0.0.1:{}", self.nodes[at].grpc)
+        self.nodes[at].grpc()
     }
 
     pub fn write_url(&self, at: usize) -> String {
-        write_url(self.nodes[at])
+        self.nodes[at].write_url()
+    }
+
+    /// gRPC addresses.
+    pub fn voters(&self) -> Vec<String> {
+        self.voters.iter().map(|at| self.address(*at)).collect()
     }
 
     pub fn voter_ports(&self) -> Vec<u16> {
@@ -160,12 +231,11 @@ impl Cluster {
     }
 
     fn voters_flag(&self) -> String {
-        let addresses: Vec<String> = self.voters.iter().map(|at| self.address(*at)).collect();
-        format!("--control.voters={}", addresses.join(","))
+        format!("--control.voters={}", self.voters().join(","))
     }
 
     pub fn folder(&self, at: usize) -> PathBuf {
-        self.data.join(format!("receive-{at}"))
+        self.data.join(receiver(at))
     }
 
     /// Replaces the ring file, as an editor does.
@@ -184,29 +254,30 @@ impl Cluster {
     /// Starts these, without waiting for them.
     pub fn begin(&mut self, which: &[usize]) -> Result<()> {
         for at in which {
-            let Ports { grpc, http, write } = self.nodes[*at];
+            let ports @ Ports { host, http, write, .. } = self.nodes[*at];
             let mut args = vec![
                 "receive".to_owned(),
                 format!("--tsdb.path={}", self.folder(*at).display()),
-                format!("--grpc-address=127.0.0.1:{grpc}"),
-                format!("--http-address=127.0.0.1:{http}"),
-                format!("--remote-write.address=127.0.0.1:{write}"),
+                format!("--grpc-address={}", ports.grpc()),
+                format!("--http-address={host}:{http}"),
+                format!("--remote-write.address={host}:{write}"),
                 format!("--label=replica=\"{at}\""),
-                format!("--receive.local-endpoint=127.0.0.1:{grpc}"),
+                format!("--receive.local-endpoint={}", ports.grpc()),
                 format!("--receive.hashrings-file={}", self.data.join("hashrings.json").display()),
                 "--receive.hashrings-file-refresh-interval=1s".to_owned(),
                 "--receive.replication-factor=3".to_owned(),
                 format!("--objstore.config-file={}", self.data.join("bucket.yaml").display()),
-                format!("--receive.drain-store=127.0.0.1:{}", self.store.grpc),
+                format!("--receive.drain-store={}", self.store.grpc()),
                 self.voters_flag(),
             ];
             if self.pace.quick {
                 args.push("--receive.drain-grace=4s".to_owned());
             }
-            if self.level > 0 {
+            // The version before has no word for it, or speaks no more by itself.
+            if self.level > 0 && self.older.is_none() {
                 args.push(format!("--control.max-feature-level={}", self.level));
             }
-            self.servers[*at] = Some(self.launch(&format!("receive-{at}"), args)?);
+            self.servers[*at] = Some(self.launch(&receiver(*at), args)?);
         }
         Ok(())
     }
@@ -219,7 +290,7 @@ impl Cluster {
     /// Waits until these take writes.
     pub async fn ready(&mut self, which: &[usize]) -> Result<()> {
         for at in which {
-            let url = format!("http://127.0.0.1:{}", self.nodes[*at].http);
+            let url = self.nodes[*at].url();
             let server = self.servers[*at].as_mut().context("it runs")?;
             server.wait_ready(&url, "/-/ready", READY).await?;
         }
@@ -249,6 +320,15 @@ impl Cluster {
 
     pub async fn gauge(&self, at: usize, name: &str) -> Option<f64> {
         gauge(self.nodes[at], name).await
+    }
+
+    /// The sum of a metric over its labels; none where the receiver does not answer.
+    pub async fn sum(&self, at: usize, name: &str) -> Option<f64> {
+        sum(self.nodes[at], name).await
+    }
+
+    pub async fn router_sum(&self, name: &str) -> Option<f64> {
+        sum(self.router, name).await
     }
 
     pub async fn router_gauge(&self, name: &str) -> Option<f64> {
@@ -303,7 +383,7 @@ impl Cluster {
 
     /// What a receiver says when it is asked whether it may go; none if it may.
     pub async fn stays_for(&self, at: usize) -> Result<Option<String>> {
-        let url = format!("http://127.0.0.1:{}", self.nodes[at].http);
+        let url = self.nodes[at].url();
         let mut client = Client::new(&url)?.with_timeout(Duration::from_secs(10));
         Ok(match client.get("/-/drained").await {
             Ok((200, _)) => None,
@@ -359,10 +439,6 @@ impl Cluster {
     }
 }
 
-fn write_url(ports: Ports) -> String {
-    format!("http://127.0.0.1:{}/api/v1/receive", ports.write)
-}
-
 fn send_signal(server: &Server, signal: &str) -> Result<()> {
     let sent = Command::new("kill").arg(format!("-{signal}")).arg(server.pid().to_string()).status()?;
     if !sent.success() {
@@ -371,11 +447,21 @@ fn send_signal(server: &Server, signal: &str) -> Result<()> {
     Ok(())
 }
 
-async fn gauge(ports: Ports, name: &str) -> Option<f64> {
-    let url = format!("http://127.0.0.1:{}", ports.http);
-    let mut client = Client::new(&url).ok()?.with_timeout(Duration::from_secs(5));
+async fn metrics(ports: Ports) -> Option<String> {
+    let mut client = Client::new(&ports.url()).ok()?.with_timeout(Duration::from_secs(5));
     let (_, page) = client.get("/metrics").await.ok()?;
-    let page = String::from_utf8_lossy(&page).into_owned();
+    Some(String::from_utf8_lossy(&page).into_owned())
+}
+
+async fn sum(ports: Ports, name: &str) -> Option<f64> {
+    let page = metrics(ports).await?;
+    let lines = page.lines().filter_map(|line| line.strip_prefix(name));
+    let lines = lines.filter(|rest| rest.starts_with('{') || rest.starts_with(' '));
+    Some(lines.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+}
+
+async fn gauge(ports: Ports, name: &str) -> Option<f64> {
+    let page = metrics(ports).await?;
     let line = page.lines().find(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
     line.rsplit(' ').next()?.parse().ok()
 }

@@ -4,6 +4,8 @@
 
 mod cases;
 mod cluster;
+mod net;
+mod parted;
 mod watch;
 
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio::task::JoinHandle;
 pub use cases::Case;
 use cases::Wires;
 use cluster::Cluster;
+pub use net::enter;
 use watch::Watched;
 
 use crate::ingest::{self, Fate, Ledger, Outcome, Plan};
@@ -103,6 +106,8 @@ impl Stage {
         plan.retry_for = Duration::from_secs(120);
         plan.home = Some(Arc::clone(&home));
         plan.quiet = pace.quick;
+        // Who is cut off says so; whoever stands in front of it goes to another one.
+        plan.elsewhere = cluster.net.is_some();
         let flow = Flow {
             plan,
             ledger: Arc::new(Ledger::new(workload.requests())),
@@ -181,6 +186,7 @@ impl Stage {
         self.flow.stop[1].store(true, Relaxed);
         let watched = self.flow.watch.take().context("it asks")?.await??;
         self.flow.watched.asked += watched.asked;
+        self.flow.watched.slowest = self.flow.watched.slowest.max(watched.slowest);
         self.flow.watched.gaps.extend(watched.gaps);
         Ok(())
     }
@@ -201,7 +207,8 @@ async fn one(shape: &Shape, case: Case, pace: Pace) -> Result<Line> {
     if outcome.retries > 0 {
         line.notes.push(format!("the first answer of 5xx: {:?}", outcome.first_server_error));
     }
-    line.notes.push(format!("{} of {} queries with a gap", watched.gaps.len(), watched.asked));
+    let (gaps, asked, slowest) = (watched.gaps.len(), watched.asked, watched.slowest);
+    line.notes.push(format!("{gaps} of {asked} queries with a gap; the slowest took {slowest:.1?}"));
     if watched.asked == 0 {
         stage.broken("nobody asked anything");
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -20,6 +20,8 @@ const MANY: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct Watched {
     pub asked: u64,
+    /// How long the two questions of a round took at most.
+    pub slowest: Duration,
     pub gaps: Vec<String>,
 }
 
@@ -44,6 +46,7 @@ pub async fn watch(
         }
         let Some(last) = step.checked_sub(1) else { continue };
         out.asked += 1;
+        let asked = Instant::now();
         if let Err(why) = every_series(&workload, &mut client, last).await {
             out.gaps.push(format!("step {last}: {why}"));
         }
@@ -59,6 +62,7 @@ pub async fn watch(
         if let Err(why) = verify::window(&workload, &mut client, instance, members, wanted, &hidden).await {
             out.gaps.push(format!("steps {told:?} of {instance}, {last} are acknowledged: {why:#}"));
         }
+        out.slowest = out.slowest.max(asked.elapsed());
     }
     Ok(out)
 }

@@ -6,7 +6,6 @@ use crate::command::{Command, Outcome, Proposal};
 use crate::epoch::{Epoch, EpochNumber, View};
 use crate::node::{Node, Registration};
 use crate::plan::{Placed, RingPlan};
-use crate::reads::Needed;
 use crate::state::{HISTORY, Limits, Pending, State};
 use crate::{Error, check};
 
@@ -279,20 +278,10 @@ impl State {
     }
 
     fn forget_node(&mut self, address: &str) -> Result<Outcome, Error> {
-        self.formed()?;
-        match self.needed(address) {
-            Some(Needed::Member) => Err(Error::refused(format!(
-                "{address} is a member of the ring; take it out first (`tributary ring drain`, or `retire`)"
-            ))),
-            Some(Needed::Holds { epoch }) => Err(Error::refused(format!(
-                "{address} may hold what was acknowledged in epoch {epoch} and is not in the bucket yet"
-            ))),
-            None => {
-                let known = self.nodes.remove(address).is_some();
-                self.raise_level();
-                Ok(if known { Outcome::Done } else { Outcome::Already })
-            }
-        }
+        self.forgettable(address)?;
+        let known = self.nodes.remove(address).is_some();
+        self.raise_level();
+        Ok(if known { Outcome::Done } else { Outcome::Already })
     }
 
     fn set_limits(&mut self, expect: u64, text: String, by: String, time: i64) -> Result<Outcome, Error> {

@@ -6,6 +6,7 @@ use crate::Error;
 use crate::command::{Command, Proposal};
 use crate::node::{Node, Registration};
 use crate::plan::Placed;
+use crate::reads::Needed;
 use crate::state::State;
 
 /// A folder with another cluster's data must not mix with ours.
@@ -37,6 +38,37 @@ pub(crate) fn levels(agreed: u32, node: &Registration) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+impl State {
+    /// Whether a node may be left out of the count for good.
+    pub(crate) fn forgettable(&self, address: &str) -> Result<(), Error> {
+        self.formed()?;
+        match self.needed(address) {
+            Some(Needed::Member) => Err(Error::refused(format!(
+                "{address} is a member of the ring; take it out first (`tributary ring drain`, or `retire`)"
+            ))),
+            Some(Needed::Holds { epoch }) => Err(Error::refused(format!(
+                "{address} may hold what was acknowledged in epoch {epoch} and is not in the bucket yet"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// For a node that will not come back, and whose version is too old for the level that the others could have: what it would
+    /// say if it spoke `levels`. Every version understands it, where [`Command::Forget`] would be refused for the very node that
+    /// is to be forgotten. None where there is nothing in the way; refused where the node is still needed.
+    pub fn stand_in(&self, address: &str, levels: (u32, u32)) -> Result<Option<Registration>, Error> {
+        self.forgettable(address)?;
+        let behind = self.nodes.get(address).filter(|node| node.levels.1 < levels.1);
+        Ok(behind.map(|node| Registration {
+            address: address.to_owned(),
+            incarnation: node.incarnation.clone(),
+            cluster: self.cluster.clone(),
+            levels: (node.levels.0, levels.1),
+            ships: node.ships,
+        }))
+    }
 }
 
 /// What an older version would misunderstand waits until there is none.

@@ -88,18 +88,19 @@ pub enum Command {
         job: String,
         token: u64,
     },
-    /// A node that nothing is needed of any more, and that will not come back, is not counted among those that are. Level 2.
+    /// A node that nothing is needed of any more, and that will not come back, is not counted among those that are. Versions of
+    /// level 2 understand it, so it may be in the log from level 3 on; until then [`State::stand_in`] does what is urgent.
     Forget {
         address: String,
     },
 }
 
 impl Command {
-    /// The feature level from which on it may be in the log: versions of the level before understand it already, so that one
-    /// of them may come back.
+    /// The feature level from which on it may be in the log: one more than that of the first version which understands it, so
+    /// that a version of the level before, which may come back, can read the log.
     pub fn level(&self) -> u32 {
         match self {
-            Command::Forget { .. } => 2,
+            Command::Forget { .. } => 3,
             _ => 1,
         }
     }

@@ -7,14 +7,22 @@ use acceptance::{beside, binary};
 
 /// A few seconds of a story; `told` are words of what it has to have come to.
 fn loadtest(case: &str, told: &[&str]) {
+    loadtest_with(case, &[], told);
+}
+
+fn loadtest_with(case: &str, more: &[String], told: &[&str]) {
     let out = Command::new(beside("loadtest"))
         .args(["ring", "--quick", "--case", case, "--series", "300", "--samples", "3000", "--interval", "1"])
         .args(["--rate", "1500", "--batch", "50"])
         .arg(format!("--binary={}", binary().display()))
+        .args(more)
         .output()
         .expect("loadtest runs");
     let (text, log) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     println!("{text}");
+    if log.contains("SKIPPED") {
+        return eprintln!("{log}");
+    }
     assert!(out.status.success(), "{text}\n{log}");
     assert!(text.contains(" acked: 0 lost, 0 twice, 0 wrong, 0 strange"), "{text}");
     assert!(text.contains("    0 of "), "queries with a gap: {text}");
@@ -58,9 +66,33 @@ fn a_router_that_hears_nothing_of_the_voters_is_told_by_receivers_t20() {
     loadtest("apart", &["the router was told of a newer ring", "it places by the agreed epoch"]);
 }
 
+/// With TRIBUTARY_OLD_BIN, a build of the version before, two builds; else one, which is held at the level before.
 #[test]
 fn versions_are_mixed_and_one_goes_back() {
-    loadtest("versions", &["the cluster is at level 2", "receiver 1 speaks level 1 alone"]);
+    let older = std::env::var("TRIBUTARY_OLD_BIN").ok().map(|path| format!("--older={path}"));
+    let more: Vec<String> = older.into_iter().collect();
+    let told = [
+        "holds the level back no more",
+        "the cluster is at level 2",
+        "receiver 1 speaks level 1 alone",
+        "one has come and gone",
+    ];
+    loadtest_with("versions", &more, &told);
+}
+
+#[test]
+fn one_receiver_is_cut_off_and_has_everything_afterwards() {
+    loadtest("cut-one", &["with receiver 2 cut off, both ways", "with the cable of receiver 2 pulled"]);
+}
+
+#[test]
+fn a_zone_is_cut_off() {
+    loadtest("cut-zone", &["with zone a cut off", "nothing waits for anybody"]);
+}
+
+#[test]
+fn a_router_is_cut_off_from_the_voters_alone() {
+    loadtest("cut-router", &["the router was told of a newer ring", "it places by the agreed epoch"]);
 }
 
 #[test]

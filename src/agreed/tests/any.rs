@@ -58,7 +58,7 @@ fn command(state: &State, asked: Asked) -> Command {
     match asked {
         Asked::Register { node, disk, ships } => {
             let (address, incarnation) = (address(node), incarnation(disk));
-            let node = Registration { address, incarnation, cluster: String::new(), levels: (1, 2), ships };
+            let node = Registration { address, incarnation, cluster: String::new(), levels: (1, 3), ships };
             Command::Register { node, time }
         }
         Asked::Propose { ring, away, retire } => {

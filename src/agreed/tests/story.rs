@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use agreed::{Command, Error, Needed, Outcome, Proposal, Registration, RingPlan, State, View};
+use agreed::{Command, Error, Needed, Node, Outcome, Proposal, Registration, RingPlan, State, View};
 use model::Kind;
 
 const BY: &str = "an operator";
@@ -279,28 +279,56 @@ fn what_an_older_version_would_misunderstand_waits_until_there_is_none() {
         register(state, node)
     };
     let forget = |node: &str| Command::Forget { address: format!("{node}:1") };
-    for (node, to) in [("a", 2), ("b", 2), ("c", 1), ("x", 2)] {
+    for (node, to) in [("a", 3), ("b", 3), ("c", 2), ("x", 3)] {
         speaks(&mut state, node, to).unwrap();
     }
     let refused = state.apply(forget("x")).unwrap_err();
-    assert!(refused.message.contains("feature level 2") && refused.message.contains("c:1"), "{refused}");
+    assert!(refused.message.contains("feature level 3") && refused.message.contains("c:1"), "{refused}");
     assert_eq!(refused, state.admits(&forget("x")).unwrap_err());
-    speaks(&mut state, "c", 2).unwrap();
-    assert_eq!((state.level, state.apply(forget("x"))), (2, Ok(Outcome::Done)));
+    speaks(&mut state, "c", 3).unwrap();
+    assert_eq!((state.level, state.apply(forget("x"))), (3, Ok(Outcome::Done)));
     assert_eq!(state.apply(forget("x")), Ok(Outcome::Already));
     assert!(state.apply(forget("a")).unwrap_err().message.contains("is a member"));
     // One goes back by a level: it is let in, and understands what goes on.
-    speaks(&mut state, "c", 1).unwrap();
-    speaks(&mut state, "y", 1).unwrap();
-    assert_eq!((state.level, state.apply(forget("y"))), (2, Ok(Outcome::Done)));
+    speaks(&mut state, "c", 2).unwrap();
+    speaks(&mut state, "y", 2).unwrap();
+    assert_eq!((state.level, state.apply(forget("y"))), (3, Ok(Outcome::Done)));
     // Nobody can be forgotten who may hold something.
     for node in ["c", "d"] {
-        speaks(&mut state, node, 2).unwrap();
+        speaks(&mut state, node, 3).unwrap();
     }
     state.apply(Command::Propose(proposal(&THREE, &["a", "b", "d"]))).unwrap();
     state.apply(Command::Ready { address: "d:1".to_owned(), epoch: 2 }).unwrap();
     promise(&mut state, &["a", "b", "c", "d"]);
     assert!(state.apply(forget("c")).unwrap_err().message.contains("may hold"));
+}
+
+#[test]
+fn an_old_node_that_will_not_come_back_holds_nobody_back() {
+    let mut state = cluster(&THREE);
+    let speaks = |state: &mut State, node: &str, to: u32| {
+        let mut node = registration(node);
+        node.levels = (1, to);
+        register(state, node)
+    };
+    for (node, to) in [("old", 1), ("a", 2), ("b", 2), ("c", 2)] {
+        speaks(&mut state, node, to).unwrap();
+    }
+    assert_eq!(state.level, 1);
+    // Nobody speaks for a member.
+    assert!(state.stand_in("a:1", (1, 3)).unwrap_err().message.contains("is a member"));
+    assert_eq!(state.stand_in("unknown:1", (1, 2)), Ok(None));
+    let before = state.nodes["old:1"].clone();
+    let node = state.stand_in("old:1", (1, 2)).unwrap().unwrap();
+    let stood_in = Command::Register { node, time: 9 };
+    assert_eq!(stood_in.level(), 1, "every version understands it");
+    state.apply(stood_in).unwrap();
+    let after = state.nodes["old:1"].clone();
+    assert_eq!(after, Node { levels: (1, 2), ..before }, "nothing else is said for it");
+    assert_eq!((state.level, state.stand_in("old:1", (1, 2))), (2, Ok(None)));
+    // It does come back: it is a level behind, as others may be.
+    speaks(&mut state, "old", 1).unwrap();
+    assert_eq!(state.level, 2);
 }
 
 #[test]

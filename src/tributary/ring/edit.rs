@@ -14,7 +14,7 @@ use super::{Session, show};
 pub async fn edit(session: &Session, name: &str, matches: &ArgMatches) -> anyhow::Result<()> {
     let seen = session.seen().await?;
     if name == "forget" {
-        return forget(session, matches).await;
+        return forget(session, &seen, matches).await;
     }
     let (by, time) = (session.by(matches, name), session.world.clock.now_ms());
     if name == "abort" {
@@ -87,17 +87,37 @@ pub async fn edit(session: &Session, name: &str, matches: &ArgMatches) -> anyhow
     }
 }
 
-async fn forget(session: &Session, matches: &ArgMatches) -> anyhow::Result<()> {
+async fn forget(session: &Session, seen: &Seen, matches: &ArgMatches) -> anyhow::Result<()> {
     let addresses: Vec<String> =
         matches.get_many::<String>("address").into_iter().flatten().cloned().collect();
     let away = session.handle.away(addresses.clone()).await?;
     if let Some(here) = addresses.iter().find(|a| !away.contains(*a)) {
         bail!("{here} answers, and would register again; stop it first");
     }
+    let time = session.world.clock.now_ms();
     for address in addresses {
-        match session.handle.propose(Command::Forget { address: address.clone() }).await? {
-            Outcome::Already => say(&format!("{address} was not known"))?,
-            _ => say(&format!("{address} is forgotten"))?,
+        let forget = Command::Forget { address: address.clone() };
+        if seen.state.admits(&forget).is_ok() {
+            match session.handle.propose(forget).await? {
+                Outcome::Already => say(&format!("{address} was not known"))?,
+                _ => say(&format!("{address} is forgotten"))?,
+            }
+            continue;
+        }
+        // A version that may still come back could not read that in the log.
+        match (seen.state.stand_in(&address, control::LEVELS)?, seen.state.nodes.contains_key(&address)) {
+            (Some(node), _) => {
+                session.handle.propose(Command::Register { node, time }).await?;
+                say(&format!(
+                    "{address} holds the feature level back no more; it is listed until the cluster is at level {}",
+                    forget.level()
+                ))?;
+            }
+            (None, true) => say(&format!(
+                "{address} does not hold the feature level back; it is listed until the cluster is at level {}",
+                forget.level()
+            ))?,
+            (None, false) => say(&format!("{address} was not known"))?,
         }
     }
     Ok(())

@@ -128,6 +128,15 @@ fn people(seen: &Seen, nodes: &BTreeMap<String, Option<About>>, now: i64) -> Str
         "cluster   {}, revision {}, feature level {}",
         state.cluster, seen.revision, state.level
     );
+    let behind = behind(seen);
+    if !behind.is_empty() {
+        let _ = writeln!(
+            out,
+            "          held at level {} by {}: start a newer version, or, if gone for good, `ring forget`",
+            state.level,
+            behind.join(", ")
+        );
+    }
     let lead = leader(nodes);
     let voter = |address: &&str| match nodes.get(*address) {
         _ if lead == Some(address) => format!("{address} (leads)"),
@@ -183,6 +192,14 @@ fn people(seen: &Seen, nodes: &BTreeMap<String, Option<About>>, now: i64) -> Str
         let _ = writeln!(out, "{address:<width$}  {answers:<12}  {version:<8}  {}", standing(seen, address));
     }
     out
+}
+
+/// Those that speak no more than the level of the cluster, where others do.
+fn behind(seen: &Seen) -> Vec<&str> {
+    let state = &seen.state;
+    let most = state.nodes.values().map(|node| node.levels.1).max().unwrap_or(0);
+    let slow = state.nodes.iter().filter(|(_, node)| node.levels.1 <= state.level && node.levels.1 < most);
+    slow.map(|(address, _)| address.as_str()).collect()
 }
 
 fn words(names: &[String]) -> String {

@@ -29,6 +29,16 @@ impl Receiver {
 
     /// One that speaks no feature level above `level`, as an older version would.
     fn start_at_level(dir: &Path, port: u16, level: u32) -> Receiver {
+        Receiver::start_of(dir, port, level, &format!("127.0.0.1:{port}"))
+    }
+
+    /// One more, in no ring, of the cluster of this one.
+    fn start_beside(&self, dir: &Path, port: u16, level: u32) -> Receiver {
+        std::fs::copy(self.dir.join("ring.json"), dir.join("ring.json")).unwrap();
+        Receiver::start_of(dir, port, level, &self.address)
+    }
+
+    fn start_of(dir: &Path, port: u16, level: u32, voters: &str) -> Receiver {
         let address = format!("127.0.0.1:{port}");
         let ring = dir.join("ring.json");
         if !ring.exists() {
@@ -39,7 +49,7 @@ impl Receiver {
             .args(["receive", "--http-address=127.0.0.1:0", "--remote-write.address=127.0.0.1:0"])
             .arg(format!("--grpc-address={address}"))
             .arg(format!("--receive.local-endpoint={address}"))
-            .arg(format!("--control.voters={address}"))
+            .arg(format!("--control.voters={voters}"))
             .arg(format!("--receive.hashrings-file={}", ring.display()))
             .arg(format!("--tsdb.path={}", dir.join("data").display()))
             .arg("--label=replica=\"a\"")
@@ -143,24 +153,27 @@ fn an_operator_sees_proposes_is_refused_and_takes_back() {
 
 #[test]
 fn a_version_more_and_one_back_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let port = testkit::free_port();
     let older = Receiver::start_at_level(dir.path(), port, 1);
     older.until("feature level 1");
-    let gone = "127.0.0.1:1";
-    let refused = older.refused(&["forget", gone]);
-    assert!(refused.contains("this needs feature level 2"), "{refused}");
+    let gone = older.start_beside(aside.path(), testkit::free_port(), 1);
+    older.until(&gone.address);
     assert!(older.refused(&["forget", &older.address]).contains("answers, and would register again"));
-    drop(older);
+    let old = gone.address.clone();
+    drop((older, gone));
+    // An old one that is gone for good holds the level back until somebody says that it is.
     let newer = Receiver::start(dir.path(), port);
+    newer.until(&format!("held at level 1 by {old}"));
+    assert!(newer.ring(&["forget", "127.0.0.1:1"]).contains("was not known"));
+    assert!(newer.ring(&["forget", &old]).contains("holds the feature level back no more"));
     newer.until("feature level 2");
-    assert!(newer.ring(&["forget", gone]).contains("was not known"));
+    assert!(newer.ring(&["forget", &old]).contains("does not hold"));
     drop(newer);
     // What the newer version has put into the log is understood by the one before.
     let older = Receiver::start_at_level(dir.path(), port, 1);
     older.until("epoch 1: stable, 1 members");
     older.until("feature level 2");
-    assert!(older.ring(&["forget", gone]).contains("was not known"));
 }
 
 #[test]
