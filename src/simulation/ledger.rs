@@ -74,7 +74,8 @@ pub struct Ledger {
 struct State {
     /// Every sample that was ever sent, by series and time.
     sent: BTreeMap<(Key, i64), Option<Ack>>,
-    refused: u64,
+    /// What was refused for good, and when by the true clock.
+    refused: Vec<((Key, i64), i64)>,
     /// Lives that may have lost what they had not yet brought to a peer.
     broken_off: BTreeSet<LifeId>,
     /// Nodes whose disks may not keep what they are given, from this life on.
@@ -97,8 +98,8 @@ impl Ledger {
         }
     }
 
-    pub fn refused(&self, samples: usize) {
-        self.state.lock().refused += samples as u64;
+    pub fn refused(&self, samples: &[(Key, i64)], at: i64) {
+        self.state.lock().refused.extend(samples.iter().map(|sample| (*sample, at)));
     }
 
     /// A life that ended without order: what it had not brought to a peer may be gone.
@@ -111,8 +112,9 @@ impl Ledger {
         self.state.lock().unreliable.entry(life.seat).or_insert(life.number);
     }
 
-    pub fn refusals(&self) -> u64 {
-        self.state.lock().refused
+    /// What was refused for good, and when.
+    pub fn refusals(&self) -> Vec<((Key, i64), i64)> {
+        self.state.lock().refused.clone()
     }
 
     pub fn has_sent(&self, key: Key, timestamp: i64) -> bool {

@@ -336,10 +336,7 @@ impl Universe {
         self.judge_copies("in the end", true).await;
         self.querier.ask().await;
         self.judge_pair();
-        self.shared.violated(invariants::refused_for_cause::check(
-            self.shared.ledger.refusals(),
-            self.shared.plan.clock_jumps,
-        ));
+        self.judge_refusals();
         self.judge_bucket().await;
         for node in &self.nodes {
             node.crash().await;
@@ -386,14 +383,33 @@ impl Universe {
         }
     }
 
+    /// What all nodes and the store have between them.
+    fn everything(&self) -> Result<Answer, String> {
+        let lives = self.nodes.iter().filter_map(|node| node.life());
+        let views: Result<Vec<_>, String> = lives.map(|life| oracle::views(&life)).collect();
+        oracle::merged_with(views?.into_iter().flatten().collect(), &self.shared.gateway.blocks())
+    }
+
+    fn judge_refusals(&self) {
+        let refused = self.shared.ledger.refusals();
+        let (window, clocks_jump) = (self.shared.plan.out_of_order, self.shared.plan.clock_jumps);
+        if refused.is_empty() || clocks_jump {
+            return;
+        }
+        match self.everything() {
+            Ok(answer) => self.shared.violated(invariants::refused_for_cause::check(
+                &refused,
+                &answer.values().into_keys().collect(),
+                window.as_millis() as i64,
+            )),
+            Err(error) => note!(self.shared.trace, "what was refused cannot be looked for: {error}"),
+        }
+    }
+
     /// What all have between them of the pair.
     fn judge_pair(&self) {
         let Some(pair) = &self.pair else { return };
-        let lives = self.nodes.iter().filter_map(|node| node.life());
-        let views: Result<Vec<_>, String> = lives.map(|life| oracle::views(&life)).collect();
-        let all = views.map(|views| views.into_iter().flatten().collect());
-        let all = all.and_then(|views| oracle::merged_with(views, &self.shared.gateway.blocks()));
-        match all {
+        match self.everything() {
             Ok(answer) => self.shared.violated(invariants::pair_is_seen_once::check(
                 &answer,
                 pair.plan().scrape.as_millis() as i64,

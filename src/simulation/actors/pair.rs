@@ -162,7 +162,10 @@ impl Replica {
             note!(self.shared.trace, "replica {} at r{to}: {} {status:?}", NAMES[self.number], at - EPOCH);
             match status {
                 Some(200..=299) => return,
-                Some(400..=499) => return self.shared.ledger.refused(samples.len()),
+                Some(400..=499) => {
+                    let at = self.shared.trace.elapsed_ms();
+                    return self.shared.ledger.refused(&samples, at);
+                }
                 _ => {}
             }
             tokio::time::sleep(pause + Duration::from_millis(self.chance.below(50))).await;

@@ -118,7 +118,7 @@ impl Sender {
                 (Some(200..=299), Some(door)) => {
                     return self.shared.ledger.acked(&samples, Ack { at, door });
                 }
-                (Some(400..=499), _) => return self.shared.ledger.refused(samples.len()),
+                (Some(400..=499), _) => return self.shared.ledger.refused(&samples, at),
                 _ => {}
             }
             tokio::time::sleep(pause + Duration::from_millis(self.chance.below(50))).await;
