@@ -48,7 +48,7 @@ use tokio::net::TcpListener;
 
 pub use complete::{Judgement, Needed, Owner, Seat, Tolerance, judge};
 pub use endpoints::{Endpoint, EndpointOptions, Endpoints, State};
-use facts::Everyone;
+pub use facts::Everyone;
 pub use fanout::{Fanout, Reading};
 pub use model::Error;
 pub use resolve::{Dns, Resolve, Resolved};

@@ -427,8 +427,9 @@ async fn stragglers_that_are_needed_are_waited_for() {
 async fn governed() -> (Vec<Running>, Arc<Endpoints>, tokio::sync::watch::Sender<control::Seen>) {
     let mut nodes = Vec::new();
     for replica in 0..3 {
-        let node = Node::receiver(replica, 3, SERIES);
+        let mut node = Node::receiver(replica, 3, SERIES);
         node.ring_epoch.store(1, SeqCst);
+        node.facts.metadata = Some(Default::default());
         nodes.push(node.serve().await);
     }
     let endpoints = endpoints(&nodes.iter().collect::<Vec<_>>()).await;
@@ -466,8 +467,22 @@ async fn an_answer_of_a_ring_that_is_over_is_none() {
     nodes[1].node.ring_epoch.store(1, SeqCst);
     endpoints.poll_all().await;
     assert_exact(&by_default(&endpoints).await.unwrap().0);
+    assert!(metadata(&endpoints).await.is_ok());
     nodes[1].node.ring_epoch.store(2, SeqCst);
     assert!(label_values(&endpoints).await.is_err());
+    // What was heard with one answer holds for all.
+    let error = metadata(&endpoints).await.unwrap_err();
+    assert!(error.message.contains("ring epoch 2"), "{error}");
+}
+
+async fn metadata(endpoints: &Arc<Endpoints>) -> Result<storage::Meanings, Error> {
+    let (queries, world) = (query::Queries::default(), World::real());
+    let everyone = query::Everyone { endpoints: endpoints.clone(), queries, world };
+    let asked = tokio::task::spawn_blocking(move || {
+        let (request, read) = (storage::MetadataRequest::default(), api::ReadParams::default());
+        api::Facts::metadata(&everyone, &request, &read, &context(PartialResponse::Warn))
+    });
+    asked.await.unwrap()
 }
 
 /// Behind a name that is agreed on there is another disk, and the voters have not heard of it yet: what was acknowledged lies
