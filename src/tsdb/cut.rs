@@ -126,7 +126,7 @@ impl Engine {
         let mut frozen = self.head.freeze(&self.log, tenant, window, &id.to_string())?;
         if let Err(error) = self.log.wait_synced(frozen.position, MARK_WAIT) {
             self.head.thaw(&frozen);
-            return Err(error.into());
+            return Err(error);
         }
         let mut series = self.head.frozen_series(&mut frozen);
         let written = self.write_block(tenant, window, aligned, id, &parent, &mut series);
@@ -150,7 +150,7 @@ impl Engine {
             // The mark may or may not be in the log; only a restart can tell. Until then the block must stay, and
             // nothing may be built on either.
             self.log.poison(&format!("mark of block {id} is not known to be durable: {error}"));
-            return Err(error.into());
+            return Err(error);
         }
         if let Some(open) = &open {
             let mut blocks = tenant.blocks.write();

@@ -208,12 +208,12 @@ impl Tsdb {
     /// Returns once the log is durable up to `position` (of [`AppendOutcome`]), or with the reason why it
     /// never will be. The caller sets its own time limit.
     pub async fn wait_durable(&self, position: u64) -> Result<(), Error> {
-        Ok(self.engine.log.wait_async(position).await?)
+        self.engine.log.wait_async(position).await
     }
 
     /// As [`Tsdb::wait_durable`] for threads; Unavailable after `timeout`.
     pub fn wait_durable_blocking(&self, position: u64, timeout: Duration) -> Result<(), Error> {
-        Ok(self.engine.log.wait(position, timeout)?)
+        self.engine.log.wait(position, timeout)
     }
 
     /// Whether an append of so many bytes would wait for nothing: neither for the log nor for the disk.
@@ -349,7 +349,7 @@ impl Tsdb {
         let _no_cut_runs = self.engine.cutting.lock();
         let closed = self.engine.log.close();
         *self.engine.claim.lock() = None;
-        Ok(closed?)
+        closed
     }
 }
 
@@ -360,7 +360,7 @@ impl Engine {
 
     /// What was read up to `position` may be shown after this.
     pub(crate) fn wait_read(&self, position: u64) -> Result<(), Error> {
-        Ok(self.log.wait(position, self.settings.read_wait)?)
+        self.log.wait(position, self.settings.read_wait)
     }
 }
 
@@ -373,7 +373,7 @@ impl storage::Append for Tsdb {
         judged_at: Timestamp,
         verdicts: &mut [Verdict],
     ) -> Result<AppendOutcome, storage::Error> {
-        Ok(self.engine.append(tenant, batch, rows, judged_at, verdicts, None)?)
+        self.engine.append(tenant, batch, rows, judged_at, verdicts, None)
     }
 
     fn append_known(
@@ -385,7 +385,7 @@ impl storage::Append for Tsdb {
         verdicts: &mut [Verdict],
         known: Known<'_>,
     ) -> Result<AppendOutcome, storage::Error> {
-        Ok(self.engine.append(tenant, batch, rows, judged_at, verdicts, Some(known))?)
+        self.engine.append(tenant, batch, rows, judged_at, verdicts, Some(known))
     }
 }
 

@@ -54,13 +54,13 @@ pub fn salvage(world: &World, from: &Path, to: &Path) -> Result<Salvaged, Error>
             out.orphans += orphans;
         }
         if record.from_checkpoint {
-            return Ok(new.put_checkpoint(record.kind, record.payload)?);
+            return new.put_checkpoint(record.kind, record.payload);
         }
         if !log_begun {
             log_begun = true;
             seen.end_checkpoint(&mut new)?;
         }
-        Ok(new.put(record.kind, record.payload)?)
+        new.put(record.kind, record.payload)
     })?;
     if !log_begun {
         seen.end_checkpoint(&mut new)?;

@@ -176,7 +176,7 @@ async fn bind_http(
     security: Security,
 ) -> Result<Server, Error> {
     let settings = ServerSettings { name, grace, security, ..ServerSettings::default() };
-    Ok(Server::bind(resolve(listen).await?, settings).await?)
+    Server::bind(resolve(listen).await?, settings).await
 }
 
 async fn resolve(listen: &settings::Listen) -> Result<SocketAddr, Error> {

@@ -331,7 +331,7 @@ impl Ship {
             };
             keeper.apply_retention(now, &note).map(|_| found.into_inner())
         });
-        Ok(listed.await.map_err(pool_error)??)
+        listed.await.map_err(pool_error)?
     }
 
     /// Which of these may go. What is missing in the bucket is uploaded again at the next round.

@@ -180,7 +180,7 @@ impl Reading {
     ) -> Result<(), storage::Error> {
         self.waiter.check(context)?;
         if error.kind == Kind::Exhausted {
-            return Err(error.into());
+            return Err(error);
         }
         if error.kind == Kind::Corrupt {
             error.message.push_str(&format!("; delete block {id} from the bucket, or mark it for deletion"));
@@ -188,7 +188,7 @@ impl Reading {
         metrics::counter!("tributary_store_block_read_failures_total").increment(1);
         tracing::warn!(block = %id, %error, kind = ?error.kind, "block cannot be read");
         match context.partial {
-            PartialResponse::Abort => Err(error.into()),
+            PartialResponse::Abort => Err(error),
             PartialResponse::Warn => {
                 notes.warn(format!("block {id} is left out: {error}"));
                 Ok(())

@@ -355,8 +355,16 @@ mod tests {
                 let len = file.len();
                 // Of the second, one page is there already.
                 for range in [len - 900..len - 800, len - 800..len + 4096, len - 900..len + 4096] {
-                    let ranges = [range.start as u64..range.end as u64];
-                    let read = pages.read(id, FileKind::Segment(0), &ranges, Purpose::Chunks, &spent).await;
+                    let within = range.start as u64..range.end as u64;
+                    let read = pages
+                        .read(
+                            id,
+                            FileKind::Segment(0),
+                            std::slice::from_ref(&within),
+                            Purpose::Chunks,
+                            &spent,
+                        )
+                        .await;
                     assert_eq!(read.unwrap(), [&file[range.start..len.min(range.end)]]);
                 }
             }

@@ -135,7 +135,7 @@ impl Store {
             blocks.run(shutdown).boxed(),
             watching.boxed()
         );
-        Ok(ended?)
+        ended
     }
 }
 

@@ -39,6 +39,6 @@ impl Waiter {
     }
 
     pub(crate) fn check(&self, context: &Context) -> Result<(), Error> {
-        Ok(context.cancel.check(self.world.clock.monotonic())?)
+        context.cancel.check(self.world.clock.monotonic())
     }
 }

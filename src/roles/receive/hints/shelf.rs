@@ -203,7 +203,7 @@ impl Shelf {
     }
 
     pub fn sync(&mut self) -> Result<(), Error> {
-        Ok(self.spool.sync()?)
+        self.spool.sync()
     }
 
     /// The next hints to deliver, at most `most` of them; those that are too old are given up on the way.
