@@ -30,6 +30,15 @@ fn replica(dir: &Path, name: &str, target: &str, write_url: &str) -> Option<(Run
     Some((running, url))
 }
 
+/// Whether a server had the time to scrape whenever it should: where it had not, it says nothing of who is listened to.
+fn steady(scraped: &[(i64, f64)]) -> bool {
+    let steady = scraped.windows(2).all(|pair| pair[1].0 - pair[0].0 <= 3 * STEP / 2);
+    if !steady {
+        eprintln!("SKIPPED: this machine is too busy for a scrape every second");
+    }
+    steady
+}
+
 /// Whether the replica that is listened to was chosen so many times.
 fn listened(url: &str, wanted: &str) -> Option<String> {
     let series = "tributary_ha_tracker_elected_replica_changes_total";
@@ -109,6 +118,9 @@ fn a_pair_of_which_one_is_killed_goes_on_as_one() {
 
     // On one side: what a says is what is there, to the last digit.
     let before = now_ms() - 5_000;
+    if !steady(&samples(&a_url, COUNTER, before, 25, &[])) {
+        return;
+    }
     for query in QUERIES {
         let at = When::At(before);
         let (want, got) = (ask(&a_url, query, at, &[]), ask(&url, query, at, &PAIR));
@@ -126,6 +138,9 @@ fn a_pair_of_which_one_is_killed_goes_on_as_one() {
     std::thread::sleep(Duration::from_secs(25));
     let end = now_ms() - 5_000;
     let seconds = (end - begin) / 1000 - 8;
+    if !steady(&samples(&b_url, COUNTER, end, seconds, &[])) {
+        return;
+    }
     goes_on_as_one(
         &samples(&url, COUNTER, end, seconds, &PAIR),
         &samples(&b_url, COUNTER, end, seconds, &[]),
@@ -236,6 +251,9 @@ fn the_last_election_stands_while_nobody_can_elect() {
     let at = now_ms() - 4_000;
     let seconds = (at - begin) / 1000;
     let of_a = samples(&a_url, COUNTER, at, seconds, &[]);
+    if !steady(&of_a) {
+        return;
+    }
     assert!(of_a.len() > 8, "{of_a:?}");
     assert_eq!(samples(&url, COUNTER, at, seconds, &CLUSTER), of_a);
     assert!(listened(&node_url, "1").is_some(), "nobody else was chosen");
@@ -252,8 +270,10 @@ fn the_last_election_stands_while_nobody_can_elect() {
     std::thread::sleep(Duration::from_secs(12));
     let end = now_ms() - 4_000;
     let seconds = (end - begin) / 1000 - 4;
-    let all = samples(&url, COUNTER, end, seconds, &CLUSTER);
-    goes_on_as_one(&all, &samples(&b_url, COUNTER, end, seconds, &[]), seconds, killed);
+    let of_b = samples(&b_url, COUNTER, end, seconds, &[]);
+    if steady(&of_b) {
+        goes_on_as_one(&samples(&url, COUNTER, end, seconds, &CLUSTER), &of_b, seconds, killed);
+    }
     drop(b);
     querier.stop();
     node.stop();
