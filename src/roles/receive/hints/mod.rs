@@ -169,6 +169,21 @@ impl Hints {
         Ok(())
     }
 
+    /// Opens anew what could not be read or written a while ago, whether or not there is something new for its peer: what was
+    /// kept before waits in it. Blocks on the disk.
+    pub(crate) fn find_again(&self) {
+        let closed = self.closed.lock();
+        let Some(dir) = self.settings.dir.as_ref().filter(|_| !*closed) else { return };
+        let shelves = self.shelves.lock();
+        let failed = shelves.iter().filter(|(_, slot)| matches!(slot, Slot::Failed(_)));
+        let failed: Vec<String> = failed.map(|(peer, _)| peer.clone()).collect();
+        drop(shelves);
+        // What was set aside has no folder any more.
+        for peer in failed.iter().filter(|peer| self.world.disk.exists(&dir.join(name_of(peer)))) {
+            self.shelf(peer);
+        }
+    }
+
     /// Whether what replicas miss is kept at all.
     pub fn are_kept(&self) -> bool {
         self.jobs.lock().is_some()
@@ -527,7 +542,51 @@ fn peer_of(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use testkit::MemDisk;
+
     use super::*;
+    use crate::pending::tests::batch;
+
+    /// A disk that has failed for a moment: what was kept before that is delivered, though nothing new comes for its peer.
+    #[test]
+    fn hints_behind_a_failure_are_found_again() {
+        let disk = MemDisk::new();
+        let (world, clock) = testkit::world(Arc::new(disk.clone()), 0, 1);
+        let settings = Settings {
+            dir: Some(Path::new("/data/hints").to_owned()),
+            max_bytes: 1 << 20,
+            max_age: 3_600_000,
+            rate: 1 << 20,
+            queue_bytes: 1 << 20,
+            reserve: 0,
+            window: 3_600_000,
+        };
+        let hints = Hints::new(&world, settings);
+        let (tenant, rows) = (TenantId::new("t").unwrap(), vec![0]);
+        let call = WriteCall { tenant, batch: batch(1, 3), rows, replica: 1, judged_at: 5, ring_epoch: 0 };
+        let shelf = hints.shelf("a:1").unwrap();
+        shelf.lock().keep(&frame::encode(&call, 0).unwrap().0).unwrap();
+        shelf.lock().sync().unwrap();
+        drop(shelf);
+        assert_eq!(hints.waiting(), ["a:1"]);
+
+        hints.fail("a:1", &Error::new(Kind::Unavailable, "the disk has failed"));
+        hints.find_again();
+        assert_eq!(hints.waiting(), [""; 0], "it is too early");
+        clock.advance(AGAIN_MS);
+        hints.find_again();
+        assert_eq!(hints.waiting(), ["a:1"]);
+        assert_eq!(hints.figures()[0].2, 3, "samples");
+
+        // What is damaged is set aside, and nothing is made in its place.
+        hints.fail("a:1", &Error::new(Kind::Corrupt, "damaged"));
+        clock.advance(AGAIN_MS);
+        hints.find_again();
+        assert_eq!(hints.waiting(), [""; 0]);
+        assert!(!world.disk.exists(Path::new("/data/hints/a_3a1")));
+    }
 
     #[test]
     fn folders_are_named_after_peers_and_never_leave_their_place() {

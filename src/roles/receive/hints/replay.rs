@@ -46,6 +46,7 @@ pub async fn run(hints: Arc<Hints>, writer: Arc<Writer>, world: World, until: Sh
             if begin {
                 looking.find()?;
             }
+            looking.find_again();
             for (peer, _, samples, bytes) in looking.figures() {
                 metrics::gauge!("tributary_hints_waiting_bytes", "peer" => peer.clone()).set(bytes as f64);
                 metrics::gauge!("tributary_hints_waiting_samples", "peer" => peer).set(samples as f64);
