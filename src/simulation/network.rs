@@ -333,6 +333,7 @@ async fn serve(
         let mut batch = WriteBatch::default();
         let spliced = group.batch.is_spliced();
         batch.splice(spliced);
+        batch.ask(group.batch.asks());
         for series in group.batch.series() {
             let samples = group.batch.samples()[series.samples()].iter().map(|sample| change(*sample));
             batch.push(group.batch.label_bytes(series), series.hash, samples);

@@ -414,6 +414,7 @@ impl Universe {
                 &answer,
                 pair.plan().scrape.as_millis() as i64,
                 pair.ended(),
+                &pair.taken(),
             )),
             Err(error) => note!(self.shared.trace, "the pair cannot be read: {error}"),
         }

@@ -37,6 +37,7 @@ pub struct Pair {
 
 struct Replica {
     number: usize,
+    every: Duration,
     shared: Arc<Shared>,
     chance: SeededChance,
     queue: Mutex<VecDeque<i64>>,
@@ -44,6 +45,8 @@ struct Replica {
     lives: AtomicBool,
     scrapes: AtomicBool,
     idle: AtomicBool,
+    /// Scrapes that were acknowledged at once, in milliseconds since the beginning.
+    taken: Mutex<Vec<i64>>,
 }
 
 impl Pair {
@@ -52,6 +55,7 @@ impl Pair {
         let replica = |number: usize| {
             Arc::new(Replica {
                 number,
+                every: plan.scrape,
                 shared: Arc::clone(shared),
                 chance: SeededChance::new(shared.seed ^ ((number as u64 + 177) << 24)),
                 queue: Mutex::default(),
@@ -59,6 +63,7 @@ impl Pair {
                 lives: AtomicBool::new(true),
                 scrapes: AtomicBool::new(true),
                 idle: AtomicBool::new(true),
+                taken: Mutex::default(),
             })
         };
         let replicas: Vec<_> = (0..2).map(replica).collect();
@@ -105,6 +110,11 @@ impl Pair {
                 .replicas
                 .iter()
                 .all(|replica| replica.queue.lock().is_empty() && replica.idle.load(Relaxed))
+    }
+
+    /// Scrapes of either that were acknowledged before its next one, in milliseconds since the beginning.
+    pub fn taken(&self) -> Vec<i64> {
+        self.replicas.iter().flat_map(|replica| replica.taken.lock().clone()).collect()
     }
 
     pub fn plan(&self) -> &PairPlan {
@@ -161,7 +171,13 @@ impl Replica {
             };
             note!(self.shared.trace, "replica {} at r{to}: {} {status:?}", NAMES[self.number], at - EPOCH);
             match status {
-                Some(200..=299) => return,
+                Some(200..=299) => {
+                    let scraped = at - EPOCH;
+                    if self.shared.trace.elapsed_ms() < scraped + self.every.as_millis() as i64 {
+                        self.taken.lock().push(scraped);
+                    }
+                    return;
+                }
                 Some(400..=499) => {
                     let at = self.shared.trace.elapsed_ms();
                     return self.shared.ledger.refused(&samples, at);
