@@ -25,6 +25,7 @@ pub struct WriteBatch {
     more: Vec<More>,
     source: Source,
     spliced: bool,
+    asks: bool,
 }
 
 /// Where a batch came from, for what its rows do not carry themselves.
@@ -157,7 +158,7 @@ impl WriteBatch {
         self.exemplar_labels.clear();
         self.more.clear();
         self.source = Source::default();
-        self.spliced = false;
+        (self.spliced, self.asks) = (false, false);
     }
 
     /// Says that the batch comes from another sender of the same series than what is stored: of its samples those that
@@ -170,6 +171,19 @@ impl WriteBatch {
     #[inline]
     pub fn is_spliced(&self) -> bool {
         self.spliced
+    }
+
+    /// Says that nothing of the batch, which is spliced, is to be stored: of each sample it is asked whether it would be taken
+    /// ([`Verdict::Stored`], also where it is there already), or stands too close to another ([`Verdict::Duplicate`]).
+    pub fn ask(&mut self, asks: bool) {
+        self.asks = asks;
+        self.spliced |= asks;
+    }
+
+    /// See [`WriteBatch::ask`].
+    #[inline]
+    pub fn asks(&self) -> bool {
+        self.asks
     }
 
     /// Says who knows of the rows what they do not carry themselves. Once there is a source, a row without labels gets

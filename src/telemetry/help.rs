@@ -279,6 +279,10 @@ pub const HELP: &[(&str, &str)] = &[
     ("tributary_receive_memory_refused_total", "Writes turned away because memory is short."),
     ("tributary_receive_memory_used_bytes", "Memory of the process that the system cannot take back."),
     ("tributary_receive_metadata_total", "Metrics of which something was said, by what became of it."),
+    (
+        "tributary_receive_passed_over_samples_total",
+        "Samples of a replica that took over, which no receiver stores because one has the same scrape of its predecessor.",
+    ),
     ("tributary_receive_peer_breaker", "Whether a peer is written to (0), probed (1) or left alone (2)."),
     ("tributary_receive_peer_breaker_opened_total", "How often a peer was left alone for a while, by cause."),
     (

@@ -201,6 +201,7 @@ impl Engine {
             parts.push((rows.row, samples));
         }
         again.splice(batch.is_spliced());
+        again.ask(batch.asks());
         let rows: Vec<u32> = (0..parts.len() as u32).collect();
         let mut judged = vec![Verdict::Unavailable; again.verdicts()];
         let mut scratch = Scratch { notes: Notes { learns: true, ..Notes::default() }, ..Scratch::default() };

@@ -81,7 +81,7 @@ impl Lacking {
 }
 
 /// Those samples of `rows` that are wanted, with their labels.
-fn some_of(batch: &WriteBatch, rows: &[u32], wanted: &dyn Fn(usize) -> bool) -> WriteBatch {
+pub fn some_of(batch: &WriteBatch, rows: &[u32], wanted: &dyn Fn(usize) -> bool) -> WriteBatch {
     let (mut part, mut labels) = (WriteBatch::default(), Vec::new());
     for row in rows {
         let Some(series) = batch.series().get(*row as usize) else { continue };

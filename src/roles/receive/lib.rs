@@ -9,6 +9,7 @@
 
 mod admin;
 mod admit;
+mod apart;
 mod breaker;
 mod decode;
 mod divide;

@@ -218,6 +218,15 @@ impl Peer {
         }
     }
 
+    /// Asks the peer, if it is one of ours and knows the answer, what of a batch that asks it would take: a verdict for each
+    /// sample of the call's rows.
+    pub async fn ask(&self, call: WriteCall) -> Option<Vec<Verdict>> {
+        match self.is_ours() {
+            true => self.way.remote.write(call).await.ok(),
+            false => None,
+        }
+    }
+
     /// See [`Remote::exchange_pairs`].
     pub async fn exchange_pairs(&self, told: Vec<PairSighting>) -> Result<Vec<PairSighting>, storage::Error> {
         self.way.remote.exchange_pairs(told).await

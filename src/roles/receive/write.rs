@@ -59,8 +59,8 @@ pub struct Writer {
 
 /// A write that knows where it goes.
 pub struct Plan {
-    current: Arc<Current>,
-    shares: Vec<Share>,
+    pub(crate) current: Arc<Current>,
+    pub(crate) shares: Vec<Share>,
     quorum: Quorum,
 }
 

@@ -225,6 +225,7 @@ pub(super) fn encode(call: &WriteCall, layout: WriteShape, door: &str) -> (Bytes
         all_kinds: true,
         metadata: Vec::new(),
         spliced: batch.is_spliced(),
+        asks: batch.asks(),
         pairs: Vec::new(),
         ring_epoch: call.ring_epoch,
     };

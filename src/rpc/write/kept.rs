@@ -38,7 +38,7 @@ mod tests {
             let samples = (0..4).map(|t| Sample { timestamp: t * 7, value: t as f64 });
             batch.push(labels.as_bytes(), labels.placement_hash("team"), samples);
         }
-        batch.splice(true);
+        batch.ask(true);
         let batch = Arc::new(batch);
         let tenant = TenantId::new("team").unwrap();
         let rows = vec![0, 2];
@@ -49,7 +49,7 @@ mod tests {
         assert_eq!((read.replica, read.judged_at), (2, Some(77)));
         let group = &read.groups[0];
         assert_eq!(group.tenant.as_str(), "team");
-        assert!(group.batch.is_spliced());
+        assert!(group.batch.is_spliced() && group.batch.asks());
         for (at, row) in [0, 2].into_iter().enumerate() {
             let (kept, was) = (&group.batch.series()[at], &batch.series()[row]);
             assert_eq!(group.batch.label_bytes(kept), batch.label_bytes(was));

@@ -60,6 +60,7 @@ impl KnownWrite {
     fn by_labels(&self) -> ByLabels {
         let mut out = ByLabels { batch: WriteBatch::default(), rows: Vec::new(), unknown: Vec::new() };
         out.batch.splice(self.batch.is_spliced());
+        out.batch.ask(self.batch.asks());
         for &row in &self.rows {
             let Some(series) = self.batch.series().get(row as usize) else { continue };
             let labels = self.batch.label_bytes(series);

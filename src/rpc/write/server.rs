@@ -146,6 +146,7 @@ fn decode(body: &[u8], limits: &Limits, peer: &mut PeerWrite) -> Result<Decoded,
             .map_err(|error| Error::with_source(Kind::Invalid, error.to_string(), error))?;
         let mut group = TenantGroup { tenant, batch: Default::default() };
         group.batch.splice(peer.context.as_ref().is_some_and(|context| context.spliced));
+        group.batch.ask(peer.context.as_ref().is_some_and(|context| context.asks));
         let first = layout.len();
         for one in series {
             match peer.columns.canonical(one, body, &mut canonical) {

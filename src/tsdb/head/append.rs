@@ -241,6 +241,11 @@ impl Head {
         let kind = batch.kind_of(range.start);
         let slot = match found {
             Some(slot) => slot,
+            // Beside what is not there nothing stands.
+            None if batch.asks() => {
+                verdicts[range].fill(Verdict::Stored);
+                return;
+            }
             None if self.refuse_new.load(Relaxed) => {
                 verdicts[range].fill(Verdict::Unavailable);
                 return;
@@ -275,6 +280,7 @@ impl Head {
         }
         let at = Place { tenant, slot, judged_at, position, bounds };
         match kind {
+            SampleKind::Exemplar if batch.asks() => verdicts[range].fill(Verdict::Stored),
             SampleKind::Exemplar => self.append_exemplars(state, &at, batch, range, verdicts),
             _ if batch.is_spliced() => self.append_spliced(state, &at, batch, range, verdicts, done),
             SampleKind::Float if settings.start_as_zero && batch.has_starts() => {
@@ -307,7 +313,21 @@ impl Head {
                 (None, row) => row.is_some_and(|row| row.histogram.is_stale()),
             };
             let t = batch.timestamp_of(index).unwrap_or_default();
-            if state.get(at.slot).is_some_and(|series| !series.splices(t, is_stale)) {
+            let passed = state.get(at.slot).is_some_and(|series| !series.splices(t, is_stale));
+            if batch.asks() {
+                let is_there = || {
+                    let Some(series) = state.get(at.slot) else { return false };
+                    match (float, native) {
+                        (Some(sample), _) => series.has_float(*sample),
+                        (None, row) => {
+                            row.is_some_and(|row| series.has_native(row.timestamp, &row.histogram))
+                        }
+                    }
+                };
+                verdicts[index] = if passed && !is_there() { Verdict::Duplicate } else { Verdict::Stored };
+                continue;
+            }
+            if passed {
                 verdicts[index] = Verdict::Duplicate;
                 passed_over += 1;
                 continue;

@@ -427,6 +427,7 @@ mod tests {
                 all_kinds: true,
                 metadata: Vec::new(),
                 spliced: false,
+                asks: false,
                 pairs: Vec::new(),
                 ring_epoch: 9,
             };

@@ -5,6 +5,7 @@
 //! that store nothing, which nobody calls, know as much.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -54,16 +55,21 @@ impl Door for Peer {
 
 pub(super) async fn run(ha: &Arc<Ha>, doors: &dyn Doors) {
     loop {
-        tokio::time::sleep(TELL_EVERY).await;
-        let told = ha.sightings();
+        let others = doors.others();
+        ha.has_others.store(!others.is_empty(), Relaxed);
+        tokio::select! {
+            () = tokio::time::sleep(TELL_EVERY) => {}
+            () = ha.ask.notified() => {}
+        }
+        let (told, at) = (ha.sightings(), ha.at());
         if told.is_empty() {
             continue;
         }
-        let others = doors.others();
         let answers = others.iter().map(|door| tokio::time::timeout(PATIENCE, door.exchange(told.clone())));
         for answer in join_all(answers).await.into_iter().flatten().flatten() {
             ha.take_sightings(answer);
         }
+        ha.told(at);
     }
 }
 

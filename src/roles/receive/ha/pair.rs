@@ -94,6 +94,8 @@ pub struct Pair<T> {
     replicas: BTreeMap<String, Replica<T>>,
     /// Since when this door knows of the pair.
     begun: Duration,
+    /// What the other doors know of it is known here.
+    is_told: bool,
 }
 
 #[derive(Debug)]
@@ -119,12 +121,15 @@ impl<T> Default for Replica<T> {
 }
 
 impl<T> Replica<T> {
-    fn hear(&mut self, newest: Timestamp, at: Duration) {
+    fn hear(&mut self, rules: Rules, newest: Timestamp, at: Duration) {
         if let Some(heard) = self.heard {
             let pause = at.saturating_sub(heard);
-            match pause <= HABIT {
-                true => self.pauses.push_back(pause),
-                false => self.pauses.clear(),
+            // Nor is one after which it had been given up, once its habits are known: it would be waited for as long when it
+            // goes the next time.
+            let absent = pause > HABIT || self.pauses.len() > 1 && pause > self.patience(rules);
+            match absent {
+                true => self.pauses.clear(),
+                false => self.pauses.push_back(pause),
             }
             if self.pauses.len() > PAUSES {
                 self.pauses.pop_front();
@@ -147,11 +152,24 @@ impl<T> Replica<T> {
 
 impl<T> Pair<T> {
     pub fn new(elected: Option<Elected>, at: Duration) -> Pair<T> {
-        Pair { elected, replicas: BTreeMap::new(), begun: at }
+        Pair { elected, replicas: BTreeMap::new(), begun: at, is_told: false }
     }
 
     pub fn elected(&self) -> Option<&Elected> {
         self.elected.as_ref()
+    }
+
+    /// All other doors that answer have been asked about it since it is known here.
+    pub fn tell(&mut self) {
+        self.is_told = true;
+    }
+
+    pub fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    pub fn begun(&self) -> Duration {
+        self.begun
     }
 
     /// When anybody was heard last.
@@ -173,7 +191,7 @@ impl<T> Pair<T> {
         newest: Timestamp,
         at: Duration,
     ) -> Said {
-        self.of(replica).hear(newest, at);
+        self.of(replica).hear(rules, newest, at);
         match &self.elected {
             Some(elected) if elected.replica == replica => {
                 // Others go on listening to the one before until they hear of the election.
@@ -185,11 +203,11 @@ impl<T> Pair<T> {
     }
 
     /// Hears that another door heard of a replica.
-    pub fn hear_of(&mut self, replica: &str, newest: Timestamp, at: Duration) {
+    pub fn hear_of(&mut self, rules: Rules, replica: &str, newest: Timestamp, at: Duration) {
         let known = self.of(replica);
         // What comes back from whom it was told is late by the way, and no news.
         if known.heard.is_none_or(|heard| heard + TOLD < at) {
-            known.hear(newest, at);
+            known.hear(rules, newest, at);
         } else {
             known.newest = known.newest.max(newest);
         }
@@ -238,12 +256,9 @@ impl<T> Pair<T> {
     /// Whom to elect, if anybody.
     pub fn due(&self, rules: Rules, at: Duration) -> Option<Wish> {
         let Some(elected) = &self.elected else {
-            let first = self
-                .replicas
-                .iter()
-                .filter(|(_, replica)| replica.heard.is_some())
-                .max_by_key(|(_, r)| r.heard)?;
-            return Some(Wish { replica: first.0.clone(), expect: 0, splice_from: None });
+            // By name as well: there is no one before.
+            let (first, _) = self.replicas.iter().find(|(_, replica)| replica.heard.is_some())?;
+            return Some(Wish { replica: first.clone(), expect: 0, splice_from: None });
         };
         let listened = self.replicas.get(&elected.replica);
         let heard = listened.and_then(|replica| replica.heard).unwrap_or(self.begun);
@@ -294,5 +309,62 @@ impl<T> Replica<T> {
         let Some(held) = self.held.pop_front() else { return 0 };
         self.lost = self.lost.max(held.newest);
         held.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { failover: Duration::from_secs(30) };
+
+    fn after(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A pair whose `a` is listened to; both send every five seconds until `until`.
+    fn sending(until: u64) -> Pair<()> {
+        let elected = Elected { replica: "a".to_owned(), term: 1, splice_from: Timestamp::MIN, since: 0 };
+        let mut pair = Pair::new(Some(elected), after(0));
+        for at in (0..until).step_by(5) {
+            hear(&mut pair, "a", at);
+            hear(&mut pair, "b", at + 1);
+        }
+        pair
+    }
+
+    fn hear(pair: &mut Pair<()>, replica: &str, at: u64) {
+        pair.hear(RULES, replica, at as i64 * 1_000, at as i64 * 1_000, after(at));
+    }
+
+    #[test]
+    fn an_absence_is_no_habit() {
+        let mut pair = sending(60);
+        // 80 s away, and back for a few requests, it is waited for as little as before when it goes again.
+        for at in (60..135).step_by(5) {
+            hear(&mut pair, "b", at + 1);
+        }
+        for at in (135..160).step_by(5) {
+            hear(&mut pair, "a", at);
+            hear(&mut pair, "b", at + 1);
+        }
+        for at in (160..170).step_by(5) {
+            hear(&mut pair, "b", at + 1);
+        }
+        assert_eq!(pair.due(RULES, after(165)), None);
+        assert_eq!(pair.due(RULES, after(167)).unwrap().replica, "b");
+    }
+
+    #[test]
+    fn who_sends_seldom_is_waited_for_once_that_is_known() {
+        let mut pair = sending(60);
+        for at in (60..300).step_by(60) {
+            hear(&mut pair, "a", at);
+            hear(&mut pair, "b", at + 1);
+        }
+        assert_eq!(pair.due(RULES, after(240 + 61)), None);
+        hear(&mut pair, "b", 301);
+        hear(&mut pair, "b", 361);
+        assert_eq!(pair.due(RULES, after(362)).unwrap().replica, "b");
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use agreed::Elections;
@@ -75,6 +76,10 @@ pub struct Ha {
     pub(super) due: Notify,
     /// Something is to be played.
     pub(super) play: Notify,
+    /// Somebody is to be elected for the first time, and the other doors may know more.
+    pub(super) ask: Notify,
+    /// Whether there are other doors.
+    pub(super) has_others: AtomicBool,
 }
 
 #[derive(Default)]
@@ -104,6 +109,8 @@ impl Ha {
             file,
             due: Notify::new(),
             play: Notify::new(),
+            ask: Notify::new(),
+            has_others: AtomicBool::new(false),
         }
     }
 
@@ -162,6 +169,7 @@ impl Ha {
         if let Some(wish) = pair.due(rules, at) {
             match self.control.get() {
                 Some(_) => self.due.notify_one(),
+                None if self.waits(pair) => self.ask.notify_one(),
                 None => {
                     let name = (tenant.clone(), sent.cluster.to_owned());
                     let elected = self.elected(&wish, wish.expect + 1);
@@ -178,7 +186,9 @@ impl Ha {
                     sent.cluster
                 )));
             }
-            Some(elected) if elected.replica == sent.replica => return Ok(Heard::Listen { spliced: true }),
+            Some(elected) if elected.replica == sent.replica => {
+                return Ok(Heard::Listen { spliced: elected.splice_from != Timestamp::MIN });
+            }
             Some(_) => {}
         }
         let kept = Kept { form, body: std::mem::take(body), judged_at };
@@ -192,6 +202,28 @@ impl Ha {
         metrics::counter!("tributary_ha_tracker_deduped_samples_total", &labels[..])
             .increment(sent.samples + sent.histograms);
         Ok(Heard::Held)
+    }
+
+    /// Whether nobody is elected before the other doors were asked: they may listen to somebody, or hear of another at this
+    /// moment.
+    fn waits(&self, pair: &Pair<Kept>) -> bool {
+        pair.elected().is_none() && !pair.is_told() && self.has_others.load(Relaxed)
+    }
+
+    /// The other doors were asked; what those know that answered is known here, of pairs that are known since before `at`.
+    pub(super) fn told(&self, at: Duration) {
+        let mut state = self.state.lock();
+        let mut waited = false;
+        for pair in state.tenants.values_mut().flat_map(BTreeMap::values_mut) {
+            waited |= pair.elected().is_none() && !pair.is_told();
+            if pair.begun() < at {
+                pair.tell();
+            }
+        }
+        drop(state);
+        if waited {
+            self.due.notify_one();
+        }
     }
 
     /// Makes a pair of a cluster that was not heard before, as far as there may be another one.
@@ -237,7 +269,9 @@ impl Ha {
 
     pub(super) fn elected(&self, wish: &Wish, term: u64) -> Elected {
         let now = self.world.clock.now_ms();
-        let splice_from = wish.splice_from.unwrap_or(now);
+        // Before the first there was nobody whose samples could be in the way.
+        let first = if wish.expect == 0 { Timestamp::MIN } else { now };
+        let splice_from = wish.splice_from.unwrap_or(first);
         Elected { replica: wish.replica.clone(), term, splice_from, since: now }
     }
 
@@ -323,7 +357,8 @@ impl Ha {
         let mut wishes = Vec::new();
         for (tenant, pairs) in &state.tenants {
             for (cluster, pair) in pairs {
-                if let Some(wish) = pair.due(rules, at) {
+                let waits = self.control.get().is_none() && self.waits(pair);
+                if let Some(wish) = pair.due(rules, at).filter(|_| !waits) {
                     wishes.push(((tenant.clone(), cluster.clone()), wish));
                 }
             }
@@ -426,7 +461,7 @@ impl Ha {
         elected: Option<Elected>,
         replicas: impl IntoIterator<Item = (String, Duration, Timestamp)>,
     ) {
-        let at = self.at();
+        let (rules, at) = (self.rules(), self.at());
         let mut state = self.state.lock();
         if state.pair(&name.0, &name.1).is_none() {
             // Also of pairs that do not come this way: others ask.
@@ -439,7 +474,7 @@ impl Ha {
         let Some(pair) = state.pair(&name.0, &name.1) else { return };
         for (replica, age, newest) in replicas {
             if age < IDLE {
-                pair.hear_of(&replica, newest, at.saturating_sub(age));
+                pair.hear_of(rules, &replica, newest, at.saturating_sub(age));
             }
         }
         let Some(theirs) = elected.filter(|_| self.control.get().is_none()) else { return };

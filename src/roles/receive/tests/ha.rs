@@ -308,3 +308,57 @@ async fn doors_of_a_cluster_agree_on_whom_they_listen_to() {
     let elected = elections.get("default-tenant", "c").unwrap();
     assert_eq!((elected.replica.as_str(), elected.term), ("b", 2));
 }
+
+/// What one receiver missed is not filled in there with the other replica's scrape.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_receiver_lacks_is_not_stored_there_from_another_replica() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nodes = Vec::new();
+    for settings in cluster(dir.path(), 3, 3) {
+        nodes.push(Node::start(listening(settings)).await);
+    }
+    let t = now() - 60_000;
+    let write = |name: &str, replica: u32, spliced: bool, at: &[i64]| {
+        let mut batch = storage::WriteBatch::default();
+        let labels = rig::labels(&[("__name__", name), ("cluster", "c")]);
+        let samples = at.iter().map(|at| Sample { timestamp: t + at, value: *at as f64 });
+        batch.push(labels.as_bytes(), labels.placement_hash("default-tenant"), samples);
+        batch.splice(spliced);
+        let tenant = TenantId::new("default-tenant").unwrap();
+        let groups = vec![rpc::TenantGroup { tenant, batch }];
+        rpc::WriteRequest { groups, replica, judged_at: Some(t), ring_epoch: 0 }
+    };
+    let doors: Vec<_> = nodes.iter().map(|node| node.receive.write_backend()).collect();
+    // Peers are asked once they are known to be ours, which they are not at once.
+    let mut asked = None;
+    for attempt in 0..100 {
+        let name = format!("m{attempt}");
+        for (at, door) in doors.iter().enumerate() {
+            door.write(write(&name, 1, false, &[0, 10_000, 20_000, 30_000])).await.unwrap();
+            if at < 2 {
+                door.write(write(&name, 1, false, &[40_000])).await.unwrap();
+            }
+        }
+        let verdicts = doors[2].write(write(&name, 0, true, &[42_000, 52_000])).await.unwrap();
+        assert!(verdicts[0].iter().all(|verdict| verdict.is_success()), "{verdicts:?}");
+        if rig::times(&nodes[2], &name, t) == [0, 10_000, 20_000, 30_000, 52_000] {
+            asked = Some(name);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let name = asked.expect("it is never asked");
+    for node in &nodes[..2] {
+        let times = || rig::times(node, &name, t);
+        let want = [0, 10_000, 20_000, 30_000, 40_000, 52_000];
+        assert!(eventually(|| times() == want).await, "{:?}", times());
+    }
+    // What was stored at one alone is taken when it comes again.
+    doors[0].write(write(&name, 1, true, &[62_000])).await.unwrap();
+    doors[2].write(write(&name, 0, true, &[62_000])).await.unwrap();
+    assert!(eventually(|| rig::times(&nodes[2], &name, t).last() == Some(&62_000)).await);
+    drop(doors);
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+}

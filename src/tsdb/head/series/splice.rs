@@ -10,7 +10,7 @@
 //! of another, chunks that cover it are decoded.
 
 use chunk::{Encoding, xor};
-use model::Timestamp;
+use model::{Native, Sample, Timestamp};
 
 use super::open::OPEN_MOST;
 use super::{NEVER, Series};
@@ -50,6 +50,8 @@ impl Around {
                 let whole = after.abs_diff(before) <= 3 * half.unsigned_abs();
                 !(is_stale || whole || near(before) || near(after))
             }
+            // Of one sample no interval is known: what would come before it may be the same scrape, and is the beginning.
+            (None, Some(_)) if interval.is_none() => false,
             (before, after) => !before.into_iter().chain(after).any(near),
         }
     }
@@ -59,6 +61,15 @@ impl Series<'_> {
     /// Whether a sample at `t` of another sender is taken.
     pub(crate) fn splices(&self, t: Timestamp, is_stale: bool) -> bool {
         self.around(t).takes(t, self.interval(), is_stale)
+    }
+
+    /// Whether this very sample is there.
+    pub(crate) fn has_float(&self, sample: Sample) -> bool {
+        self.value_at(sample.timestamp) == Some(sample.value.to_bits())
+    }
+
+    pub(crate) fn has_native(&self, t: Timestamp, histogram: &Native) -> bool {
+        self.native_at(t).is_some_and(|found| found.is_same(histogram))
     }
 
     fn around(&self, t: Timestamp) -> Around {
@@ -144,7 +155,10 @@ impl Last {
     fn usual(mut self) -> Option<i64> {
         let steps = self.ring.get_mut(..self.steps.min(STEPS))?;
         steps.sort_unstable();
-        steps.get(1).or(steps.first()).copied()
+        // Of a few, one may well be over a sample that is yet to come; too long an interval would keep the next ones out, and
+        // so prove itself.
+        let at = usize::from(steps.len() > 3);
+        steps.get(at).copied()
     }
 }
 
@@ -155,7 +169,6 @@ fn times(chunk: &[u8], see: &mut dyn FnMut(Timestamp)) {
 
 #[cfg(test)]
 mod tests {
-    use model::Sample;
     use proptest::prelude::*;
     use storage::Verdict;
 
@@ -229,6 +242,11 @@ mod tests {
         let store = series(&times);
         assert!(splices(&store, RANGE + 10_000) && !splices(&store, RANGE + 4_000));
         assert!(splices(&series(&[5]), 6), "of one sample nothing is known");
+        assert!(!splices(&series(&[5]), 4), "and its beginning may be the same scrape");
+        // One is missing among the first: the next is no second time of the last.
+        assert!(
+            splices(&series(&[0, 10_000, 30_000]), 40_000) && !splices(&series(&[0, 10_000, 30_000]), 34_000)
+        );
     }
 
     proptest! {
