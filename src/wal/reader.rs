@@ -3,8 +3,10 @@
 //! A record that does not check out is the torn tail of a crash if nothing after it proves that it had been
 //! durable; then it and all after it were never acknowledged, and the tail is zeroed. Any later record that
 //! was written when the bad one was durable already (it says so in its header), or any record of a later
-//! segment, is such a proof: then acknowledged data is damaged, and the log is refused.
+//! segment, is such a proof: then acknowledged data is damaged, and the log is refused. Records that check out and that
+//! nothing proves are written once more and synced before anybody counts on them.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,17 +70,25 @@ pub(crate) fn open<E: From<Error>>(
 
     let mut firsts = Vec::new();
     let mut tail: Option<(usize, u64)> = None;
+    // Records that none behind them says to be durable, and where they begin: all in one segment, and few.
+    let mut unproven: VecDeque<(u64, u64)> = VecDeque::new();
     let mut done = 0;
     for (at, segment) in segments.iter().enumerate() {
         let mut scan = Scan::new(segment);
         let mut any = false;
         loop {
             let progress = (done + scan.offset(), total);
+            let offset = scan.offset();
             let Some((header, payload)) = scan.next(next_seq)? else { break };
             if !any {
                 any = true;
                 firsts.push((header.seq, segment.index));
+                unproven.clear();
             }
+            while unproven.front().is_some_and(|(seq, _)| *seq <= header.synced()) {
+                unproven.pop_front();
+            }
+            unproven.push_back((header.seq, offset));
             refuse_unknown(&header, settings, dir)?;
             if header.kind < FIRST_SKIPPABLE_KIND || settings.known_kinds.contains(&header.kind) {
                 replay(Entry {
@@ -130,6 +140,9 @@ pub(crate) fn open<E: From<Error>>(
         }
     }
 
+    if let (Some((at, until)), Some((_, from))) = (tail, unproven.front()) {
+        settle(&segments[at], *from, until)?;
+    }
     let (current, offset, mut spare) = match tail {
         None => {
             let index = listing.checkpoint.unwrap_or(1);
@@ -259,6 +272,21 @@ fn heal(segment: &Segment, from: u64, until: u64) -> Result<(), Error> {
     metrics::counter!("tributary_wal_torn_tails_healed_total").increment(1);
     let zeroes = vec![0; (until - from) as usize];
     segment.file.write_all_at(&zeroes, from).map_err(|e| error::io("heal log segment", path, e))?;
+    segment.file.sync_data().map_err(|e| error::io("sync log segment", path, e))
+}
+
+/// Makes durable what was read and may not be: after a sync that failed a system still shows what was written, and never writes
+/// it again by itself. So it is written again; what is durable already is not changed by that.
+fn settle(segment: &Segment, from: u64, until: u64) -> Result<(), Error> {
+    let path = &segment.path;
+    let mut buf = Vec::new();
+    let mut at = from;
+    while at < until {
+        buf.resize((until - at).min(READ_BYTES as u64) as usize, 0);
+        segment.file.read_exact_at(&mut buf, at).map_err(|e| error::io("read log segment", path, e))?;
+        segment.file.write_all_at(&buf, at).map_err(|e| error::io("write log segment again", path, e))?;
+        at += buf.len() as u64;
+    }
     segment.file.sync_data().map_err(|e| error::io("sync log segment", path, e))
 }
 

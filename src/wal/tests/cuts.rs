@@ -233,3 +233,30 @@ fn is_last_used(disk: &MemDisk, file: &Path) -> bool {
     let segments = wal::inspect(&world, Path::new("/data/wal")).unwrap();
     segments.iter().filter(|s| s.name > name).all(|s| s.records == 0)
 }
+
+/// A sync fails, the process starts again and reads what the system still shows; then the machine stops. What the new
+/// process has read is durable, and so is what it has acknowledged behind that.
+#[test]
+fn what_a_failed_sync_has_left_to_be_read_is_made_durable() {
+    for seed in 1..200 {
+        let disk = MemDisk::new();
+        let Found { log, .. } = open(&disk).unwrap();
+        for n in 1..=3 {
+            log.append(RECORD, &payload(n)).unwrap();
+            log.wait(n, WAIT).unwrap();
+        }
+        disk.fail_sync_after(0);
+        log.append(RECORD, &payload(4)).unwrap();
+        assert!(log.wait(4, WAIT).is_err(), "the sync has failed");
+        drop(log);
+
+        let Found { log, last, .. } = open(&disk).unwrap();
+        for n in last + 1..last + 3 {
+            log.append(RECORD, &payload(n)).unwrap();
+            log.wait(n, WAIT).unwrap();
+        }
+        let acked = log.tail();
+        let found = open(&disk.crash(seed)).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(found.last, acked, "seed {seed}");
+    }
+}
