@@ -17,7 +17,7 @@ use crate::ingest::{self, Ledger, Outcome};
 use crate::process::{Server, Usage, folder_size, free_port, run_on};
 use crate::report::Line;
 use crate::scenarios::Shape;
-use crate::servers::{READY, cluster_ports, cluster_receiver};
+use crate::servers::{Program, READY, cluster_ports, cluster_receiver};
 use crate::verify;
 use crate::workload::{Workload, mix};
 
@@ -149,15 +149,12 @@ impl Trio {
         }
         let name = format!("receive-{at}");
         let log = self.data.join(format!("{name}.log"));
-        self.servers[at] = Some(match self.apart && at == 2 {
+        let mut program = Program::new(&self.binary);
+        if self.apart && at == 2 {
             // It becomes the receiver, which so never runs anywhere else.
-            true => {
-                let own = self.binary.display().to_string();
-                let args = [vec!["-c".to_owned(), "1".to_owned(), own], start.args].concat();
-                Server::start(&name, Path::new("taskset"), &args, &log)?
-            }
-            false => Server::start(&name, &self.binary, &start.args, &log)?,
-        });
+            program.under = ["taskset", "-c", "1"].map(str::to_owned).to_vec();
+        }
+        self.servers[at] = Some(program.start(&name, start.args, &log)?);
         Ok(())
     }
 
