@@ -206,6 +206,11 @@ pub async fn run(
     Ok(out)
 }
 
+/// The path of a write URL, and a client of its server.
+fn dial(url: &str) -> Result<(String, Client)> {
+    Ok((split(url)?.1, Client::new(url)?.with_timeout(Duration::from_secs(30))))
+}
+
 async fn connection(
     lane: usize,
     shared: &Shared,
@@ -213,8 +218,7 @@ async fn connection(
     steps: std::ops::Range<u32>,
 ) -> Result<Outcome> {
     let (mut at, mut called) = (lane % plan.urls.len(), 0);
-    let mut path = split(&plan.urls[at])?.1;
-    let mut client = Client::new(&plan.urls[at])?.with_timeout(Duration::from_secs(30));
+    let (mut path, mut client) = dial(&plan.urls[at])?;
     let headers = plan.door.headers();
     let mut grpc = match plan.door.is_grpc() {
         true => Some(GrpcClient::new(&split(&plan.urls[at])?.0)),
@@ -232,8 +236,7 @@ async fn connection(
             if plan.home.as_ref().is_some_and(|home| home.load(Relaxed) != called) {
                 called += 1;
                 at = lane % plan.urls.len();
-                path = split(&plan.urls[at])?.1;
-                client = Client::new(&plan.urls[at])?.with_timeout(Duration::from_secs(30));
+                (path, client) = dial(&plan.urls[at])?;
             }
             let request = shared.workload.request(index);
             let body = match &plan.bodies {
@@ -270,8 +273,7 @@ async fn connection(
                             }
                             if plan.elsewhere {
                                 at = (at + 1) % plan.urls.len();
-                                path = split(&plan.urls[at])?.1;
-                                client = Client::new(&plan.urls[at])?.with_timeout(Duration::from_secs(30));
+                                (path, client) = dial(&plan.urls[at])?;
                             }
                         }
                         problem
@@ -279,8 +281,7 @@ async fn connection(
                     Err(error) => {
                         // Nobody there: the next one, as a load balancer would have it.
                         at = (at + 1) % plan.urls.len();
-                        path = split(&plan.urls[at])?.1;
-                        client = Client::new(&plan.urls[at])?.with_timeout(Duration::from_secs(30));
+                        (path, client) = dial(&plan.urls[at])?;
                         format!("{error:#}")
                     }
                 };
