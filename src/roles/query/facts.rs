@@ -85,9 +85,8 @@ impl Everyone {
             needed.push(Needed { address: endpoint.address.clone(), seat, missing, forgot: false, owner });
         }
         let patience = self.endpoints.options().straggler_delay;
-        let owners = sources.iter().filter(|(_, at, _)| needed[*at].owner.is_some());
-        let owners = owners.map(|(endpoint, _, _)| endpoint.clone()).collect();
-        let ring = roster.agreed.map(|agreed| Ring { agreed, owners });
+        let asked = sources.iter().map(|(endpoint, at, _)| (endpoint, *at));
+        let ring = roster.agreed.map(|agreed| Ring::new(agreed, asked, &needed));
         let outcome = Outcome::new(needed, ring, tolerance, context, &self.world, patience);
         let by_address = |address: &str| sources.iter().find(|(e, _, _)| e.address == address);
         let answers = gather(&sources, &outcome, |endpoint, context| {

@@ -161,9 +161,8 @@ impl Fanout {
         context: &Context,
     ) -> Arc<Outcome> {
         let patience = self.endpoints.options().straggler_delay;
-        let owners = sources.iter().filter(|(_, at)| needed[*at].owner.is_some());
-        let owners = owners.map(|(endpoint, _)| endpoint.clone()).collect();
-        let ring = agreed.map(|agreed| Ring { agreed, owners });
+        let asked = sources.iter().map(|(endpoint, at)| (endpoint, *at));
+        let ring = agreed.map(|agreed| Ring::new(agreed, asked, &needed));
         Outcome::new(needed, ring, self.tolerance(context), context, &self.world, patience)
     }
 

@@ -23,23 +23,32 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The ring as it was agreed on when the question was asked.
 pub struct Ring {
-    pub agreed: Arc<State>,
-    /// Those of its receivers that are asked.
-    pub owners: Vec<Arc<Endpoint>>,
+    agreed: Arc<State>,
+    /// Those of its receivers that are asked, each with its place among those that are needed.
+    owners: Vec<(Arc<Endpoint>, usize)>,
 }
 
 impl Ring {
+    /// `asked`: endpoints, each with its place in `needed`.
+    pub fn new<'a>(
+        agreed: Arc<State>,
+        asked: impl Iterator<Item = (&'a Arc<Endpoint>, usize)>,
+        needed: &[Needed],
+    ) -> Ring {
+        let owners = asked.filter(|(_, at)| needed[*at].owner.is_some());
+        Ring { agreed, owners: owners.map(|(endpoint, at)| (Arc::clone(endpoint), at)).collect() }
+    }
+
     /// What is wrong where a receiver answered in a later epoch: whom that has, nobody asked.
     fn behind(&self) -> Option<String> {
-        let heard = self.owners.iter().map(|owner| owner.client.ring_epoch()).max()?;
+        let heard = self.owners.iter().map(|(owner, _)| owner.client.ring_epoch()).max()?;
         behind(&self.agreed, heard)
     }
 
     /// Of which log each owner has answered, which its answer has told.
     fn name_logs(&self, needed: &mut [Needed]) {
-        for endpoint in &self.owners {
-            let one = needed.iter_mut().find(|needed| needed.address == endpoint.address);
-            if let Some(owner) = one.and_then(|needed| needed.owner.as_mut()) {
+        for (endpoint, at) in &self.owners {
+            if let Some(owner) = &mut needed[*at].owner {
                 owner.log = endpoint.client.incarnation();
             }
         }
