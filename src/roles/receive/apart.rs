@@ -64,7 +64,7 @@ impl Words {
 }
 
 impl Writer {
-    /// As [`Writer::send`], what of a spliced batch stands apart from all that its replicas have. The rest counts as stored.
+    /// As [`Writer::send`]; of a spliced batch what stands apart from all that its replicas have. The rest counts as stored.
     pub async fn send_apart(
         &self,
         plan: Plan,
@@ -73,36 +73,33 @@ impl Writer {
         judged_at: Timestamp,
     ) -> Collected {
         let samples = batch.verdicts();
-        let refused = |trouble: String| Collected {
+        let refused = |trouble: &str| Collected {
             outcomes: vec![Outcome::Retryable; samples],
-            trouble: Some(trouble),
-            away: false,
-            stale: None,
+            trouble: Some(trouble.to_owned()),
+            ..Collected::default()
         };
-        if plan.current.rings.replication_factor() < 2 && plan.current.before.is_none() {
+        let is_alone = || plan.current.rings.replication_factor() < 2 && plan.current.before.is_none();
+        if !batch.is_spliced() || is_alone() {
             return self.send(plan, tenant, batch, judged_at).await;
         }
         let words = self.ask(&plan, tenant, &batch, judged_at).await;
         if !words.suffice() {
-            return refused(
-                "too few receivers say what they have of another replica of the HA pair".to_owned(),
-            );
+            return refused("too few receivers say what they have of another replica of the HA pair");
         }
         if !words.beside.contains(&true) {
             return self.send(plan, tenant, batch, judged_at).await;
         }
-        let rows: Vec<u32> = (0..batch.series().len() as u32).collect();
         let apart = |at: usize| words.beside.get(at) == Some(&false);
         let wanted =
             |row: &u32| batch.verdicts_of(&batch.series()[*row as usize]).into_iter().flatten().any(apart);
-        let rows: Vec<u32> = rows.into_iter().filter(wanted).collect();
+        let rows: Vec<u32> = (0..batch.series().len() as u32).filter(wanted).collect();
         let part = Arc::new(some_of(&batch, &rows, &apart));
         let passed_over = words.beside.iter().filter(|beside| **beside).count();
         metrics::counter!("tributary_receive_passed_over_samples_total").increment(passed_over as u64);
-        let mut collected = Collected { outcomes: Vec::new(), trouble: None, away: false, stale: None };
+        let mut collected = Collected::default();
         if !part.is_empty() {
             let Ok(plan) = self.plan(tenant, &part) else {
-                return refused("the ring has changed in the middle of a write".to_owned());
+                return refused("the ring has changed in the middle of a write");
             };
             collected = self.send(plan, tenant, part, judged_at).await;
         }

@@ -164,10 +164,7 @@ impl PeerDoor {
             return written.map_err(|why| Error::new(Kind::Unavailable, why));
         }
         let plan = self.writer.plan(&tenant, &batch).map_err(refuse)?;
-        let collected = match batch.is_spliced() {
-            true => self.writer.send_apart(plan, &tenant, Arc::new(batch), judged_at).await,
-            false => self.writer.send(plan, &tenant, Arc::new(batch), judged_at).await,
-        };
+        let collected = self.writer.send_apart(plan, &tenant, Arc::new(batch), judged_at).await;
         Ok(collected.outcomes.into_iter().map(|outcome| outcome.verdict()).collect())
     }
 }

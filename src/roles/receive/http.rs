@@ -302,11 +302,7 @@ impl WriteDoor {
                 }
             }
             Next::Replicate(plan, batch) => {
-                let sent = Arc::clone(&batch);
-                let collected = match batch.is_spliced() {
-                    true => self.writer.send_apart(plan, tenant, sent, judged_at).await,
-                    false => self.writer.send(plan, tenant, sent, judged_at).await,
-                };
+                let collected = self.writer.send_apart(plan, tenant, Arc::clone(&batch), judged_at).await;
                 sum_up(&mut summary, &batch, collected, version);
             }
         }

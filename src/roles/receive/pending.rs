@@ -45,7 +45,7 @@ struct State {
 pub type Keeper = Box<dyn FnOnce(&Arc<WriteBatch>, Vec<u32>) + Send>;
 
 /// What a write came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Collected {
     /// By verdict of the batch.
     pub outcomes: Vec<Outcome>,
