@@ -185,9 +185,7 @@ impl Stage {
         self.pause().await;
         self.flow.stop[1].store(true, Relaxed);
         let watched = self.flow.watch.take().context("it asks")?.await??;
-        self.flow.watched.asked += watched.asked;
-        self.flow.watched.slowest = self.flow.watched.slowest.max(watched.slowest);
-        self.flow.watched.gaps.extend(watched.gaps);
+        self.flow.watched.absorb(watched);
         Ok(())
     }
 }
@@ -209,6 +207,9 @@ async fn one(shape: &Shape, case: Case, pace: Pace) -> Result<Line> {
     }
     let (gaps, asked, slowest) = (watched.gaps.len(), watched.asked, watched.slowest);
     line.notes.push(format!("{gaps} of {asked} queries with a gap; the slowest took {slowest:.1?}"));
+    if watched.passed_over > 0 {
+        line.notes.push(format!("in {} more seconds four were still under way", watched.passed_over));
+    }
     if watched.asked == 0 {
         stage.broken("nobody asked anything");
     }
