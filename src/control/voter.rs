@@ -296,6 +296,11 @@ impl Voter {
             self.form().await?;
             return Ok(true);
         }
+        if let Ok(Response::Hello(there)) = self.transport.call(&me.address, Request::Hello(me.clone())).await
+            && there.id != me.id
+        {
+            return Err(taken(&me.address));
+        }
         let mut met = BTreeMap::from([(me.address.clone(), me.clone())]);
         let others = self.hello.settings.voters.iter().filter(|v| **v != me.address);
         for address in others {
@@ -385,6 +390,14 @@ impl Voter {
         if voters.contains(&hello.id) {
             return Ok(());
         }
+        // Whoever has the address is the voter, not whoever claims to.
+        match self.transport.call(&hello.address, Request::Hello(self.hello().await)).await {
+            Ok(Response::Hello(there)) if there.id == hello.id => {}
+            Ok(_) => return Err(taken(&hello.address).message),
+            Err(error) => {
+                return Err(format!("nobody answers at {}, as which it would vote: {error}", hello.address));
+            }
+        }
         let node = BasicNode::new(hello.address.clone());
         let there = |id: &u64| membership.get_node(id).is_some_and(|n| n.addr == hello.address);
         let next: BTreeSet<u64> = voters.iter().copied().filter(|id| !there(id)).chain([hello.id]).collect();
@@ -404,6 +417,14 @@ impl Voter {
 
 fn unlike(address: &str) -> Error {
     Error::new(Kind::Unavailable, format!("{address} answered something else than was asked; is it a voter?"))
+}
+
+fn taken(address: &str) -> Error {
+    let message = format!(
+        "another node answers at {address}, which is this one's --receive.local-endpoint (or --control.address); give each \
+         node an address of its own"
+    );
+    Error::new(Kind::Refused, message)
 }
 
 fn strange(theirs: &str, who: &str, ours: &str) -> Error {

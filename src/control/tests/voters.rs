@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agreed::{Command, Outcome, RingPlan};
 use catalog::Catalog;
-use control::{Error, Request, Response, Seen, Settings, Transport, Voter};
+use control::{Error, Hello, Request, Response, Seen, Settings, Transport, Voter};
 use model::Kind;
 use parking_lot::Mutex;
 use runtime::World;
@@ -220,6 +220,40 @@ async fn a_voter_without_its_catalog_comes_back_as_another() {
     cluster.stop(&first).await;
     let outcome = again.propose(limits(0)).await.or_later(&cluster, lost).await;
     assert_eq!(outcome, Outcome::Done);
+}
+
+/// A second node with a voter's address must not push it out of the group.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_the_address_of_a_voter_that_runs_is_refused() {
+    let cluster = Cluster::of_three().await;
+    let leader = cluster.leader("a:1").await;
+    let taken = VOTERS.into_iter().find(|v| *v != leader).unwrap();
+    let number = cluster.voter(taken).id();
+    let world = World::real();
+    let catalog = cluster.catalog(&world, "other").await;
+    let voters = VOTERS.map(str::to_owned).to_vec();
+    let settings = Settings { address: taken.to_owned(), voters, plan: plan(), cluster: String::new() };
+    let wire = Wire { from: "other".to_owned(), wires: Arc::clone(&cluster.wires) };
+    let other = Voter::start(&world, &catalog, settings, Arc::new(wire)).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), other.run()).await.unwrap();
+    let error = ended.unwrap_err();
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.message.contains(&format!("another node answers at {taken}")), "{error}");
+    // Nor is it let in where it does not look itself, or while the other one is away.
+    let hello = |id: u64| Hello {
+        address: taken.to_owned(),
+        id,
+        initialized: false,
+        cluster: String::new(),
+    };
+    let asked = async |id: u64| match cluster.voter(&leader).serve(Request::Join(hello(id))).await {
+        Response::Join(result) => result,
+        other => panic!("{other:?}"),
+    };
+    assert!(asked(other.id()).await.unwrap_err().contains("another node answers"));
+    cluster.stop(taken).await;
+    assert!(asked(other.id()).await.unwrap_err().contains("nobody answers"));
+    assert_eq!(cluster.voter(&leader).group().get(taken), Some(&number));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

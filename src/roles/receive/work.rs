@@ -157,6 +157,7 @@ impl Receive {
         let address = self.settings.replication.local_endpoint.clone()?;
         Some(Member {
             handle,
+            transport: self.plane.as_ref().map(|plane| Arc::clone(&plane.transport)),
             governed: Arc::clone(&self.governed),
             writer: Arc::clone(&self.writer),
             engine: Arc::clone(engine),

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use agreed::{Command, EpochNumber, Needed, Registration, State, View};
-use control::Handle;
+use control::{About, Handle, Request, Response, Transport};
 use model::{Kind, Timestamp};
 use parking_lot::Mutex;
 use runtime::{Shutdown, World};
@@ -31,6 +31,8 @@ const CUT_AGAIN: Duration = Duration::from_secs(10);
 /// How long a member that left the ring may take to bring its data into the bucket before those that stay bring in
 /// their copies early: it may be away for good. As long after a disk was lost.
 const EARLY_AFTER_MS: i64 = 5 * 60_000;
+/// After how long it is said again what this node waits for.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How long writes that were let in by an earlier promise are waited for at a time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -163,6 +165,8 @@ impl Kept {
 /// A member at work.
 pub struct Member {
     pub handle: Handle,
+    /// How it is found out who answers at this node's address; none where there is nobody to ask.
+    pub transport: Option<Arc<dyn Transport>>,
     pub governed: Arc<Governed>,
     pub writer: Arc<Writer>,
     pub engine: Arc<Tsdb>,
@@ -193,6 +197,7 @@ impl Member {
         let mut seen = self.handle.seen();
         // What was replayed may be of any epoch up to the promise.
         self.newest = self.world.clock.now_ms().saturating_add(self.tolerance);
+        let mut told: Option<(String, Instant)> = None;
         loop {
             let state = Arc::clone(&seen.borrow_and_update().state);
             let stepped = tokio::select! {
@@ -201,9 +206,18 @@ impl Member {
                 stepped = self.step(&state) => stepped,
             };
             let busy = match stepped {
-                Ok(busy) => busy,
+                Ok(busy) => {
+                    told = None;
+                    busy
+                }
                 Err(error) if matches!(error.kind, Kind::Unavailable | Kind::Internal) => {
-                    tracing::warn!(%error, "this node's part in the ring waits; it is tried again");
+                    let known = told.as_ref().is_some_and(|(what, at)| {
+                        *what == error.message && at.elapsed() < SAY_AGAIN
+                    });
+                    if !known {
+                        tracing::warn!(%error, "this node's part in the ring waits; it is tried again");
+                        told = Some((error.message, Instant::now()));
+                    }
                     true
                 }
                 Err(error) => return Err(error),
@@ -255,7 +269,9 @@ impl Member {
             return Err(Error::new(
                 Kind::Unavailable,
                 format!(
-                    "this node has promised to take no writes before epoch {}, and the control plane is at epoch {number}:                      it has forgotten some. Writes go on once its epochs have passed the promise: `tributary ring force`                      begins one",
+                    "this node has promised to take no writes before epoch {}, and the control plane is at epoch {number}: it \
+                     has forgotten some. Writes go on once its epochs have passed the promise: `tributary ring force` \
+                     begins one",
                     self.kept.min_epoch
                 ),
             ));
@@ -283,6 +299,13 @@ impl Member {
     }
 
     async fn register(&mut self, state: &State) -> Result<(), Error> {
+        if let Some(transport) = &self.transport {
+            let there = match transport.call(&self.address, Request::About).await {
+                Ok(Response::About(about)) => Some(about),
+                _ => None,
+            };
+            identity(state, &self.address, &self.kept.incarnation, there.as_ref())?;
+        }
         let node = Registration {
             address: self.address.clone(),
             incarnation: self.kept.incarnation.clone(),
@@ -437,9 +460,70 @@ impl Member {
     }
 }
 
+/// Whether the node that has this log may register under this address, at which `there` answers. Two that take each other's
+/// place would each make the cluster doubt the other's disk, over and over; two with one log would each pass for the other.
+fn identity(state: &State, address: &str, incarnation: &str, there: Option<&About>) -> Result<(), Error> {
+    let refused = |text: String| Err(Error::new(Kind::Refused, text));
+    let twin = state.nodes.iter().find(|(other, node)| *other != address && node.incarnation == incarnation);
+    if let Some((other, _)) = twin.filter(|(other, _)| state.needed(other).is_some()) {
+        return refused(format!(
+            "the data folder of this node, {address}, is that of {other}, which the ring still needs; start it as {other}, or \
+             give {address} an empty folder of its own"
+        ));
+    }
+    match there {
+        Some(about) if !about.incarnation.is_empty() && about.incarnation != incarnation => refused(format!(
+            "another node answers at {address}, which is this one's --receive.local-endpoint; give each node an address of \
+             its own"
+        )),
+        Some(_) => Ok(()),
+        None => match state.nodes.get(address) {
+            Some(known) if known.incarnation != incarnation => Err(Error::new(
+                Kind::Unavailable,
+                format!(
+                    "this node has another disk than {address} had, and does not answer at that address; it takes the place \
+                     once it does: is it its own --receive.local-endpoint?"
+                ),
+            )),
+            _ => Ok(()),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_who_answers_at_an_address_takes_it_and_no_log_counts_twice() {
+        let mut state = State::default();
+        let text = r#"[{"endpoints": ["a:1", "b:1"]}]"#.to_owned();
+        let plan = agreed::RingPlan { text, replication: 1, quorum: 1, hashmod: false };
+        state.apply(Command::Form { cluster: "c".to_owned(), plan, by: String::new(), time: 0 }).unwrap();
+        for (address, incarnation) in [("a:1", "one"), ("b:1", "two"), ("d:1", "four")] {
+            let (address, incarnation) = (address.to_owned(), incarnation.to_owned());
+            let node = Registration { address, incarnation, cluster: String::new(), levels: (1, 1), ships: true };
+            state.apply(Command::Register { node, time: 0 }).unwrap();
+        }
+        let there = |incarnation: &str| About { incarnation: incarnation.to_owned(), ..About::default() };
+        let judged = |address: &str, incarnation: &str, at: Option<&str>| {
+            let at = at.map(there);
+            identity(&state, address, incarnation, at.as_ref()).map_err(|e| e.kind)
+        };
+        // One that is new, one that changed its settings, one whose disk is new.
+        assert_eq!(judged("c:1", "three", Some("three")), Ok(()));
+        assert_eq!(judged("c:1", "three", None), Ok(()));
+        assert_eq!(judged("a:1", "one", None), Ok(()));
+        assert_eq!(judged("a:1", "new", Some("new")), Ok(()));
+        // One under another's address, whether that runs or not.
+        assert_eq!(judged("a:1", "new", Some("one")), Err(Kind::Refused));
+        assert_eq!(judged("c:1", "new", Some("three")), Err(Kind::Refused));
+        assert_eq!(judged("a:1", "new", None), Err(Kind::Unavailable));
+        // One with a copy of another's folder; the folder of one that is not needed may have another name.
+        assert_eq!(judged("c:1", "two", Some("two")), Err(Kind::Refused));
+        assert_eq!(judged("a:1", "two", Some("two")), Err(Kind::Refused));
+        assert_eq!(judged("c:1", "four", Some("four")), Ok(()));
+    }
 
     #[test]
     fn a_promise_is_kept_for_its_log_alone_and_never_guessed() {
