@@ -50,6 +50,10 @@ impl Machine {
     fn tell(&self, changed: bool) {
         let revision = self.applied.last.map_or(0, |id| id.index);
         self.told.send_if_modified(|seen| {
+            // A voter that takes part again begins at its snapshot.
+            if seen.revision > revision {
+                return false;
+            }
             *seen = Seen { revision, state: Arc::clone(&self.applied.state) };
             changed
         });

@@ -1,7 +1,9 @@
 //! How voters reach each other, and openraft's network on top of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::Kind;
 use openraft::error::{
     Fatal, NetworkError, RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Unreachable,
 };
@@ -10,6 +12,8 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, BasicNode, OptionalSend, Snapshot};
+
+use parking_lot::Mutex;
 
 use crate::Error;
 use crate::message::{Request, Response};
@@ -22,15 +26,26 @@ pub trait Transport: Send + Sync + 'static {
     async fn call(&self, address: &str, request: Request) -> Result<Response, Error>;
 }
 
+/// How often in a row a voter has not answered before it is said.
+const SILENT: u32 = 4;
+
 /// Makes openraft's connections.
 #[derive(Clone)]
 pub(crate) struct Network {
-    pub transport: Arc<dyn Transport>,
+    transport: Arc<dyn Transport>,
+    /// How often in a row each voter has not answered.
+    silent: Arc<Mutex<BTreeMap<u64, u32>>>,
+}
+
+impl Network {
+    pub fn new(transport: Arc<dyn Transport>) -> Network {
+        Network { transport, silent: Arc::default() }
+    }
 }
 
 /// To one voter.
 pub(crate) struct Line {
-    transport: Arc<dyn Transport>,
+    network: Network,
     id: u64,
     node: BasicNode,
 }
@@ -39,19 +54,43 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Line;
 
     async fn new_client(&mut self, id: u64, node: &BasicNode) -> Line {
-        Line { transport: Arc::clone(&self.transport), id, node: node.clone() }
+        Line { network: self.clone(), id, node: node.clone() }
     }
 }
 
 impl Line {
     async fn call(&self, request: Request) -> Result<Response, Unreachable> {
-        match self.transport.call(&self.node.addr, request).await {
-            Ok(Response::Stranger(id)) => Err(Unreachable::new(&AnyError::error(format!(
-                "{} is voter {id} now, not {}",
-                self.node.addr, self.id
-            )))),
-            Ok(response) => Ok(response),
-            Err(error) => Err(Unreachable::new(&error)),
+        let answer = match self.network.transport.call(&self.node.addr, request).await {
+            Ok(Response::Stranger(id)) => Err(Error::new(
+                Kind::Unavailable,
+                format!("{} is voter {id} now, not {}", self.node.addr, self.id),
+            )),
+            other => other,
+        };
+        self.tell(answer.as_ref().err());
+        answer.map_err(|error| Unreachable::new(&error))
+    }
+
+    /// Says once that a voter is silent, and once that it is not any more.
+    fn tell(&self, error: Option<&Error>) {
+        let times = {
+            let mut silent = self.network.silent.lock();
+            match error {
+                None => silent.remove(&self.id),
+                Some(_) => {
+                    let times = silent.entry(self.id).or_default();
+                    *times = times.saturating_add(1);
+                    Some(*times)
+                }
+            }
+        };
+        let (voter, id) = (&self.node.addr, self.id);
+        match (error, times) {
+            (Some(error), Some(SILENT)) => {
+                tracing::warn!(voter, id, %error, "a voter does not answer; nothing can be agreed without a majority");
+            }
+            (None, Some(SILENT..)) => tracing::info!(voter, id, "a voter that was silent answers again"),
+            _ => {}
         }
     }
 

@@ -11,8 +11,9 @@ use std::time::Duration;
 use agreed::{Command, Outcome, Placed, RingPlan};
 use catalog::Catalog;
 use model::Kind;
-use openraft::error::{ClientWriteError, RaftError};
+use openraft::error::{ClientWriteError, Fatal, RaftError};
 use openraft::{BasicNode, ChangeMembers, Config, Raft, Snapshot, SnapshotPolicy};
+use parking_lot::RwLock;
 use runtime::World;
 use tokio::sync::watch;
 
@@ -34,7 +35,11 @@ const SNAPSHOT_EVERY: u64 = 512;
 /// How often a voter that waits with a watcher makes sure that it would hear of something new.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const MEET_EVERY: Duration = Duration::from_millis(500);
+/// How often a voter whose catalog could not be written tries again.
+const COME_BACK_EVERY: Duration = Duration::from_secs(5);
 const ID: &str = "id";
+/// Written to see whether anything can be.
+const PROBE: &str = "probe";
 
 /// What a voter has to be told.
 #[derive(Clone, Debug)]
@@ -53,9 +58,12 @@ pub struct Settings {
 /// A running voter. Cheap to clone.
 #[derive(Clone)]
 pub struct Voter {
-    raft: Raft<Types>,
+    /// Another one after each failure of the catalog.
+    raft: Arc<RwLock<Raft<Types>>>,
     hello: Arc<Me>,
     transport: Arc<dyn Transport>,
+    catalog: Catalog,
+    told: watch::Sender<Seen>,
     seen: watch::Receiver<Seen>,
     world: World,
 }
@@ -63,6 +71,30 @@ pub struct Voter {
 struct Me {
     id: u64,
     settings: Settings,
+}
+
+/// Takes part with what the catalog remembers.
+async fn join(
+    id: u64,
+    catalog: &Catalog,
+    told: &watch::Sender<Seen>,
+    transport: &Arc<dyn Transport>,
+) -> Result<Raft<Types>, Error> {
+    let machine = Machine::open(catalog.clone(), told.clone())?;
+    let config = Config {
+        cluster_name: "tributary".to_owned(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MS.0,
+        election_timeout_max: ELECTION_MS.1,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+        max_in_snapshot_log_to_keep: SNAPSHOT_EVERY / 4,
+        ..Config::default()
+    };
+    let network = Network::new(Arc::clone(transport));
+    let raft = Raft::new(id, Arc::new(config), network, Log::new(catalog.clone()), machine).await;
+    raft.map_err(|e| {
+        Error::new(Kind::Unavailable, format!("the shared log in the catalog does not start: {e}"))
+    })
 }
 
 impl Voter {
@@ -76,22 +108,16 @@ impl Voter {
         check(&settings)?;
         let id = identity(world, catalog)?;
         let (told, seen) = watch::channel(Seen::default());
-        let machine = Machine::open(catalog.clone(), told)?;
-        let config = Config {
-            cluster_name: "tributary".to_owned(),
-            heartbeat_interval: HEARTBEAT_MS,
-            election_timeout_min: ELECTION_MS.0,
-            election_timeout_max: ELECTION_MS.1,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-            max_in_snapshot_log_to_keep: SNAPSHOT_EVERY / 4,
-            ..Config::default()
-        };
-        let network = Network { transport: Arc::clone(&transport) };
-        let raft = Raft::new(id, Arc::new(config), network, Log::new(catalog.clone()), machine).await;
-        let raft = raft.map_err(|e| {
-            Error::new(Kind::Unavailable, format!("the shared log in the catalog does not start: {e}"))
-        })?;
-        Ok(Voter { raft, hello: Arc::new(Me { id, settings }), transport, seen, world: world.clone() })
+        let raft = join(id, catalog, &told, &transport).await?;
+        Ok(Voter {
+            raft: Arc::new(RwLock::new(raft)),
+            hello: Arc::new(Me { id, settings }),
+            transport,
+            catalog: catalog.clone(),
+            told,
+            seen,
+            world: world.clone(),
+        })
     }
 
     /// Meets the others until the cluster is formed and this one is of it. Ends when the voter is stopped; an error is
@@ -99,6 +125,15 @@ impl Voter {
     pub async fn run(&self) -> Result<(), Error> {
         let mut told = false;
         loop {
+            let failed = self.raft().metrics().borrow().running_state.clone();
+            match failed {
+                Ok(()) => {}
+                Err(Fatal::Stopped) => return Ok(()),
+                Err(failed) => {
+                    self.come_back(&failed).await;
+                    continue;
+                }
+            }
             match self.meet().await {
                 Ok(true) => told = false,
                 Ok(false) => {}
@@ -109,11 +144,42 @@ impl Voter {
                 }
                 Err(error) => tracing::debug!(%error, "this voter is not yet one of a group"),
             }
-            if self.raft.metrics().borrow().running_state.is_err() {
-                return Ok(());
-            }
             tokio::time::sleep(MEET_EVERY).await;
         }
+    }
+
+    /// After the catalog could not be written: takes part again once it can. What was promised to other voters before is
+    /// what is in the catalog, as after a restart.
+    async fn come_back(&self, failed: &Fatal<u64>) {
+        tracing::error!(
+            error = %failed,
+            "this voter cannot write what is agreed, and takes no part; it is tried again until its disk takes it"
+        );
+        loop {
+            tokio::time::sleep(COME_BACK_EVERY).await;
+            // What the one before had begun has ended then.
+            if let Err(error) = self.raft().shutdown().await {
+                tracing::debug!(%error, "the shared log that failed did not stop in order");
+            }
+            // A vote and an entry have to find room before anything is promised again.
+            let there = crate::log::blocking(&self.catalog, |c| c.raft_put(PROBE, &[])).await;
+            let joined = match there {
+                Ok(()) => join(self.hello.id, &self.catalog, &self.told, &self.transport).await,
+                Err(error) => Err(Error::new(Kind::Unavailable, error.to_string())),
+            };
+            match joined {
+                Ok(raft) => {
+                    *self.raft.write() = raft;
+                    tracing::info!("this voter takes part again");
+                    return;
+                }
+                Err(error) => tracing::debug!(%error, "this voter still takes no part"),
+            }
+        }
+    }
+
+    fn raft(&self) -> Raft<Types> {
+        self.raft.read().clone()
     }
 
     /// What is agreed, as far as it is known here, and every change of it.
@@ -123,14 +189,15 @@ impl Voter {
 
     /// Address of the one that leads.
     pub fn leader(&self) -> Option<String> {
-        let metrics = self.raft.metrics().borrow().clone();
+        let metrics = self.raft().metrics().borrow().clone();
+        metrics.running_state.as_ref().ok()?;
         let id = metrics.current_leader?;
         metrics.membership_config.membership().get_node(&id).map(|n| n.addr.clone())
     }
 
     /// Who votes, by address, as far as it is known here.
     pub fn group(&self) -> BTreeMap<String, u64> {
-        let metrics = self.raft.metrics().borrow().clone();
+        let metrics = self.raft().metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let nodes = membership.nodes().filter(|(id, _)| voters.contains(id));
@@ -178,11 +245,11 @@ impl Voter {
             {
                 Response::Stranger(self.hello.id)
             }
-            Request::Vote { rpc, .. } => Response::Vote(self.raft.vote(rpc).await),
-            Request::Append { rpc, .. } => Response::Append(self.raft.append_entries(rpc).await),
+            Request::Vote { rpc, .. } => Response::Vote(self.raft().vote(rpc).await),
+            Request::Append { rpc, .. } => Response::Append(self.raft().append_entries(rpc).await),
             Request::Snapshot { vote, meta, state, .. } => {
                 let snapshot = Snapshot { meta, snapshot: Box::new(state.into_bytes()) };
-                Response::Snapshot(self.raft.install_full_snapshot(vote, snapshot).await)
+                Response::Snapshot(self.raft().install_full_snapshot(vote, snapshot).await)
             }
             Request::Propose(command) => Response::Propose(self.offer(command).await),
             Request::Ask(command) => Response::Ask(self.propose(command).await.map_err(Refused::from)),
@@ -199,7 +266,7 @@ impl Voter {
 
     /// Stops taking part. What was agreed on stays in the catalog.
     pub async fn stop(&self) {
-        if let Err(error) = self.raft.shutdown().await {
+        if let Err(error) = self.raft().shutdown().await {
             tracing::warn!(%error, "the shared log did not stop in order");
         }
     }
@@ -223,7 +290,7 @@ impl Voter {
         }
         self.warn_of(&command);
         // A leader that has lost the others waits for them without an end.
-        let Ok(written) = tokio::time::timeout(PROPOSE_FOR, self.raft.client_write(command)).await else {
+        let Ok(written) = tokio::time::timeout(PROPOSE_FOR, self.raft().client_write(command)).await else {
             return Proposed::Failed("the other voters do not answer the one that leads".to_owned());
         };
         match written {
@@ -252,8 +319,9 @@ impl Voter {
 
     /// Whether a majority of the voters was heard of just now: by the leader itself, or by its word.
     pub fn in_touch(&self) -> bool {
-        let metrics = self.raft.metrics().borrow().clone();
+        let metrics = self.raft().metrics().borrow().clone();
         match metrics.current_leader {
+            _ if metrics.running_state.is_err() => false,
             None => false,
             Some(leader) if leader != self.hello.id => true,
             Some(_) => metrics.millis_since_quorum_ack.is_some_and(|ms| ms < ELECTION_MS.1),
@@ -280,7 +348,7 @@ impl Voter {
         Hello {
             address: self.hello.settings.address.clone(),
             id: self.hello.id,
-            initialized: self.raft.is_initialized().await.unwrap_or(false),
+            initialized: self.raft().is_initialized().await.unwrap_or(false),
             cluster: self.seen.borrow().state.cluster.clone(),
         }
     }
@@ -324,7 +392,7 @@ impl Voter {
                 voters = members.len(),
                 "all voters have met for the first time; the group is formed"
             );
-            self.raft.initialize(members).await.map_err(|e| {
+            self.raft().initialize(members).await.map_err(|e| {
                 Error::new(Kind::Unavailable, format!("the group of voters is not formed: {e}"))
             })?;
         }
@@ -333,7 +401,7 @@ impl Voter {
 
     /// The leader of a new group gives the cluster its name and its ring.
     async fn form(&self) -> Result<(), Error> {
-        let leads = self.raft.metrics().borrow().current_leader == Some(self.hello.id);
+        let leads = self.raft().metrics().borrow().current_leader == Some(self.hello.id);
         if !leads || !self.seen.borrow().state.cluster.is_empty() {
             return Ok(());
         }
@@ -373,7 +441,7 @@ impl Voter {
                 hello.address
             ));
         }
-        let metrics = self.raft.metrics().borrow().clone();
+        let metrics = self.raft().metrics().borrow().clone();
         if metrics.current_leader != Some(self.hello.id) {
             return match self.leader() {
                 None => Err("no voter leads; two of three, or three of five, have to be there".to_owned()),
@@ -408,9 +476,9 @@ impl Voter {
         );
         let failed = |e: RaftError<u64, ClientWriteError<u64, BasicNode>>| e.to_string();
         let add = ChangeMembers::AddNodes(BTreeMap::from([(hello.id, node)]));
-        self.raft.change_membership(add, true).await.map_err(failed)?;
+        self.raft().change_membership(add, true).await.map_err(failed)?;
         let replace = ChangeMembers::ReplaceAllVoters(next);
-        self.raft.change_membership(replace, false).await.map_err(failed)?;
+        self.raft().change_membership(replace, false).await.map_err(failed)?;
         Ok(())
     }
 }

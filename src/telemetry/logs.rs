@@ -37,19 +37,11 @@ pub fn init_logs(level: Level, format: Format) -> bool {
     subscriber(level, format, std::io::stderr).try_init().is_ok()
 }
 
+/// Logs several lines for every request to a peer that is away, as errors; what has to be known of it, `control` says.
+const LOUD: &str = "openraft";
 /// Libraries that log every frame at debug, and things that only they understand at info.
-const CHATTY: [&str; 10] = [
-    "h2",
-    "hyper",
-    "hyper_util",
-    "tower",
-    "tonic",
-    "rustls",
-    "reqwest",
-    "hickory_proto",
-    "hickory_resolver",
-    "openraft",
-];
+const CHATTY: [&str; 9] =
+    ["h2", "hyper", "hyper_util", "tower", "tonic", "rustls", "reqwest", "hickory_proto", "hickory_resolver"];
 
 fn subscriber<W>(level: Level, format: Format, writer: W) -> impl Subscriber + Send + Sync
 where
@@ -62,7 +54,8 @@ where
         Level::Error => LevelFilter::ERROR,
     };
     let chatty = CHATTY.map(|target| (target, level.min(LevelFilter::WARN)));
-    let filter = Targets::new().with_default(level).with_targets(chatty);
+    let loud = if level == LevelFilter::DEBUG { LevelFilter::WARN } else { LevelFilter::OFF };
+    let filter = Targets::new().with_default(level).with_targets(chatty).with_target(LOUD, loud);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .event_format(Lines(format))
@@ -135,6 +128,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber(level, format, move || writer.clone()), || {
             tracing::debug!("too fine");
             tracing::info!(target: "h2", "chatter");
+            tracing::error!(target: "openraft::replication", "a peer is away");
             let span = tracing::info_span!("write", tenant = "a b");
             let _in_span = span.enter();
             tracing::warn!(samples = 3, ok = true, error = %"disk full", "refused {}", 1);
@@ -160,7 +154,7 @@ mod tests {
             ),
             "{json}"
         );
-        assert_eq!(logged(Level::Debug, Format::Logfmt).lines().count(), 2);
+        assert_eq!(logged(Level::Debug, Format::Logfmt).lines().count(), 3);
         assert_eq!(logged(Level::Error, Format::Logfmt), "");
     }
 }

@@ -1,4 +1,5 @@
-//! Three voters in one process: forming, losing one, losing the majority, losing a catalog, catching up.
+//! Three voters in one process: forming, losing one, losing the majority, losing a catalog, a full disk, catching up.
+#![allow(clippy::disallowed_methods)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use control::{Error, Hello, Request, Response, Seen, Settings, Transport, Voter}
 use model::Kind;
 use parking_lot::Mutex;
 use runtime::World;
+use testkit::SmallDisk;
 
 const VOTERS: [&str; 3] = ["a:1", "b:1", "c:1"];
 
@@ -87,8 +89,11 @@ impl Cluster {
     }
 
     async fn start(&self, address: &str) -> Voter {
+        self.start_with(address, self.catalog(&World::real(), address).await).await
+    }
+
+    async fn start_with(&self, address: &str, catalog: Catalog) -> Voter {
         let world = World::real();
-        let catalog = self.catalog(&world, address).await;
         let voters = VOTERS.map(str::to_owned).to_vec();
         let settings = Settings { address: address.to_owned(), voters, plan: plan(), cluster: String::new() };
         let wire = Wire { from: address.to_owned(), wires: Arc::clone(&self.wires) };
@@ -240,12 +245,7 @@ async fn who_has_the_address_of_a_voter_that_runs_is_refused() {
     assert_eq!(error.kind, Kind::Refused);
     assert!(error.message.contains(&format!("another node answers at {taken}")), "{error}");
     // Nor is it let in where it does not look itself, or while the other one is away.
-    let hello = |id: u64| Hello {
-        address: taken.to_owned(),
-        id,
-        initialized: false,
-        cluster: String::new(),
-    };
+    let hello = |id: u64| Hello { address: taken.to_owned(), id, initialized: false, cluster: String::new() };
     let asked = async |id: u64| match cluster.voter(&leader).serve(Request::Join(hello(id))).await {
         Response::Join(result) => result,
         other => panic!("{other:?}"),
@@ -254,6 +254,46 @@ async fn who_has_the_address_of_a_voter_that_runs_is_refused() {
     cluster.stop(taken).await;
     assert!(asked(other.id()).await.unwrap_err().contains("nobody answers"));
     assert_eq!(cluster.voter(&leader).group().get(taken), Some(&number));
+}
+
+/// A voter whose disk was full takes part again by itself, and does not say meanwhile that it is in touch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_whose_disk_was_full_comes_back() {
+    let cluster = Cluster::new();
+    let Some(disk) = SmallDisk::mount(&cluster.dir.path().join("disk"), 48) else { return };
+    let small = Catalog::open(&World::real(), &disk.path().join("catalog")).unwrap();
+    cluster.start_with("b:1", small).await;
+    for address in ["a:1", "c:1"] {
+        cluster.start(address).await;
+    }
+    for address in VOTERS {
+        cluster.until(address, |seen| !seen.state.cluster.is_empty()).await;
+    }
+    let ballast = disk.fill(0);
+    let mut agreed = 0;
+    while cluster.voter("b:1").in_touch() {
+        assert!(agreed < 600, "a full disk is noticed");
+        let text = "x".repeat(1 << 16);
+        let limits = Command::SetLimits {
+            expect: agreed,
+            text: format!("{agreed}{text}"),
+            by: String::new(),
+            time: 0,
+        };
+        if cluster.voter("a:1").propose(limits).await.is_ok() {
+            agreed += 1;
+        }
+        agreed = agreed.max(cluster.voter("a:1").watch().borrow().state.limits.version);
+    }
+    std::fs::remove_file(ballast).unwrap();
+    cluster.until("b:1", |seen| seen.state.limits.version >= agreed).await;
+    // It counts: with it and one of the others there is a majority.
+    cluster.stop("c:1").await;
+    let version = cluster.voter("b:1").watch().borrow().state.limits.version;
+    assert_eq!(
+        cluster.voter("b:1").propose(limits(version)).await.or_later(&cluster, "b:1").await,
+        Outcome::Done
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

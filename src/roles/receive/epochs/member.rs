@@ -211,9 +211,9 @@ impl Member {
                     busy
                 }
                 Err(error) if matches!(error.kind, Kind::Unavailable | Kind::Internal) => {
-                    let known = told.as_ref().is_some_and(|(what, at)| {
-                        *what == error.message && at.elapsed() < SAY_AGAIN
-                    });
+                    let known = told
+                        .as_ref()
+                        .is_some_and(|(what, at)| *what == error.message && at.elapsed() < SAY_AGAIN);
                     if !known {
                         tracing::warn!(%error, "this node's part in the ring waits; it is tried again");
                         told = Some((error.message, Instant::now()));
@@ -502,7 +502,8 @@ mod tests {
         state.apply(Command::Form { cluster: "c".to_owned(), plan, by: String::new(), time: 0 }).unwrap();
         for (address, incarnation) in [("a:1", "one"), ("b:1", "two"), ("d:1", "four")] {
             let (address, incarnation) = (address.to_owned(), incarnation.to_owned());
-            let node = Registration { address, incarnation, cluster: String::new(), levels: (1, 1), ships: true };
+            let node =
+                Registration { address, incarnation, cluster: String::new(), levels: (1, 1), ships: true };
             state.apply(Command::Register { node, time: 0 }).unwrap();
         }
         let there = |incarnation: &str| About { incarnation: incarnation.to_owned(), ..About::default() };
