@@ -209,7 +209,14 @@ pub const HELP: &[(&str, &str)] = &[
         "tributary_ha_tracker_untold_requests_total",
         "Requests of tenants with HA pairs of which not every series names the same pair and replica.",
     ),
-    ("tributary_hints_damaged_total", "Folders of hints that were damaged and set aside."),
+    (
+        "tributary_hints_damaged_bytes_total",
+        "Bytes of hints that cannot be read; they are kept beside the others.",
+    ),
+    (
+        "tributary_hints_damaged_total",
+        "Damaged files of hints that were set aside; what could be read of them is delivered.",
+    ),
     ("tributary_hints_delivered_samples_total", "Samples that a peer missed and has now."),
     ("tributary_hints_dropped_samples_total", "Samples that a peer missed and will not get, by reason."),
     ("tributary_hints_healed_bytes_total", "Bytes of hints that a crash left unfinished, cut off."),

@@ -13,12 +13,12 @@ use crate::Error;
 use crate::error;
 use crate::log::{Log, Settings};
 use crate::reader::{Scan, refuse_unknown};
-use crate::record::{self, u64_at};
+use crate::record::{self, JUMP, u64_at};
 use crate::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 
 pub(crate) const PREFIX: &str = "checkpoint-";
 /// Kind of the last record.
-pub(crate) const END: u8 = 0;
+pub(crate) const END: u8 = JUMP;
 fn checkpoint_path(dir: &Path, index: u64) -> PathBuf {
     dir.join(format!("{PREFIX}{index:012}"))
 }
@@ -152,7 +152,8 @@ pub(crate) fn read<E: From<Error>>(
 ) -> Result<u64, E> {
     let path = checkpoint_path(dir, index);
     let file = disk.open_read(&path).map_err(|e| error::io("open log checkpoint", &path, e))?;
-    let segment = segment::check(Segment { index, path, file, len: 0 })?;
+    let len = file.len().map_err(|e| error::io("size of log checkpoint", &path, e))?;
+    let segment = segment::check(Segment { index, path, file, len })?;
     let mut scan = Scan::new(&segment);
     let mut seq = 1;
     while let Some((header, payload)) = scan.next(seq)? {

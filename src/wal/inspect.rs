@@ -8,6 +8,7 @@ use runtime::World;
 use crate::Error;
 use crate::error;
 use crate::reader::Scan;
+use crate::record;
 use crate::segment;
 
 /// What one segment holds.
@@ -49,8 +50,8 @@ fn walk(world: &World, dir: &Path, index: u64, summary: &mut SegmentSummary) -> 
     let mut scan = Scan::new(&segment);
     if let Some(header) = scan.peek_any()? {
         let (first, mut next) = (header.seq, header.seq);
-        while scan.next(next)?.is_some() {
-            next += 1;
+        while let Some((header, payload)) = scan.next(next)? {
+            next = record::number_behind(&header, payload);
             summary.records += 1;
         }
         summary.seqs = Some((first, next - 1));

@@ -22,7 +22,7 @@ use crate::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 use crate::staging::Staging;
 
 /// How much is read at once.
-const READ_BYTES: usize = 1 << 20;
+pub(crate) const READ_BYTES: usize = 1 << 20;
 
 pub(crate) struct Opened {
     pub staging: Staging,
@@ -290,6 +290,9 @@ fn settle(segment: &Segment, from: u64, until: u64) -> Result<(), Error> {
     segment.file.sync_data().map_err(|e| error::io("sync log segment", path, e))
 }
 
+/// Bytes that are not records, as first and end, and the header behind them.
+pub(crate) type Sought = (Option<(u64, u64)>, Option<Header>);
+
 /// Walks a segment with a bounded buffer.
 pub(crate) struct Scan<'a> {
     segment: &'a Segment,
@@ -362,8 +365,24 @@ impl<'a> Scan<'a> {
         Ok(verify(&header, &self.buf[self.at..]).then_some(header))
     }
 
+    /// Goes on to the next record that checks out and of which `fits` takes the number and the place; the bytes in between that
+    /// are not all zero, and the record's header, which stays at the front.
+    pub(crate) fn seek(&mut self, fits: impl Fn(u64, u64) -> bool) -> Result<Sought, Error> {
+        let mut bad: Option<(u64, u64)> = None;
+        while self.room() > 0 {
+            let at = self.offset();
+            if let Some(header) = self.peek_any()?.filter(|header| fits(header.seq, at)) {
+                return Ok((bad.map(|(from, _)| (from, at)), Some(header)));
+            }
+            if self.skip_word()? {
+                bad = Some((bad.map_or(at, |(from, _)| from), self.offset()));
+            }
+        }
+        Ok((bad, None))
+    }
+
     /// Goes on by the eight bytes to which records are aligned; whether any of them is not zero.
-    pub(crate) fn skip_word(&mut self) -> Result<bool, Error> {
+    fn skip_word(&mut self) -> Result<bool, Error> {
         self.fill(8)?;
         let end = (self.at + 8).min(self.buf.len());
         let dirty = self.buf[self.at..end].iter().any(|byte| *byte != 0);

@@ -94,6 +94,15 @@ pub(crate) fn parse_header(bytes: &[u8], room: u64) -> Parsed {
     Parsed::Record(header, total)
 }
 
+/// Ends a checkpoint and, in a spool, stands for records that are lost; holds the number of the record that follows.
+pub(crate) const JUMP: u8 = 0;
+
+/// The number behind a record: the next one, or the one to which it jumps.
+pub(crate) fn number_behind(header: &Header, payload: &[u8]) -> u64 {
+    let next = header.seq.saturating_add(1);
+    if header.kind == JUMP && payload.len() == 8 { next.max(u64_at(payload, 0)) } else { next }
+}
+
 /// Whether a whole record (header and payload, `bytes` may go on) carries the right checksum.
 pub(crate) fn verify(header: &Header, bytes: &[u8]) -> bool {
     let end = HEADER_BYTES + header.len as usize;

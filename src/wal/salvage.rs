@@ -97,6 +97,9 @@ pub fn read_damaged<E: From<Error>>(
         expected = index + 1;
         let name = segment::segment_name(index);
         walk(world, dir, &name, index, &mut number, &mut losses, &mut |header, payload| {
+            if header.kind == record::JUMP {
+                return Ok(());
+            }
             sink(Readable { kind: header.kind, payload, from_checkpoint: false })
         })?;
     }
@@ -123,35 +126,20 @@ fn walk<E: From<Error>>(
     }
     let segment = Segment { index, path, file, len };
     let mut scan = Scan::new(&segment);
-    let (mut bad_from, mut dirty_until) = (None, 0);
-    while scan.offset() + 8 <= len {
-        match scan.peek_any()?.filter(|header| header.seq >= *next) {
-            Some(header) => {
-                if let Some(from) = bad_from.take() {
-                    losses.bytes.push(LostBytes { file: name.to_owned(), from, until: scan.offset() });
-                }
-                if *next > 0 && header.seq > *next {
-                    losses.numbers.push((*next, header.seq - 1));
-                }
-                *next = header.seq + 1;
-                if let Some((header, payload)) = scan.next(header.seq)? {
-                    losses.records += 1;
-                    sink(header, payload)?;
-                }
-            }
-            None => {
-                let at = scan.offset();
-                if scan.skip_word()? {
-                    bad_from.get_or_insert(at);
-                    dirty_until = at + 8;
-                }
-            }
+    loop {
+        let (bad, header) = scan.seek(|seq, _| seq >= *next)?;
+        let lost = bad.map(|(from, until)| LostBytes { file: name.to_owned(), from, until });
+        losses.bytes.extend(lost);
+        let Some(header) = header else { return Ok(()) };
+        if *next > 0 && header.seq > *next {
+            losses.numbers.push((*next, header.seq - 1));
+        }
+        *next = header.seq.saturating_add(1);
+        if let Some((header, payload)) = scan.next(header.seq)? {
+            losses.records += 1;
+            sink(header, payload)?;
         }
     }
-    if let Some(from) = bad_from {
-        losses.bytes.push(LostBytes { file: name.to_owned(), from, until: dirty_until });
-    }
-    Ok(())
 }
 
 /// Makes a new log in a folder of its own: first what its checkpoint holds, then its records.

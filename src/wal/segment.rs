@@ -93,15 +93,20 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u64, len: u64) -> Resul
 
 /// Opens an existing segment and checks its header.
 pub(crate) fn open(disk: &dyn Disk, dir: &Path, index: u64) -> Result<Segment, Error> {
+    check(open_any(disk, dir, index)?)
+}
+
+/// Opens an existing segment whatever its header is.
+pub(crate) fn open_any(disk: &dyn Disk, dir: &Path, index: u64) -> Result<Segment, Error> {
     let path = segment_path(dir, index);
     let file = disk.open(&path).map_err(|e| error::io("open log segment", &path, e))?;
-    check(Segment { index, path, file, len: 0 })
+    let len = file.len().map_err(|e| error::io("size of log file", &path, e))?;
+    Ok(Segment { index, path, file, len })
 }
 
 /// What every file of a log must begin with: enough bytes, our mark, a version that this build reads, its own index.
-pub(crate) fn check(mut segment: Segment) -> Result<Segment, Error> {
+pub(crate) fn check(segment: Segment) -> Result<Segment, Error> {
     let path = &segment.path;
-    segment.len = segment.file.len().map_err(|e| error::io("size of log file", path, e))?;
     let mut head = [0; SEGMENT_HEADER_BYTES as usize];
     let corrupt =
         |what: &str| Error::new(Kind::Corrupt, format!("log file {} {what}; {WAY_OUT}", path.display()));

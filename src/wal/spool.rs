@@ -3,7 +3,7 @@
 //! Segments and records are those of `FORMAT.md`, with two differences: a segment is as long as what is in it, and the
 //! first one kept may have any index and begin with any record, because nothing needs to be known of those before it. One
 //! user at a time; its calls block on the disk. Damage is judged as in [`crate::Log`]: a torn tail is cut off, a proven
-//! loss is refused.
+//! loss is refused; [`crate::mend`] takes it out and leaves a record in its place that says how the numbers go on.
 //!
 //! # Cost
 //! An append is one write; a sync covers all appends before it. A read is two. Nothing is held in memory but the list of
@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::Kind;
-use runtime::{Disk, File, World};
+use runtime::{File, World};
 
 use crate::Error;
 use crate::error;
 use crate::reader::Scan;
-use crate::record::{self, HEADER_BYTES, Parsed, framed_len, parse_header, verify};
+use crate::record::{self, HEADER_BYTES, JUMP, Parsed, framed_len, number_behind, parse_header, verify};
 use crate::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 
 /// Where a record lies.
@@ -83,12 +83,44 @@ impl Spool {
             healed: 0,
             failed: None,
         };
-        let segments = listed(disk, dir)?;
+        let segments = spool.listed()?;
         for (at, segment) in segments.iter().enumerate() {
             spool.take(segment, &segments[at + 1..], seen)?;
         }
         spool.synced = spool.next_seq - 1;
         Ok(spool)
+    }
+
+    /// Every segment of the folder, in order; unfinished files are removed. The last one, where it holds nothing and its
+    /// header is not whole, is what a crash left of its making, and begins anew.
+    fn listed(&mut self) -> Result<Vec<Segment>, Error> {
+        let (disk, dir) = (&*self.world.disk, self.dir.as_path());
+        let names = disk.list(dir).map_err(|e| error::io("list spool folder", dir, e))?;
+        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+            let path = dir.join(name);
+            disk.remove_file(&path).map_err(|e| error::io("remove", &path, e))?;
+        }
+        let indices: Vec<u64> = names.iter().filter_map(|n| segment::index_of(n, "segment-")).collect();
+        let mut segments: Vec<Segment> = Vec::with_capacity(indices.len());
+        for (at, index) in indices.iter().enumerate() {
+            let opened = segment::open(disk, dir, *index);
+            let segment = match opened {
+                Err(error) if error.kind == Kind::Corrupt && at + 1 == indices.len() => {
+                    let torn = segment::open_any(disk, dir, *index)?;
+                    if torn.len > SEGMENT_HEADER_BYTES {
+                        return Err(error);
+                    }
+                    tracing::warn!(segment = %torn.path.display(), bytes = torn.len, "spool segment was torn when it was made; it begins anew");
+                    disk.write_atomic(&torn.path, &segment::encode_header(*index))
+                        .map_err(|e| error::io("begin", &torn.path, e))?;
+                    self.healed += torn.len;
+                    segment::open(disk, dir, *index)?
+                }
+                opened => opened?,
+            };
+            segments.push(segment);
+        }
+        Ok(segments)
     }
 
     /// Walks one segment; `later` are those behind it.
@@ -104,18 +136,22 @@ impl Spool {
             // Nobody knows what the first record kept should be.
             self.next_seq = first.unwrap_or(self.next_seq);
         }
-        let first_seq = self.next_seq;
+        let (first_seq, mut records) = (self.next_seq, 0);
         loop {
             let (segment, offset, seq) = (segment.index, scan.offset(), self.next_seq);
             let Some((header, payload)) = scan.next(seq)? else { break };
-            seen(header.kind, Place { segment, offset, seq }, payload)?;
-            self.next_seq = seq + 1;
+            self.next_seq = number_behind(&header, payload);
+            if header.kind != JUMP {
+                records += 1;
+                seen(header.kind, Place { segment, offset, seq }, payload)?;
+            }
         }
         let end = scan.offset();
         if end < segment.len {
             let dirty = scan.dirty_until()?;
             let proof = match dirty {
-                Some(dirty) => scan.find_proof(self.next_seq, dirty)?.is_some() || any_record(later)?,
+                // A segment is synced before the next one is begun.
+                Some(dirty) => !later.is_empty() || scan.find_proof(self.next_seq, dirty)?.is_some(),
                 None => false,
             };
             if proof {
@@ -136,7 +172,6 @@ impl Spool {
                 return Err(damaged(segment, &what).into());
             }
         }
-        let records = self.next_seq - first_seq;
         self.segments.push_back(SpoolSegment { index: segment.index, first_seq, records, bytes: end });
         Ok(())
     }
@@ -167,10 +202,13 @@ impl Spool {
         current.records > 0 && current.bytes + framed_len(payload) as u64 > self.segment_bytes
     }
 
-    /// Writes one record; [`Spool::sync`] makes it durable. After a full disk the spool is as it was before.
+    /// Writes one record of a kind that is not 0; [`Spool::sync`] makes it durable. After a full disk the spool is as it was before.
     pub fn append(&mut self, kind: u8, parts: &[&[u8]]) -> Result<Place, Error> {
         if let Some(why) = &self.failed {
             return Err(Error::new(Kind::Unavailable, format!("the spool has failed: {why}")));
+        }
+        if kind == JUMP {
+            return Err(Error::new(Kind::Internal, "kind 0 is the spool's own"));
         }
         let payload = parts.iter().map(|part| part.len()).sum();
         if self.would_switch(payload) {
@@ -186,7 +224,8 @@ impl Spool {
         if let Err(error) = file.write_all_at(&bytes, place.offset) {
             let path = segment::segment_path(&self.dir, place.segment);
             // A part of it may be there; only where it is gone for sure can the next one follow.
-            if error.kind() != std::io::ErrorKind::StorageFull || file.set_len(place.offset).is_err() {
+            let undo = || file.set_len(place.offset).and_then(|()| file.sync_data());
+            if error.kind() != std::io::ErrorKind::StorageFull || undo().is_err() {
                 self.failed = Some(error.to_string().into());
             }
             return Err(error::io("write", &path, error));
@@ -239,6 +278,14 @@ impl Spool {
         Ok(())
     }
 
+    /// Syncs what was appended and takes nothing more, whether that succeeds or not: what is done to its files then is not undone
+    /// by whoever still has it.
+    pub fn end(&mut self) -> Result<(), Error> {
+        let synced = self.sync();
+        self.failed.get_or_insert_with(|| "its files are opened anew".into());
+        synced
+    }
+
     /// Reads the record at `place` and moves on to the next; none at the end. A place before the first record kept
     /// moves to that.
     pub fn read(&self, place: &mut Place) -> Result<Option<(u8, Vec<u8>)>, Error> {
@@ -249,8 +296,11 @@ impl Spool {
             if known.index > place.segment {
                 *place = Place { segment: known.index, offset: SEGMENT_HEADER_BYTES, seq: known.first_seq };
             }
-            if place.offset < known.bytes {
-                return self.read_at(known, place).map(Some);
+            while place.offset < known.bytes {
+                let (kind, payload) = self.read_at(known, place)?;
+                if kind != JUMP {
+                    return Ok(Some((kind, payload)));
+                }
             }
         }
         Ok(None)
@@ -277,9 +327,10 @@ impl Spool {
         if header.seq != place.seq || !verify(&header, &whole) {
             return Err(bad());
         }
-        *place = Place { offset: place.offset + total as u64, seq: place.seq + 1, ..*place };
         whole.truncate(HEADER_BYTES + header.len as usize);
         whole.drain(..HEADER_BYTES);
+        let seq = number_behind(&header, &whole);
+        *place = Place { offset: place.offset + total as u64, seq, ..*place };
         Ok((header.kind, whole))
     }
 
@@ -301,41 +352,12 @@ impl Spool {
     }
 }
 
-/// Every segment of the folder, in order and without a hole; unfinished files are removed.
-fn listed(disk: &dyn Disk, dir: &Path) -> Result<Vec<Segment>, Error> {
-    let names = disk.list(dir).map_err(|e| error::io("list spool folder", dir, e))?;
-    let mut segments: Vec<Segment> = Vec::new();
-    for name in names {
-        if name.ends_with(".tmp") {
-            let path = dir.join(&name);
-            disk.remove_file(&path).map_err(|e| error::io("remove", &path, e))?;
-        } else if let Some(index) = segment::index_of(&name, "segment-") {
-            let segment = segment::open(disk, dir, index)?;
-            if let Some(last) = segments.last()
-                && last.index + 1 != index
-            {
-                return Err(damaged(last, &format!("is followed by segment {index}")));
-            }
-            segments.push(segment);
-        }
-    }
-    Ok(segments)
-}
-
-fn first_of(segment: &Segment) -> Result<Option<u64>, Error> {
+/// The number of the record at the front of a segment, if there is one.
+pub(crate) fn first_of(segment: &Segment) -> Result<Option<u64>, Error> {
     Ok(Scan::new(segment).peek_any()?.map(|header| header.seq))
-}
-
-fn any_record(segments: &[Segment]) -> Result<bool, Error> {
-    for segment in segments {
-        if first_of(segment)?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn damaged(segment: &Segment, what: &str) -> Error {
     let path = segment.path.display();
-    Error::new(Kind::Corrupt, format!("segment {path} {what}; {}", segment::WAY_OUT))
+    Error::new(Kind::Corrupt, format!("segment {path} {what}"))
 }

@@ -5,9 +5,10 @@
 //! to be written is bounded in bytes: before replicas are asked, each share has a place in the queue to its replica or in the
 //! one here, which stays its own until it is stored there or written down here. A write without a place waits for one, or is
 //! to be sent again: nothing is acknowledged of which a copy would have to be given up.
-//! A folder that is damaged is set aside whole, loudly, with the way to what is still readable in it.
+//! Of a folder that is damaged what can be read is delivered; the rest is kept beside it, loudly.
 
 mod frame;
+mod mend;
 mod replay;
 mod shelf;
 
@@ -26,6 +27,7 @@ use runtime::{ByteGate, BytePermit, World};
 use storage::SeriesRows;
 use tokio::sync::Notify;
 
+use mend::DAMAGED;
 pub use replay::{Untaken, run};
 pub use shelf::Bounds;
 use shelf::{GONE, Shelf};
@@ -39,8 +41,6 @@ const HINT_BYTES: u64 = 512 << 10;
 const SEGMENT_BYTES: u64 = 8 << 20;
 /// A folder that could not be opened or written is tried again after this time, in milliseconds.
 const AGAIN_MS: i64 = 30_000;
-/// End of the names of folders that are set aside.
-const DAMAGED: &str = ".damaged-";
 
 /// How hints are kept.
 #[derive(Clone, Debug)]
@@ -376,9 +376,15 @@ impl Hints {
         }
     }
 
-    /// A shelf has failed: it is opened anew later, or set aside where it is damaged.
+    /// A shelf has failed: it is opened anew later, or set aside where it is not what it should be. Its lock is not held.
     pub(crate) fn fail(&self, peer: &str, error: &Error) {
-        self.shelves.lock().insert(peer.to_owned(), Slot::Failed(self.world.clock.now_ms()));
+        let failed = Slot::Failed(self.world.clock.now_ms());
+        let before = self.shelves.lock().insert(peer.to_owned(), failed);
+        if let Some(Slot::Open(shelf)) = before
+            && let Err(error) = shelf.lock().end()
+        {
+            tracing::debug!(peer, %error, "hints of a folder that has failed may be lost");
+        }
         self.set_aside(peer, error);
     }
 
@@ -387,19 +393,21 @@ impl Hints {
             tracing::error!(peer, %error, "hints cannot be kept or delivered; they are tried again");
             return;
         }
-        metrics::counter!("tributary_hints_damaged_total").increment(1);
         let Some(dir) = self.settings.dir.as_ref().map(|dir| dir.join(name_of(peer))) else { return };
-        let mut name = dir.clone().into_os_string();
-        name.push(format!("{DAMAGED}{}", self.world.clock.now_ms()));
-        let moved = self.world.disk.rename(&dir, name.as_ref());
+        let names = self.world.disk.list(&dir).unwrap_or_default();
+        let bytes: u64 = names.iter().filter_map(|name| self.world.disk.len(&dir.join(name)).ok()).sum();
+        mend::count(bytes);
+        let aside = mend::aside(&self.world, &dir);
+        let moved = self.world.disk.rename(&dir, &aside);
         tracing::error!(
             peer,
             %error,
-            aside = %name.display(),
+            bytes,
+            aside = %aside.display(),
             moved = moved.is_ok(),
-            "hints are damaged and were set aside: the peer misses what is in them, the other copies do not; \
-             `tributary tools wal salvage` makes a folder of what can still be read, to be put in place of the old one \
-             before a restart"
+            "a folder of hints is not what it should be and was set aside whole: the peer misses what is in it, the other \
+             copies do not; `tributary tools wal inspect` shows its segments; put back under its name, with the node \
+             stopped, once it is what it should be, it is delivered"
         );
     }
 

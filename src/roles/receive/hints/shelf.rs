@@ -13,6 +13,7 @@ use runtime::World;
 use wal::{Place, Spool};
 
 use super::frame::{self, Frame};
+use super::mend;
 use crate::Error;
 
 /// Says whose hints these are, and which life of the folder this is; the first record of every file.
@@ -101,8 +102,24 @@ impl Next {
 }
 
 impl Shelf {
-    /// Opens or makes the folder `dir` of `peer`. `noted`: what the catalog has of it.
+    /// Opens or makes the folder `dir` of `peer`, and mends it where it is damaged. `noted`: what the catalog has of it.
     pub fn open(
+        world: &World,
+        dir: &Path,
+        peer: &str,
+        bounds: Bounds,
+        noted: Option<HintCursor>,
+    ) -> Result<Shelf, Error> {
+        match Shelf::find(world, dir, peer, bounds, noted) {
+            Err(error) if error.kind == Kind::Corrupt => match mend::mend(world, dir, peer)? {
+                0 => Err(error),
+                _ => Shelf::find(world, dir, peer, bounds, noted),
+            },
+            found => found,
+        }
+    }
+
+    fn find(
         world: &World,
         dir: &Path,
         peer: &str,
@@ -123,7 +140,8 @@ impl Shelf {
                     life = Some(*name);
                 }
                 _ => {
-                    let (kept_at, samples) = frame::peek(bytes).ok_or_else(|| strange(dir))?;
+                    // What is not understood is set aside when it is its turn.
+                    let (kept_at, samples) = frame::peek(bytes).unwrap_or((world.clock.now_ms(), 0));
                     seen.push((place, kept_at, u64::from(samples)));
                 }
             }
@@ -133,10 +151,12 @@ impl Shelf {
             metrics::counter!("tributary_hints_healed_bytes_total").increment(spool.healed());
         }
         let noted = noted.filter(|noted| Some(noted.life) == life);
-        let cursor = noted.map(|n| Place { segment: n.segment, offset: n.offset, seq: n.seq });
-        // A place at which no hint begins or the last one ends is none of ours.
-        let ours = |place: &Place| *place == last || seen.iter().any(|(at, ..)| at == place) || *place < last;
-        let cursor = cursor.filter(ours).unwrap_or_default();
+        // By segment and number, which never change: a segment that was mended has its records at other bytes.
+        let cursor = noted.map(|noted| {
+            let waits = |place: &Place| (place.segment, place.seq) >= (noted.segment, noted.seq);
+            seen.iter().find(|(place, ..)| waits(place)).map_or(last, |(place, ..)| *place)
+        });
+        let cursor = cursor.unwrap_or_default();
         let mut files: BTreeMap<u64, File> = BTreeMap::new();
         for (place, kept_at, samples) in seen {
             files.entry(place.segment).or_default().add(place.segment, kept_at, samples, place < cursor);
@@ -206,8 +226,42 @@ impl Shelf {
         self.spool.sync()
     }
 
-    /// The next hints to deliver, at most `most` of them; those that are too old are given up on the way.
+    /// Makes durable what was kept and takes nothing more.
+    pub fn end(&mut self) -> Result<(), Error> {
+        self.spool.end()
+    }
+
+    /// The next hints to deliver, at most `most` of them; those that are too old are given up on the way. Damage that is met is
+    /// taken out of the way first.
     pub fn next(&mut self, now: Timestamp, most: usize) -> Result<Vec<Next>, Error> {
+        match self.read(now, most) {
+            Err(error) if error.kind == Kind::Corrupt => {
+                self.mend(error)?;
+                self.read(now, most)
+            }
+            read => read,
+        }
+    }
+
+    /// Mends the folder because of `error`, and goes on where it was.
+    fn mend(&mut self, error: Error) -> Result<(), Error> {
+        self.spool.end()?;
+        if mend::mend(&self.world, &self.dir, &self.peer)? == 0 {
+            return Err(error);
+        }
+        let noted = Some(self.cursor());
+        let mended = Shelf::find(&self.world, &self.dir, &self.peer, self.bounds, noted)?;
+        let gone = std::mem::replace(self, mended).gone;
+        self.gone = gone;
+        Ok(())
+    }
+
+    fn cursor(&self) -> HintCursor {
+        let Place { segment, offset, seq } = self.cursor;
+        HintCursor { life: self.life, segment, offset, seq }
+    }
+
+    fn read(&mut self, now: Timestamp, most: usize) -> Result<Vec<Next>, Error> {
         let oldest = now.saturating_sub(self.bounds.max_age);
         while self.files.first_key_value().is_some_and(|(_, file)| file.whole.newest < oldest) {
             self.drop_oldest(Some(Dropped::Age))?;
@@ -229,7 +283,17 @@ impl Shelf {
                 self.cursor = after;
                 continue;
             }
-            let frame = frame::decode(&bytes)?;
+            let frame = match frame::decode(&bytes) {
+                Ok(frame) => frame,
+                // What is before it comes first.
+                Err(_) if !out.is_empty() => break,
+                Err(error) => {
+                    mend::keep_one(&self.world, &self.dir, &self.peer, place, &bytes, &error)?;
+                    let samples = frame::peek(&bytes).map_or(0, |(_, samples)| u64::from(samples));
+                    self.passed(&Mark { segment: place.segment, after, samples })?;
+                    continue;
+                }
+            };
             let next = Next { frame, bytes: bytes.len() as u64, place, after };
             if next.frame.kept_at >= oldest {
                 out.push(next);
@@ -288,9 +352,7 @@ impl Shelf {
         self.measure();
         let files: Vec<HintFile> =
             self.dirty.iter().filter_map(|index| self.files.get(index)).map(|file| file.whole).collect();
-        let Place { segment, offset, seq } = self.cursor;
-        let cursor = HintCursor { life: self.life, segment, offset, seq };
-        catalog.hints_put(&self.peer, &files, &self.gone, Some(&cursor))?;
+        catalog.hints_put(&self.peer, &files, &self.gone, Some(&self.cursor()))?;
         self.dirty.clear();
         self.gone.clear();
         self.moved = false;
@@ -396,11 +458,6 @@ mod tests {
         shelf.next(now, 1).unwrap().remove(0)
     }
 
-    fn cursor(shelf: &Shelf) -> HintCursor {
-        let Place { segment, offset, seq } = shelf.cursor;
-        HintCursor { life: shelf.life, segment, offset, seq }
-    }
-
     #[test]
     fn hints_come_in_order_once_and_go_on_after_a_restart() {
         let disk = MemDisk::new();
@@ -415,7 +472,7 @@ mod tests {
             assert_eq!(next.frame.samples, n);
             shelf.passed(&next.mark()).unwrap();
         }
-        let noted = cursor(&shelf);
+        let noted = shelf.cursor();
         drop(shelf);
         let mut again = open(&disk, Some(noted)).unwrap();
         assert_eq!(again.waiting().0, 100);
@@ -469,11 +526,11 @@ mod tests {
                 for _ in 0..5 {
                     let next = first(&mut shelf, 20);
                     passed = next.frame.samples;
-                    marks.push((disk.recorded(), synced, n, passed, Some(cursor(&shelf))));
+                    marks.push((disk.recorded(), synced, n, passed, Some(shelf.cursor())));
                     shelf.passed(&next.mark()).unwrap();
                 }
             }
-            marks.push((disk.recorded(), synced, n, passed, Some(cursor(&shelf))));
+            marks.push((disk.recorded(), synced, n, passed, Some(shelf.cursor())));
         }
         let mut replay = Replay::of(&disk);
         while replay.step().unwrap() {
@@ -494,5 +551,118 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Hints of 1 to 300 samples, all synced, and where each lies.
+    fn filled(disk: &MemDisk) -> (Shelf, Vec<Place>) {
+        let mut shelf = open(disk, None).unwrap();
+        for n in 1..=300 {
+            shelf.keep(&hint(n, 10)).unwrap();
+            shelf.sync().unwrap();
+        }
+        let places: Vec<Place> = shelf.next(20, 300).unwrap().iter().map(|next| next.place).collect();
+        assert!(places.len() == 300 && places[299].segment > 4);
+        (shelf, places)
+    }
+
+    fn harm(disk: &MemDisk, segment: u64, at: u64) {
+        let path = Path::new(DIR).join(format!("segment-{segment:012}"));
+        disk.damage(&path, |bytes| bytes[at as usize] ^= 0x10).unwrap();
+    }
+
+    fn kept_aside(disk: &MemDisk) -> Vec<String> {
+        let files = disk.files().into_iter().map(|path| path.display().to_string());
+        files.filter(|path| path.contains(mend::DAMAGED)).collect()
+    }
+
+    #[test]
+    fn damage_costs_what_it_hit_and_all_else_is_delivered_once() {
+        let last = filled(&MemDisk::new()).1[299].segment;
+        // (the segment whose header is hit, the hint that is hit)
+        let cases: [(Option<u64>, Option<usize>); 7] = [
+            (Some(1), None),
+            (Some(last / 2), None),
+            (Some(last), None),
+            (None, Some(1)),
+            (None, Some(150)),
+            (None, Some(298)),
+            (Some(2), Some(280)),
+        ];
+        for (header, hit) in cases {
+            for passed in [0, 100] {
+                let disk = MemDisk::new();
+                let (mut shelf, places) = filled(&disk);
+                for _ in 0..passed {
+                    let next = first(&mut shelf, 20);
+                    shelf.passed(&next.mark()).unwrap();
+                }
+                let kept = shelf.spool.segments().next().unwrap().index;
+                let noted = (passed > 0).then(|| shelf.cursor());
+                drop(shelf);
+                let header = header.filter(|segment| *segment >= kept);
+                if let Some(segment) = header {
+                    harm(&disk, segment, 9);
+                }
+                let hit = hit.filter(|n| *n > passed);
+                if let Some(n) = hit {
+                    harm(&disk, places[n - 1].segment, places[n - 1].offset + 40);
+                }
+                let mut again = open(&disk, noted).unwrap();
+                let wanted: Vec<u32> =
+                    (passed as u32 + 1..=300).filter(|n| hit != Some(*n as usize)).collect();
+                assert_eq!(again.waiting().0, wanted.len() as u64, "{header:?} {hit:?} {passed}");
+                assert_eq!(drain(&mut again, 20), wanted, "{header:?} {hit:?} {passed}");
+                let harmed = usize::from(header.is_some()) + usize::from(hit.is_some());
+                assert_eq!(kept_aside(&disk).len(), harmed, "{:?}", kept_aside(&disk));
+            }
+        }
+    }
+
+    #[test]
+    fn damage_that_comes_while_it_is_read_is_taken_out_of_the_way() {
+        let disk = MemDisk::new();
+        let (mut shelf, places) = filled(&disk);
+        for n in [50, 299] {
+            harm(&disk, places[n - 1].segment, places[n - 1].offset + 30);
+        }
+        shelf.keep(&hint(7, 10)).unwrap();
+        let mut found = drain(&mut shelf, 20);
+        shelf.keep(&hint(8, 10)).unwrap();
+        found.extend(drain(&mut shelf, 20));
+        let wanted: Vec<u32> = (1..=300).chain([7, 8]).filter(|n| ![50, 299].contains(n)).collect();
+        assert_eq!(found, wanted);
+        assert_eq!(kept_aside(&disk).len(), 2);
+        assert_eq!(shelf.waiting(), (0, 0));
+    }
+
+    #[test]
+    fn a_hint_that_is_not_understood_is_kept_and_the_others_are_delivered() {
+        let disk = MemDisk::new();
+        let mut shelf = open(&disk, None).unwrap();
+        shelf.keep(&hint(1, 10)).unwrap();
+        shelf.spool.append(HINT, &[&[9; 40]]).unwrap();
+        let mut torn = hint(2, 10);
+        torn.truncate(15);
+        shelf.keep(&torn).unwrap();
+        shelf.keep(&hint(3, 10)).unwrap();
+        shelf.sync().unwrap();
+        drop(shelf);
+        let mut shelf = open(&disk, None).unwrap();
+        assert_eq!(shelf.waiting().0, 4);
+        assert_eq!(drain(&mut shelf, 20), [1, 3]);
+        assert_eq!(shelf.waiting().0, 0);
+        let kept = kept_aside(&disk);
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        let first = kept.iter().find(|path| path.ends_with("-3")).unwrap();
+        assert_eq!(world(&disk).disk.read(Path::new(first)).unwrap(), [9; 40]);
+    }
+
+    #[test]
+    fn hints_of_another_are_not_delivered() {
+        let disk = MemDisk::new();
+        drop(filled(&disk));
+        let other = Shelf::open(&world(&disk), Path::new(DIR), "b:1", bounds(1 << 20), None);
+        assert_eq!(other.err().unwrap().kind, Kind::Corrupt);
+        assert_eq!(kept_aside(&disk), [""; 0]);
     }
 }

@@ -58,6 +58,49 @@ async fn what_a_peer_missed_comes_when_it_is_back_even_if_its_keeper_restarts() 
     }
 }
 
+/// A disk has damaged the files in which a peer's hints wait: all that can be read of them comes to it, and each file as it was
+/// is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_be_read_of_damaged_hints_comes_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = cluster(dir.path(), 3, 3);
+    let mut nodes = Vec::new();
+    for settings in &settings[..2] {
+        nodes.push(Node::start(settings.clone()).await);
+    }
+    let t = now();
+    // One at a time, so that each is a record of its own.
+    for step in 0..20 {
+        assert_eq!(nodes[0].post(&many(t + step, 30)).await.status, 204);
+    }
+    while let Some(node) = nodes.pop() {
+        node.stop().await.unwrap();
+    }
+    let disk = World::real().disk;
+    let hints = settings[0].data_dir.join("hints");
+    let folder = hints.join(settings[2].replication.local_endpoint.clone().unwrap().replace(':', "_3a"));
+    let segment = folder.join("segment-000000000001");
+    let mut bytes = disk.read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[5] ^= 1;
+    bytes[middle] ^= 1;
+    disk.write_atomic(&segment, &bytes).unwrap();
+
+    for settings in &settings {
+        nodes.push(Node::start(settings.clone()).await);
+    }
+    let has = || -> Vec<usize> { (0..30).map(|n| times(&nodes[2], &format!("m{n}"), t).len()).collect() };
+    // One hint of one write is lost.
+    assert!(eventually(|| has().iter().all(|n| *n >= 19)).await, "{:?}", has());
+    assert!(has().contains(&19), "{:?}", has());
+    let names = disk.list(&hints).unwrap();
+    let aside = names.iter().find(|name| name.contains(".damaged-")).unwrap();
+    assert_eq!(disk.read(&hints.join(aside).join("segment-000000000001")).unwrap(), bytes);
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_peer_missed_is_placed_anew_where_it_left_the_ring() {
     let dir = tempfile::tempdir().unwrap();
