@@ -8,14 +8,6 @@ use std::time::Duration;
 use rig::{Node, Sent, body, cluster, now, series, single};
 use settings::LabelPair;
 
-async fn start(settings: &[receive::Settings]) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    for settings in settings {
-        nodes.push(Node::start(settings.clone()).await);
-    }
-    nodes
-}
-
 fn many(t: i64, count: usize) -> Vec<Sent> {
     (0..count).map(|n| series(&format!("m{n}"), &[(t, n as f64)])).collect()
 }
@@ -35,7 +27,7 @@ async fn eventually(mut what: impl FnMut() -> bool) -> bool {
 async fn every_copy_arrives_and_one_lost_receiver_changes_nothing_for_writers() {
     let dir = tempfile::tempdir().unwrap();
     let settings = cluster(dir.path(), 3, 3);
-    let mut nodes = start(&settings).await;
+    let mut nodes = Node::start_all(&settings).await;
     let t = now();
     let answer = nodes[0].post(&many(t, 50)).await;
     assert_eq!(answer.status, 204, "{answer:?}");
@@ -81,9 +73,7 @@ async fn every_copy_arrives_and_one_lost_receiver_changes_nothing_for_writers() 
     let times =
         |node: &Node| node.samples("default-tenant", "m9").iter().map(|s| s.0 - t).collect::<Vec<_>>();
     assert_eq!(times(&nodes[0]), [0, 2, 3]);
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +102,7 @@ async fn ingestors_behind_a_router_say_how_many_copies_there_are() {
         ingestor.replication.hashrings = None;
         ingestor.replication.local_endpoint = None;
     }
-    let nodes = start(&settings).await;
+    let nodes = Node::start_all(&settings).await;
     let router = Node::start(router).await;
     let t = now();
     let answer = router.post(&[series("up", &[(t, 1.0)])]).await;
@@ -128,16 +118,14 @@ async fn ingestors_behind_a_router_say_how_many_copies_there_are() {
         assert_eq!(node.post(&[series("alone", &[(t, 1.0)])]).await.status, 204);
     }
     router.stop().await.unwrap();
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_stores_nothing_and_needs_no_folder() {
     let dir = tempfile::tempdir().unwrap();
     let settings = cluster(dir.path(), 2, 2);
-    let nodes = start(&settings).await;
+    let nodes = Node::start_all(&settings).await;
     let mut router = single(&dir.path().join("router"));
     router.replication = settings[0].replication.clone();
     router.replication.local_endpoint = None;
@@ -158,9 +146,7 @@ async fn a_router_stores_nothing_and_needs_no_folder() {
     assert_eq!(answer.status, 204, "{answer:?}");
     assert_eq!(nodes[0].samples("team", "copy"), [(t, 1.0)]);
     assert!(nodes[1].samples("team", "copy").is_empty());
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,7 +198,7 @@ async fn a_ring_file_is_reloaded_and_a_broken_one_is_not() {
         node.replication.hashrings = None;
         node.replication.hashrings_file = Some(path.clone());
     }
-    let nodes = start(&settings).await;
+    let nodes = Node::start_all(&settings).await;
     let t = now();
     assert_eq!(nodes[0].post(&many(t, 40)).await.status, 204);
     assert!(nodes[1].samples("default-tenant", "m1").is_empty());
@@ -236,9 +222,7 @@ async fn a_ring_file_is_reloaded_and_a_broken_one_is_not() {
     }
     let moved = moved(&nodes);
     assert!((5..35).contains(&moved), "{moved} of 40 series moved to the newcomer");
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,16 +236,14 @@ async fn a_node_that_hangs_costs_its_own_copy_only() {
     // The third endpoint takes connections and never answers.
     let silent = settings[2].replication.local_endpoint.clone().unwrap();
     let _silent = tokio::net::TcpListener::bind(&silent).await.unwrap();
-    let nodes = start(&settings[..2]).await;
+    let nodes = Node::start_all(&settings[..2]).await;
     let t = now();
     for step in 0..20 {
         let began = now();
         assert_eq!(nodes[step % 2].post(&many(t + step as i64, 20)).await.status, 204);
         assert!(now() - began < 900, "write {step} took {} ms", now() - began);
     }
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 /// What peers send over gRPC: a copy is stored where it arrives, at the time its door judged; what is no copy yet
@@ -269,7 +251,7 @@ async fn a_node_that_hangs_costs_its_own_copy_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_writes_are_stored_or_placed_by_what_they_say() {
     let dir = tempfile::tempdir().unwrap();
-    let nodes = start(&cluster(dir.path(), 2, 2)).await;
+    let nodes = Node::start_all(&cluster(dir.path(), 2, 2)).await;
     let tenant = model::TenantId::new("team").unwrap();
     let t = now();
     let request = |name: &str, time: i64, replica, judged_at| {
@@ -296,7 +278,5 @@ async fn peers_writes_are_stored_or_placed_by_what_they_say() {
     let late = storage::Verdict::Refused(storage::Refusal::TooOld);
     assert_eq!(door.write(request("late", old, 1, None)).await.unwrap(), vec![vec![late]]);
     assert_eq!(door.write(request("late", old, 1, Some(old))).await.unwrap(), stored);
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }

@@ -160,9 +160,7 @@ async fn a_node_with_another_clusters_data_refuses_to_run() {
     assert!(eventually_within(400, registered).await);
     let others = start(&theirs).await;
     formed(&others).await;
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
     // One of ours, told of their voters.
     let mut lost = ours[0].clone();
     lost.control.voters.clone_from(&theirs[0].control.voters);

@@ -249,9 +249,7 @@ async fn three_become_five_and_three_again_under_load_and_nothing_is_lost() {
         let all = union(&asked.into_iter().chain(bucket.iter().copied()).collect::<Vec<_>>());
         has_all(&all, t, ledger.acked.load(SeqCst)).unwrap();
     }
-    for node in nodes.into_values().chain(gone.into_values()) {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes.into_values().chain(gone.into_values())).await;
 }
 
 /// A router that hears nothing of two changes is told by those it writes to, within the request.
@@ -305,9 +303,7 @@ async fn a_router_that_slept_through_two_epochs_is_corrected_and_not_failed() {
         );
     }
     router.stop().await.unwrap();
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 /// The promise outlives the process: whoever comes back refuses what it refused, before it has heard anything.
@@ -380,9 +376,7 @@ async fn a_promise_holds_over_a_restart_and_an_empty_disk_takes_a_new_place() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(message.contains("belong to cluster c"), "{message}");
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -425,7 +419,5 @@ async fn a_bucket_that_is_down_delays_a_drain_and_loses_nothing() {
     until_drained(&nodes[3]).await;
     assert!(!handle.now().state.to_ask().contains(endpoint(&settings[3]).as_str()));
     assert_eq!(disk.list(&bucket).unwrap().iter().filter(|name| name.len() == 26).count(), 1);
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }

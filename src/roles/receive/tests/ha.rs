@@ -273,20 +273,15 @@ async fn each_at_a_door_of_its_own(nodes: Vec<Node>) {
         };
         assert!(eventually(whole).await, "{:?}", rig::times(node, "m", t));
     }
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doors_of_a_ring_tell_each_other_whom_they_hear() {
     let dir = tempfile::tempdir().unwrap();
-    let mut nodes = Vec::new();
-    for mut settings in cluster(dir.path(), 3, 3) {
-        settings = listening(settings);
-        settings.ha.failover = Span::from_secs(3);
-        nodes.push(Node::start(settings).await);
-    }
+    let mut all: Vec<_> = cluster(dir.path(), 3, 3).into_iter().map(listening).collect();
+    all.iter_mut().for_each(|settings| settings.ha.failover = Span::from_secs(3));
+    let nodes = Node::start_all(all).await;
     each_at_a_door_of_its_own(nodes).await;
 }
 
@@ -313,10 +308,7 @@ async fn doors_of_a_cluster_agree_on_whom_they_listen_to() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_receiver_lacks_is_not_stored_there_from_another_replica() {
     let dir = tempfile::tempdir().unwrap();
-    let mut nodes = Vec::new();
-    for settings in cluster(dir.path(), 3, 3) {
-        nodes.push(Node::start(listening(settings)).await);
-    }
+    let nodes = Node::start_all(cluster(dir.path(), 3, 3).into_iter().map(listening)).await;
     let t = now() - 60_000;
     let write = |name: &str, replica: u32, spliced: bool, at: &[i64]| {
         let mut batch = storage::WriteBatch::default();
@@ -358,7 +350,5 @@ async fn what_one_receiver_lacks_is_not_stored_there_from_another_replica() {
     doors[2].write(write(&name, 0, true, &[62_000])).await.unwrap();
     assert!(eventually(|| rig::times(&nodes[2], &name, t).last() == Some(&62_000)).await);
     drop(doors);
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }

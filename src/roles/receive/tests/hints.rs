@@ -11,10 +11,7 @@ use runtime::World;
 async fn what_a_peer_missed_comes_when_it_is_back_even_if_its_keeper_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let settings = cluster(dir.path(), 3, 3);
-    let mut nodes = Vec::new();
-    for settings in &settings {
-        nodes.push(Node::start(settings.clone()).await);
-    }
+    let mut nodes = Node::start_all(&settings).await;
     let t = now();
     assert_eq!(nodes[0].post(&many(t, 30)).await.status, 204);
     assert!(eventually(|| times(&nodes[2], "m29", t) == [0]).await);
@@ -35,9 +32,7 @@ async fn what_a_peer_missed_comes_when_it_is_back_even_if_its_keeper_restarts() 
     let away = settings[2].replication.local_endpoint.clone().unwrap();
     let waiting: u64 = seen.hints[&away].files.iter().map(|file| file.samples).sum();
     assert_eq!(waiting, 10 * 31, "{seen:?}");
-    for settings in &settings {
-        nodes.push(Node::start(settings.clone()).await);
-    }
+    nodes.extend(Node::start_all(&settings).await);
     // Beside what is new.
     for step in 21..=30 {
         assert_eq!(nodes[0].post(&many(t + step, 30)).await.status, 204);
@@ -53,9 +48,7 @@ async fn what_a_peer_missed_comes_when_it_is_back_even_if_its_keeper_restarts() 
         let folder = settings[at].data_dir.join("hints");
         assert!(eventually(|| world.disk.list(&folder).unwrap().is_empty()).await);
     }
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 /// A disk has damaged the files in which a peer's hints wait: all that can be read of them comes to it, and each file as it was
@@ -64,10 +57,7 @@ async fn what_a_peer_missed_comes_when_it_is_back_even_if_its_keeper_restarts() 
 async fn what_can_be_read_of_damaged_hints_comes_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let settings = cluster(dir.path(), 3, 3);
-    let mut nodes = Vec::new();
-    for settings in &settings[..2] {
-        nodes.push(Node::start(settings.clone()).await);
-    }
+    let mut nodes = Node::start_all(&settings[..2]).await;
     let t = now();
     // One at a time, so that each is a record of its own.
     for step in 0..20 {
@@ -86,9 +76,7 @@ async fn what_can_be_read_of_damaged_hints_comes_by_itself() {
     bytes[middle] ^= 1;
     disk.write_atomic(&segment, &bytes).unwrap();
 
-    for settings in &settings {
-        nodes.push(Node::start(settings.clone()).await);
-    }
+    nodes.extend(Node::start_all(&settings).await);
     let has = || -> Vec<usize> { (0..30).map(|n| times(&nodes[2], &format!("m{n}"), t).len()).collect() };
     // One hint of one write is lost.
     assert!(eventually(|| has().iter().all(|n| *n >= 19)).await, "{:?}", has());
@@ -96,9 +84,7 @@ async fn what_can_be_read_of_damaged_hints_comes_by_itself() {
     let names = disk.list(&hints).unwrap();
     let aside = names.iter().find(|name| name.contains(".damaged-")).unwrap();
     assert_eq!(disk.read(&hints.join(aside).join("segment-000000000001")).unwrap(), bytes);
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,9 +154,7 @@ async fn what_a_node_passed_on_before_it_could_store_comes_to_itself() {
     let first = Node::run(bound).await;
     let complete = eventually(|| times(&first, "m0", t) == [0, 1, 2, 3, 4]).await;
     assert!(complete, "{:?}", times(&first, "m0", t));
-    for node in others.into_iter().chain([first]) {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(others.into_iter().chain([first])).await;
 }
 
 /// More is missed at once than has place in the queues: writes wait, or are sent again, and the peer has all of them in the end.
@@ -181,10 +165,7 @@ async fn what_was_acknowledged_beyond_every_queue_is_there_when_the_peer_is_back
     for node in &mut settings {
         node.replication.forward_queue = settings::ByteSize::from_kib(16);
     }
-    let mut nodes = Vec::new();
-    for settings in &settings[..2] {
-        nodes.push(Node::start(settings.clone()).await);
-    }
+    let mut nodes = Node::start_all(&settings[..2]).await;
     let t = now();
     let door = &nodes[0];
     let sent = futures::future::join_all((0..64).map(|step| async move {
@@ -205,9 +186,7 @@ async fn what_was_acknowledged_beyond_every_queue_is_there_when_the_peer_is_back
         let complete = eventually(|| times(&nodes[2], name, t) == all).await;
         assert!(complete, "{name}: {:?}", times(&nodes[2], name, t));
     }
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 /// A replica has newer samples of a series than the others, which take an old one in order. It is not in order there, and
@@ -216,10 +195,7 @@ async fn what_was_acknowledged_beyond_every_queue_is_there_when_the_peer_is_back
 async fn what_is_too_old_for_one_replica_alone_comes_to_it_later() {
     let dir = tempfile::tempdir().unwrap();
     let settings = cluster(dir.path(), 3, 3);
-    let mut nodes = Vec::new();
-    for settings in &settings {
-        nodes.push(Node::start(settings.clone()).await);
-    }
+    let nodes = Node::start_all(&settings).await;
     let t = now();
     // Only the third has this: a write that says it is a copy is stored where it comes.
     let mut batch = storage::WriteBatch::default();
@@ -244,9 +220,7 @@ async fn what_is_too_old_for_one_replica_alone_comes_to_it_later() {
         let seen = times(node, "m0", old);
         assert!(seen == [0] || seen == [0, t - old], "{seen:?}");
     }
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }
 
 /// Four segments of the log are not for hints: where the disk has no more than that, none are taken, and writes go on.
@@ -259,10 +233,7 @@ async fn hints_leave_the_log_its_part_of_the_disk() {
     for (at, node) in settings.iter_mut().enumerate() {
         node.replication.hints_dir = Some(small.path().join(format!("{at}")));
     }
-    let mut nodes = Vec::new();
-    for settings in settings {
-        nodes.push(Node::start(settings).await);
-    }
+    let nodes = Node::start_all(settings).await;
     let disk = World::real().disk;
     let folder = small.path().join("0").join(away);
     let t = now();
@@ -272,7 +243,5 @@ async fn hints_leave_the_log_its_part_of_the_disk() {
     disk.remove_file(&ballast).unwrap();
     assert_eq!(nodes[0].post(&many(t + 1, 30)).await.status, 204);
     assert!(eventually(|| disk.exists(&folder)).await);
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }

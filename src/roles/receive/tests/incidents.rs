@@ -10,26 +10,12 @@ use wire::pb::io::prometheus::write::v2;
 
 const HOUR: i64 = 3_600_000;
 
-async fn start(settings: &[receive::Settings]) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    for settings in settings {
-        nodes.push(Node::start(settings.clone()).await);
-    }
-    nodes
-}
-
-async fn stop(nodes: Vec<Node>) {
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
-}
-
 /// One of three is down and the sender sends again what is stored already: a success each time, whichever door and
 /// whatever comes with it; what is refused is refused each time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_is_stored_already_is_a_success_while_a_peer_is_down_t1() {
     let dir = tempfile::tempdir().unwrap();
-    let mut nodes = start(&cluster(dir.path(), 3, 3)).await;
+    let mut nodes = Node::start_all(&cluster(dir.path(), 3, 3)).await;
     let t = now();
     assert_eq!(nodes[0].post(&many(t, 20)).await.status, 204);
     nodes.pop().unwrap().stop().await.unwrap();
@@ -48,14 +34,14 @@ async fn a_batch_that_is_stored_already_is_a_success_while_a_peer_is_down_t1() {
         assert!(answer.body.contains("1 of 41 samples refused"), "{answer:?}");
     }
     assert_eq!(times(&nodes[0], "m3", t), [0, 1]);
-    stop(nodes).await;
+    Node::stop_all(nodes).await;
 }
 
 /// One sample of five thousand is out of order: the others are stored on every replica, and the sender is told once.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_sample_out_of_order_among_five_thousand_costs_itself_t2() {
     let dir = tempfile::tempdir().unwrap();
-    let nodes = start(&cluster(dir.path(), 3, 3)).await;
+    let nodes = Node::start_all(&cluster(dir.path(), 3, 3)).await;
     let t = now();
     assert_eq!(nodes[0].post(&[series("m7", &[(t, 7.0)])]).await.status, 204);
     let mut sent = many(t + 1, 4999);
@@ -92,7 +78,7 @@ async fn one_sample_out_of_order_among_five_thousand_costs_itself_t2() {
     let answer = nodes[2].post_with("/api/v1/write", &headers, body).await;
     assert_eq!(answer.status, 400, "{answer:?}");
     assert!(answer.head.contains("x-prometheus-remote-write-samples-written: 4999"), "{answer:?}");
-    stop(nodes).await;
+    Node::stop_all(nodes).await;
 }
 
 /// A peer whose host swallows the first packet of a connection: nobody waits for it.
@@ -114,7 +100,7 @@ async fn a_peer_that_cannot_be_dialled_costs_nothing_t4() {
     for node in &mut settings {
         node.replication.forward_timeout = settings::Span::from_secs(1);
     }
-    let nodes = start(&settings[..2]).await;
+    let nodes = Node::start_all(&settings[..2]).await;
     let t = now();
     for step in 0..20 {
         let answer = nodes[step % 2].post(&many(t + step as i64, 20)).await;
@@ -122,7 +108,7 @@ async fn a_peer_that_cannot_be_dialled_costs_nothing_t4() {
         assert_eq!(answer.status, 204, "{answer:?}");
     }
     assert_eq!(times(&nodes[1], "m3", t).len(), 20);
-    stop(nodes).await;
+    Node::stop_all(nodes).await;
 }
 
 /// While a node is away the others have not one series more, and it has everything when it is back.
@@ -130,7 +116,7 @@ async fn a_peer_that_cannot_be_dialled_costs_nothing_t4() {
 async fn an_outage_moves_no_series_t19() {
     let dir = tempfile::tempdir().unwrap();
     let settings = cluster(dir.path(), 5, 3);
-    let mut nodes = start(&settings).await;
+    let mut nodes = Node::start_all(&settings).await;
     let t = now();
     assert_eq!(nodes[0].post(&many(t, 200)).await.status, 204);
     let tenant = model::TenantId::new("default-tenant").unwrap();
@@ -152,5 +138,5 @@ async fn an_outage_moves_no_series_t19() {
     };
     assert!(eventually(|| whole(&nodes[4]) == before[4]).await, "{} of {}", whole(&nodes[4]), before[4]);
     assert_eq!(held(&nodes)[..4], before[..4]);
-    stop(nodes).await;
+    Node::stop_all(nodes).await;
 }

@@ -112,10 +112,7 @@ async fn series_of_version_2_describe_their_family() {
 async fn every_owner_of_a_ring_has_it_and_tells_it() {
     let dir = tempfile::tempdir().unwrap();
     let settings = cluster(dir.path(), 3, 2);
-    let mut nodes = Vec::new();
-    for settings in &settings {
-        nodes.push(Node::start(settings.clone()).await);
-    }
+    let nodes = Node::start_all(&settings).await;
     let metrics: Vec<String> = (0..40).map(|n| format!("m{n}")).collect();
     let owners = |nodes: &[Node], metric: &str| {
         nodes.iter().filter(|node| !known(&node.receive, "default-tenant", Some(metric)).is_empty()).count()
@@ -152,7 +149,5 @@ async fn every_owner_of_a_ring_has_it_and_tells_it() {
     assert_eq!((all[0].1.metas[0].r#type.as_str(), all[0].1.metas[0].unit.as_str()), ("counter", "s"));
     assert_eq!(ask("default-tenant", 3).await.unwrap().len(), 3);
     assert!(ask("other", -1).await.unwrap().is_empty());
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }

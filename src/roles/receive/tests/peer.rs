@@ -104,9 +104,7 @@ async fn the_engine_has_the_same_by_frames_and_by_single_calls() {
     for n in 100..160 {
         assert_eq!(one.samples("default-tenant", &format!("m{n}")).len(), 1, "m{n}");
     }
-    for node in [one, other] {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all([one, other]).await;
 }
 
 /// One receiver comes back as it was before there were frames, and later with them.
@@ -115,10 +113,7 @@ async fn releases_with_and_without_frames_form_one_ring() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = cluster(dir.path(), 3, 3);
     settings[1].replication.peer_frames = false;
-    let mut nodes = Vec::new();
-    for settings in &settings {
-        nodes.push(Node::start(settings.clone()).await);
-    }
+    let mut nodes = Node::start_all(&settings).await;
     let t = now();
     for round in 0..6i64 {
         if round == 3 {

@@ -69,10 +69,7 @@ async fn a_ring_within_tls() {
         settings.tenancy.certificate_field = "organization".to_owned();
     }
     let grpc = all[1].grpc.grpc_address.socket_address().unwrap();
-    let mut nodes = Vec::new();
-    for settings in all {
-        nodes.push(Node::start(settings).await);
-    }
+    let nodes = Node::start_all(all).await;
     let t = now();
     let sent = body(&[series("up", &[(t, 1.0)])]);
     let good = client(&ca, Some(&sender));
@@ -109,7 +106,5 @@ async fn a_ring_within_tls() {
     assert!(info(Some(good)).await.is_ok());
     assert!(info(Some(client(&ca, None))).await.is_err());
     assert!(info(None).await.is_err());
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }

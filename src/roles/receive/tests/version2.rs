@@ -79,10 +79,7 @@ fn said(samples: u64) -> [Option<u64>; 3] {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_receivers_take_version_two() {
     let dir = tempfile::tempdir().unwrap();
-    let mut nodes = Vec::new();
-    for settings in cluster(dir.path(), 3, 3) {
-        nodes.push(Node::start(settings).await);
-    }
+    let mut nodes = Node::start_all(cluster(dir.path(), 3, 3)).await;
     let t = now();
     let answer =
         request(&[("job", "a"), ("__name__", "up")], &[(t, 1.0), (t + 1, 2.0)]).send(&nodes[0]).await;
@@ -92,9 +89,7 @@ async fn three_receivers_take_version_two() {
     assert!(holders >= 2, "{holders} of 3 have it when it is acknowledged");
     // Two of three are gone: nothing is written, and a retry can help.
     let last = nodes.pop().unwrap();
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
     let answer = request(&[("__name__", "up")], &[(t + 2, 3.0)]).send(&last).await;
     assert_eq!((answer.status, written(&answer)), (503, said(0)), "{answer:?}");
     last.stop().await.unwrap();
@@ -103,10 +98,7 @@ async fn three_receivers_take_version_two() {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_receivers_take_histograms_and_exemplars() {
     let dir = tempfile::tempdir().unwrap();
-    let mut nodes = Vec::new();
-    for settings in cluster(dir.path(), 3, 3) {
-        nodes.push(Node::start(settings).await);
-    }
+    let nodes = Node::start_all(cluster(dir.path(), 3, 3)).await;
     let t = now();
     let histogram = |at: i64, n: u64| pb::Histogram {
         timestamp: at,
@@ -166,7 +158,5 @@ async fn three_receivers_take_histograms_and_exemplars() {
             }
         }
     }
-    for node in nodes {
-        node.stop().await.unwrap();
-    }
+    Node::stop_all(nodes).await;
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+use std::borrow::Borrow;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +39,22 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("the node before never ends");
+    }
+
+    /// Starts these, one after the other.
+    pub async fn start_all<S: Borrow<Settings>>(settings: impl IntoIterator<Item = S>) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        for settings in settings {
+            nodes.push(Node::start(settings.borrow().clone()).await);
+        }
+        nodes
+    }
+
+    /// Stops these, one after the other.
+    pub async fn stop_all(nodes: impl IntoIterator<Item = Node>) {
+        for node in nodes {
+            node.stop().await.unwrap();
+        }
     }
 
     /// As [`Node::start`], with a ring that is agreed on.
