@@ -24,10 +24,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_util::io::InspectReader;
 use tower::ServiceExt;
 
 use crate::Error;
-use crate::pace::{Pace, Watched};
+use crate::pace::Pace;
 
 /// What a listener asks of those who connect.
 #[derive(Clone, Debug, Default)]
@@ -274,7 +275,12 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_header_list_size(u32::try_from(settings.max_head_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
-    let stream = Watched { io: stream, pace: pace.clone() };
+    let seen = pace.clone();
+    let stream = InspectReader::new(stream, move |bytes: &[u8]| {
+        if !bytes.is_empty() {
+            seen.bytes();
+        }
+    });
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
