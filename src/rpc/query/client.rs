@@ -1,12 +1,12 @@
 //! Asks a querier for the value of a query.
 
-use model::Kind;
+use model::{Kind, Matcher};
 use prost::Message;
 use storage::{Context, Error, Reservation};
 use tonic::{Code, Request, Streaming};
 use wire::pb::prometheus_copy::TimeSeries;
+use wire::pb::thanos as pb;
 use wire::pb::thanos::query_client::QueryClient;
-use wire::pb::thanos::{self as pb, query_range_response, query_response};
 
 use super::{CallTimes, QueryCall};
 use crate::channel::MAX_MESSAGE;
@@ -44,16 +44,62 @@ enum Frame {
     Stats(pb::QueryStats),
 }
 
-async fn read<T>(
+/// What a message of either stream holds.
+trait Framed {
+    fn frame(self) -> Option<Frame>;
+}
+
+macro_rules! framed {
+    ($message:ident, $module:ident) => {
+        impl Framed for pb::$message {
+            fn frame(self) -> Option<Frame> {
+                Some(match self.result? {
+                    pb::$module::Result::Warnings(text) => Frame::Warning(text),
+                    pb::$module::Result::Timeseries(one) => Frame::Series(vec![one]),
+                    pb::$module::Result::Stats(stats) => Frame::Stats(stats),
+                    pb::$module::Result::TimeseriesBatch(batch) => Frame::Series(batch.series),
+                })
+            }
+        }
+    };
+}
+
+framed!(QueryResponse, query_response);
+framed!(QueryRangeResponse, query_range_response);
+
+/// A request for the value of a [`QueryCall`]: its times, and what both requests have.
+macro_rules! request {
+    ($message:ident, $call:ident, { $($time:ident: $value:expr),* }) => {
+        pb::$message {
+            query: $call.query,
+            $($time: $value,)*
+            timeout_seconds: $call.timeout_s.unwrap_or(0),
+            max_resolution_seconds: $call.max_resolution / 1000,
+            replica_labels: $call.replica_labels,
+            store_matchers: $call.store_matchers.iter().map(|set| to_pb(set)).collect(),
+            enable_dedup: $call.dedup,
+            enable_partial_response: $call.partial,
+            shard_info: $call.shard,
+            lookback_delta_seconds: $call.lookback.unwrap_or(0) / 1000,
+            response_batch_size: BATCH,
+            ..Default::default()
+        }
+    };
+}
+
+fn to_pb(set: &[Matcher]) -> pb::StoreMatchers {
+    pb::StoreMatchers { label_matchers: convert::matchers_to_pb(set) }
+}
+
+async fn read(
     inner: &Inner,
     method: Method,
-    mut stream: Streaming<T>,
+    mut stream: Streaming<impl Framed>,
     context: &Context,
-    of: impl Fn(T) -> Option<Frame>,
 ) -> Result<Told, Error> {
     let mut told = Told { held: Some(context.budget.reserve(0)?), ..Told::default() };
     while let Some(frame) = inner.frame(method, &mut stream).await? {
-        match of(frame) {
+        match frame.frame() {
             Some(Frame::Warning(text)) => told.warnings.push(format!("{}: {text}", inner.address)),
             Some(Frame::Series(series)) => told.take(series)?,
             Some(Frame::Stats(stats)) => told.stats = stats,
@@ -72,68 +118,25 @@ impl StoreClient {
     /// ends early when `context` does.
     pub fn query(&self, call: &QueryCall, context: &Context) -> Result<Told, Error> {
         let (inner, call, asking) = (self.inner.clone(), call.clone(), context.clone());
-        let store_matchers: Vec<pb::StoreMatchers> = call
-            .store_matchers
-            .iter()
-            .map(|set| pb::StoreMatchers { label_matchers: convert::matchers_to_pb(set) })
-            .collect();
         let work = async move {
             let mut client = QueryClient::new(inner.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
             let tenant = call.tenant.as_deref();
             match call.times {
                 CallTimes::Instant(time) => {
-                    let body = pb::QueryRequest {
-                        query: call.query,
-                        time_seconds: time / 1000,
-                        timeout_seconds: call.timeout_s.unwrap_or(0),
-                        max_resolution_seconds: call.max_resolution / 1000,
-                        replica_labels: call.replica_labels,
-                        store_matchers,
-                        enable_dedup: call.dedup,
-                        enable_partial_response: call.partial,
-                        shard_info: call.shard,
-                        lookback_delta_seconds: call.lookback.unwrap_or(0) / 1000,
-                        response_batch_size: BATCH,
-                        ..Default::default()
-                    };
+                    let body = request!(QueryRequest, call, { time_seconds: time / 1000 });
                     let request = named(inner.request(body), tenant)?;
                     let stream = inner.within(metrics::QUERY, client.query(request)).await?;
-                    let of = |frame: pb::QueryResponse| match frame.result? {
-                        query_response::Result::Warnings(text) => Some(Frame::Warning(text)),
-                        query_response::Result::Timeseries(one) => Some(Frame::Series(vec![one])),
-                        query_response::Result::Stats(stats) => Some(Frame::Stats(stats)),
-                        query_response::Result::TimeseriesBatch(batch) => Some(Frame::Series(batch.series)),
-                    };
-                    read(&inner, metrics::QUERY, stream, &asking, of).await
+                    read(&inner, metrics::QUERY, stream, &asking).await
                 }
                 CallTimes::Range { start, end, step } => {
-                    let body = pb::QueryRangeRequest {
-                        query: call.query,
+                    let body = request!(QueryRangeRequest, call, {
                         start_time_seconds: start / 1000,
                         end_time_seconds: end / 1000,
-                        interval_seconds: step / 1000,
-                        timeout_seconds: call.timeout_s.unwrap_or(0),
-                        max_resolution_seconds: call.max_resolution / 1000,
-                        replica_labels: call.replica_labels,
-                        store_matchers,
-                        enable_dedup: call.dedup,
-                        enable_partial_response: call.partial,
-                        shard_info: call.shard,
-                        lookback_delta_seconds: call.lookback.unwrap_or(0) / 1000,
-                        response_batch_size: BATCH,
-                        ..Default::default()
-                    };
+                        interval_seconds: step / 1000
+                    });
                     let request = named(inner.request(body), tenant)?;
                     let stream = inner.within(metrics::QUERY_RANGE, client.query_range(request)).await?;
-                    let of = |frame: pb::QueryRangeResponse| match frame.result? {
-                        query_range_response::Result::Warnings(text) => Some(Frame::Warning(text)),
-                        query_range_response::Result::Timeseries(one) => Some(Frame::Series(vec![one])),
-                        query_range_response::Result::Stats(stats) => Some(Frame::Stats(stats)),
-                        query_range_response::Result::TimeseriesBatch(batch) => {
-                            Some(Frame::Series(batch.series))
-                        }
-                    };
-                    read(&inner, metrics::QUERY_RANGE, stream, &asking, of).await
+                    read(&inner, metrics::QUERY_RANGE, stream, &asking).await
                 }
             }
         };

@@ -58,6 +58,31 @@ impl Common {
     }
 }
 
+macro_rules! common {
+    ($message:ident) => {
+        impl From<pb::$message> for Common {
+            fn from(body: pb::$message) -> Common {
+                Common {
+                    query: body.query,
+                    timeout_seconds: body.timeout_seconds,
+                    max_resolution_seconds: body.max_resolution_seconds,
+                    replica_labels: body.replica_labels,
+                    store_matchers: body.store_matchers,
+                    dedup: body.enable_dedup,
+                    partial: body.enable_partial_response,
+                    shard: body.shard_info,
+                    lookback_delta_seconds: body.lookback_delta_seconds,
+                    plan: body.query_plan.is_some(),
+                    batch: body.response_batch_size,
+                }
+            }
+        }
+    };
+}
+
+common!(QueryRequest);
+common!(QueryRangeRequest);
+
 /// What differs between the answers to instant and range queries: the type alone.
 trait Answer: Sized + Send + 'static {
     fn warning(text: String) -> Self;
@@ -141,20 +166,7 @@ impl pb::query_server::Query for QueryServer {
     ) -> Result<Response<Frames<pb::QueryResponse>>, Status> {
         let (metadata, _, body) = request.into_parts();
         let times = ms(body.time_seconds, "a time").map(CallTimes::Instant);
-        let common = Common {
-            query: body.query,
-            timeout_seconds: body.timeout_seconds,
-            max_resolution_seconds: body.max_resolution_seconds,
-            replica_labels: body.replica_labels,
-            store_matchers: body.store_matchers,
-            dedup: body.enable_dedup,
-            partial: body.enable_partial_response,
-            shard: body.shard_info,
-            lookback_delta_seconds: body.lookback_delta_seconds,
-            plan: body.query_plan.is_some(),
-            batch: body.response_batch_size,
-        };
-        self.answer(common, times, &metadata).await
+        self.answer(body.into(), times, &metadata).await
     }
 
     async fn query_range(
@@ -170,19 +182,6 @@ impl pb::query_server::Query for QueryServer {
             })
         };
         let times = times();
-        let common = Common {
-            query: body.query,
-            timeout_seconds: body.timeout_seconds,
-            max_resolution_seconds: body.max_resolution_seconds,
-            replica_labels: body.replica_labels,
-            store_matchers: body.store_matchers,
-            dedup: body.enable_dedup,
-            partial: body.enable_partial_response,
-            shard: body.shard_info,
-            lookback_delta_seconds: body.lookback_delta_seconds,
-            plan: body.query_plan.is_some(),
-            batch: body.response_batch_size,
-        };
-        self.answer(common, times, &metadata).await
+        self.answer(body.into(), times, &metadata).await
     }
 }
