@@ -3,6 +3,7 @@
 //! Nodes of two versions speak with each other: fields that are added have a default, and who is asked something that it
 //! does not know says so.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ pub struct Hello {
     pub initialized: bool,
     /// Empty before the cluster is formed.
     pub cluster: String,
+    /// Those whom it was told of, itself among them; empty where it does not say.
+    #[serde(default)]
+    pub voters: BTreeSet<String>,
 }
 
 /// What is agreed, and how many entries made it so.
@@ -196,6 +200,8 @@ pub struct About {
     pub revision: u64,
     /// The epoch that it knows; 0 for none.
     pub epoch: u64,
+    /// The least epoch whose writes it takes, as it promised in an earlier life: one that it has heard of, if it forgot it.
+    pub promised: u64,
     /// Whether it votes.
     pub voter: bool,
     /// Whether it was in touch with a majority of the voters just now, itself or by one of them.

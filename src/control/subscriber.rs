@@ -126,20 +126,25 @@ impl Subscriber {
         let inner = &*self.inner;
         let deadline = inner.world.clock.monotonic() + PROPOSE_FOR;
         let first = inner.at.load(Relaxed);
+        // What a voter says of the others tells more than that one of them is not there.
+        let (mut said, mut silent) = (None, String::new());
         for n in 0.. {
             let address = inner.voter(first + n);
-            let why = match inner.transport.call(address, Request::Ask(command.clone())).await {
+            match inner.transport.call(address, Request::Ask(command.clone())).await {
                 Ok(Response::Ask(Ok(outcome))) => return Ok(outcome),
                 Ok(Response::Ask(Err(refused))) => match Error::from(refused) {
-                    error if error.kind == Kind::Unavailable => error,
+                    error if error.kind == Kind::Unavailable => said = Some(error.message),
                     error => return Err(error),
                 },
-                Ok(_) => Error::new(Kind::Unavailable, format!("{address} is not a voter")),
-                Err(error) => error,
-            };
+                Ok(_) => silent = format!("{address} is not a voter"),
+                Err(error) => silent = error.message,
+            }
             // Each is asked once, and again while there is time.
             if n + 1 >= inner.voters.len() && inner.world.clock.monotonic() >= deadline {
-                return Err(Error::new(Kind::Unavailable, why.message));
+                let why = said.unwrap_or_else(|| {
+                    format!("no voter answers, so that nothing can be agreed on; the data goes on as it is: {silent}")
+                });
+                return Err(Error::new(Kind::Unavailable, why));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -125,11 +125,10 @@ impl Voter {
     pub async fn run(&self) -> Result<(), Error> {
         let mut told = false;
         loop {
-            let failed = self.raft().metrics().borrow().running_state.clone();
-            match failed {
-                Ok(()) => {}
-                Err(Fatal::Stopped) => return Ok(()),
-                Err(failed) => {
+            match self.failed() {
+                None => {}
+                Some(Fatal::Stopped) => return Ok(()),
+                Some(failed) => {
                     self.come_back(&failed).await;
                     continue;
                 }
@@ -148,12 +147,20 @@ impl Voter {
         }
     }
 
+    /// Why this voter takes no part any more, if that is so.
+    fn failed(&self) -> Option<Fatal<u64>> {
+        let metrics = self.raft().metrics();
+        let said = metrics.borrow().running_state.clone().err();
+        // One that broke off says nothing any more.
+        said.or_else(|| metrics.has_changed().is_err().then_some(Fatal::Panicked))
+    }
+
     /// After the catalog could not be written: takes part again once it can. What was promised to other voters before is
     /// what is in the catalog, as after a restart.
     async fn come_back(&self, failed: &Fatal<u64>) {
         tracing::error!(
             error = %failed,
-            "this voter cannot write what is agreed, and takes no part; it is tried again until its disk takes it"
+            "this voter cannot keep what is agreed, and takes no part; it is tried again until its disk takes it"
         );
         loop {
             tokio::time::sleep(COME_BACK_EVERY).await;
@@ -189,8 +196,10 @@ impl Voter {
 
     /// Address of the one that leads.
     pub fn leader(&self) -> Option<String> {
+        if self.failed().is_some() {
+            return None;
+        }
         let metrics = self.raft().metrics().borrow().clone();
-        metrics.running_state.as_ref().ok()?;
         let id = metrics.current_leader?;
         metrics.membership_config.membership().get_node(&id).map(|n| n.addr.clone())
     }
@@ -321,7 +330,7 @@ impl Voter {
     pub fn in_touch(&self) -> bool {
         let metrics = self.raft().metrics().borrow().clone();
         match metrics.current_leader {
-            _ if metrics.running_state.is_err() => false,
+            _ if self.failed().is_some() => false,
             None => false,
             Some(leader) if leader != self.hello.id => true,
             Some(_) => metrics.millis_since_quorum_ack.is_some_and(|ms| ms < ELECTION_MS.1),
@@ -350,6 +359,7 @@ impl Voter {
             id: self.hello.id,
             initialized: self.raft().is_initialized().await.unwrap_or(false),
             cluster: self.seen.borrow().state.cluster.clone(),
+            voters: self.hello.settings.voters.iter().cloned().collect(),
         }
     }
 
@@ -362,6 +372,7 @@ impl Voter {
         }
         if me.initialized {
             self.form().await?;
+            self.shed().await?;
             return Ok(true);
         }
         if let Ok(Response::Hello(there)) = self.transport.call(&me.address, Request::Hello(me.clone())).await
@@ -381,6 +392,10 @@ impl Voter {
             }
             if hello.initialized {
                 return self.ask_in(address, me).await.map(|()| false);
+            }
+            // Two groups that have a voter in common would each overwrite what the other agreed on.
+            if !hello.voters.is_empty() && hello.voters != me.voters {
+                return Err(unequal(address, &hello.voters, &me.voters));
             }
             met.insert(address.clone(), hello);
         }
@@ -422,6 +437,34 @@ impl Voter {
             tracing::info!(cluster, "the cluster is formed");
         }
         Ok(())
+    }
+
+    /// Who is not to vote any more and says that it does not is no longer counted on.
+    async fn shed(&self) -> Result<(), Error> {
+        let metrics = self.raft().metrics().borrow().clone();
+        if metrics.current_leader != Some(self.hello.id) {
+            return Ok(());
+        }
+        let membership = metrics.membership_config.membership();
+        let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let settings = &self.hello.settings;
+        let others = membership.nodes().filter(|(_, node)| !settings.voters.contains(&node.addr));
+        let mut gone = Vec::new();
+        for (id, node) in others.filter(|(id, _)| voters.contains(*id)) {
+            let asked = self.transport.call(&node.addr, Request::Hello(self.hello().await)).await;
+            if matches!(asked, Ok(Response::NoVoter)) {
+                gone.push((*id, node.addr.clone()));
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        voters.retain(|id| gone.iter().all(|(left, _)| left != id));
+        tracing::info!(gone = ?gone, left = voters.len(), "nodes that are no voters any more leave the group");
+        let change = self.raft().change_membership(ChangeMembers::ReplaceAllVoters(voters), false).await;
+        change
+            .map(drop)
+            .map_err(|e| Error::new(Kind::Unavailable, format!("the group of voters stays as it is: {e}")))
     }
 
     /// Asks to be let in, at a voter that may have to ask the leader.
@@ -469,11 +512,14 @@ impl Voter {
         let node = BasicNode::new(hello.address.clone());
         let there = |id: &u64| membership.get_node(id).is_some_and(|n| n.addr == hello.address);
         let next: BTreeSet<u64> = voters.iter().copied().filter(|id| !there(id)).chain([hello.id]).collect();
-        tracing::warn!(
-            address = hello.address,
-            id = hello.id,
-            "a voter came back without its catalog; it takes its old place"
-        );
+        match voters.iter().any(there) {
+            true => tracing::warn!(
+                address = hello.address,
+                id = hello.id,
+                "a voter came back without its catalog; it takes its old place"
+            ),
+            false => tracing::info!(address = hello.address, id = hello.id, "a voter joins the group"),
+        }
         let failed = |e: RaftError<u64, ClientWriteError<u64, BasicNode>>| e.to_string();
         let add = ChangeMembers::AddNodes(BTreeMap::from([(hello.id, node)]));
         self.raft().change_membership(add, true).await.map_err(failed)?;
@@ -485,6 +531,16 @@ impl Voter {
 
 fn unlike(address: &str) -> Error {
     Error::new(Kind::Unavailable, format!("{address} answered something else than was asked; is it a voter?"))
+}
+
+fn unequal(address: &str, theirs: &BTreeSet<String>, ours: &BTreeSet<String>) -> Error {
+    let words = |of: &BTreeSet<String>| of.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+    let message = format!(
+        "{address} was started with --control.voters={}, and this node with {}; nothing is formed until all have the same",
+        words(theirs),
+        words(ours)
+    );
+    Error::new(Kind::Unavailable, message)
 }
 
 fn taken(address: &str) -> Error {

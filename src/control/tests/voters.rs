@@ -20,6 +20,8 @@ const VOTERS: [&str; 3] = ["a:1", "b:1", "c:1"];
 #[derive(Default)]
 struct Wires {
     voters: BTreeMap<String, Voter>,
+    /// Who runs and does not vote.
+    others: BTreeSet<String>,
     cut: BTreeSet<String>,
 }
 
@@ -33,6 +35,9 @@ impl Transport for Wire {
     async fn call(&self, address: &str, request: Request) -> Result<Response, Error> {
         let to = {
             let wires = self.wires.lock();
+            if wires.others.contains(address) {
+                return Ok(Response::NoVoter);
+            }
             let open = !wires.cut.contains(address) && !wires.cut.contains(&self.from);
             wires.voters.get(address).filter(|_| open).cloned()
         };
@@ -93,8 +98,12 @@ impl Cluster {
     }
 
     async fn start_with(&self, address: &str, catalog: Catalog) -> Voter {
+        self.start_of(address, catalog, &VOTERS).await
+    }
+
+    async fn start_of(&self, address: &str, catalog: Catalog, voters: &[&str]) -> Voter {
         let world = World::real();
-        let voters = VOTERS.map(str::to_owned).to_vec();
+        let voters = voters.iter().map(|v| (*v).to_owned()).collect();
         let settings = Settings { address: address.to_owned(), voters, plan: plan(), cluster: String::new() };
         let wire = Wire { from: address.to_owned(), wires: Arc::clone(&self.wires) };
         let voter = Voter::start(&world, &catalog, settings, Arc::new(wire)).await.unwrap();
@@ -245,7 +254,13 @@ async fn who_has_the_address_of_a_voter_that_runs_is_refused() {
     assert_eq!(error.kind, Kind::Refused);
     assert!(error.message.contains(&format!("another node answers at {taken}")), "{error}");
     // Nor is it let in where it does not look itself, or while the other one is away.
-    let hello = |id: u64| Hello { address: taken.to_owned(), id, initialized: false, cluster: String::new() };
+    let hello = |id: u64| Hello {
+        address: taken.to_owned(),
+        id,
+        initialized: false,
+        cluster: String::new(),
+        voters: BTreeSet::new(),
+    };
     let asked = async |id: u64| match cluster.voter(&leader).serve(Request::Join(hello(id))).await {
         Response::Join(result) => result,
         other => panic!("{other:?}"),
@@ -254,6 +269,81 @@ async fn who_has_the_address_of_a_voter_that_runs_is_refused() {
     cluster.stop(taken).await;
     assert!(asked(other.id()).await.unwrap_err().contains("nobody answers"));
     assert_eq!(cluster.voter(&leader).group().get(taken), Some(&number));
+}
+
+/// Voters of which one was told of others form nothing with it, whoever starts first; once it is told of all, they are one
+/// cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn voters_that_were_told_of_different_ones_form_no_group_together() {
+    for (wrong, first) in [(&["b:1"][..], false), (&["b:1"][..], true), (&["b:1", "c:1", "d:1"][..], false)] {
+        let cluster = Cluster::new();
+        let world = World::real();
+        if first {
+            cluster.start_of("b:1", cluster.catalog(&world, "b:1").await, wrong).await;
+        }
+        for address in ["a:1", "c:1"] {
+            cluster.start(address).await;
+        }
+        if !first {
+            cluster.start_of("b:1", cluster.catalog(&world, "b:1").await, wrong).await;
+        }
+        if wrong.len() == 1 {
+            cluster.until("b:1", |seen| !seen.state.cluster.is_empty()).await;
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        for address in ["a:1", "c:1"] {
+            let seen = cluster.voter(address).watch().borrow().clone();
+            assert_eq!(seen.state.cluster, "", "{address} has formed a cluster with {wrong:?}");
+        }
+        cluster.stop("b:1").await;
+        cluster.start("b:1").await;
+        let name = cluster.until("b:1", |seen| !seen.state.cluster.is_empty()).await.state.cluster.clone();
+        for address in ["a:1", "c:1"] {
+            let seen = cluster.until(address, |seen| !seen.state.cluster.is_empty()).await;
+            assert_eq!(seen.state.cluster, name);
+        }
+    }
+}
+
+/// Three become five and three again, by what the nodes are started with; those that are left are the ones that count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn voters_come_and_go_with_what_all_are_told() {
+    let cluster = Cluster::of_three().await;
+    let five = ["a:1", "b:1", "c:1", "d:1", "e:1"];
+    let world = World::real();
+    let counted = async |address: &str, many: usize| {
+        for _ in 0..1200 {
+            if cluster.voter(address).group().len() == many {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{address} counts on {:?}", cluster.voter(address).group());
+    };
+    for address in five {
+        if VOTERS.contains(&address) {
+            cluster.stop(address).await;
+        }
+        cluster.start_of(address, cluster.catalog(&world, address).await, &five).await;
+    }
+    for address in five {
+        counted(address, 5).await;
+    }
+    for address in ["d:1", "e:1"] {
+        cluster.stop(address).await;
+        cluster.wires.lock().others.insert(address.to_owned());
+    }
+    for address in VOTERS {
+        cluster.stop(address).await;
+        cluster.start(address).await;
+    }
+    for address in VOTERS {
+        counted(address, 3).await;
+    }
+    let first = cluster.leader("a:1").await;
+    cluster.stop(&first).await;
+    let left = VOTERS.into_iter().find(|v| *v != first).unwrap();
+    assert_eq!(cluster.voter(left).propose(limits(0)).await.or_later(&cluster, left).await, Outcome::Done);
 }
 
 /// A voter whose disk was full takes part again by itself, and does not say meanwhile that it is in touch.
