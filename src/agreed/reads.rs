@@ -84,6 +84,11 @@ impl State {
         if let Some(address) = next.members().find(|a| !self.nodes.contains_key(*a)) {
             lines.push(format!("{address} has never been here: it is refused"));
         }
+        if let Some(address) = next.members().find(|a| lost.contains(*a)) {
+            lines.push(format!(
+                "{address} is given up and is in the new ring: it is refused, being one or the other"
+            ));
+        }
         lines
     }
 

@@ -36,6 +36,8 @@ struct Who {
     incarnation: String,
     /// Whose data are in it; empty where it has never joined a cluster.
     cluster: String,
+    /// The least epoch whose writes it takes, as it promised before it started.
+    promised: u64,
 }
 
 impl Plane {
@@ -96,6 +98,7 @@ impl Plane {
         let describe = move |about: &mut About| {
             about.address.clone_from(&who.address);
             about.incarnation.clone_from(&who.incarnation);
+            about.promised = who.promised;
             about.ready = ready();
             about.version = telemetry::build().version.to_owned();
         };
@@ -124,8 +127,8 @@ fn open_folder(settings: &Settings, world: &World) -> Result<(Option<Catalog>, W
         incarnation::begin_anew(world, dir)?;
     }
     let incarnation = incarnation::read(world, dir)?;
-    let cluster = Kept::read(world, dir, &incarnation)?.cluster;
-    Ok((Some(catalog), Who { address, incarnation, cluster }))
+    let Kept { cluster, min_epoch: promised, .. } = Kept::read(world, dir, &incarnation)?;
+    Ok((Some(catalog), Who { address, incarnation, cluster, promised }))
 }
 
 /// The ring that a new cluster starts with.

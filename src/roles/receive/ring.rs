@@ -27,6 +27,8 @@ pub type Connect = Arc<dyn Fn(&str) -> Result<Arc<Peer>, Error> + Send + Sync>;
 pub struct Current {
     /// Its number; 0 where the ring is a file.
     pub epoch: EpochNumber,
+    /// How often what is agreed had been brought back from a copy: numbers of a later generation count alone.
+    pub generation: u32,
     /// The ring that is, or that will be.
     pub rings: Rings,
     /// Copies that make an ack in it.
@@ -131,13 +133,14 @@ impl RingHolder {
     }
 
     /// An epoch that was agreed on; true if it is a later one than that in use.
-    pub fn learn(&self, number: EpochNumber, view: &View) -> Result<bool, Error> {
+    pub fn learn(&self, generation: u32, number: EpochNumber, view: &View) -> Result<bool, Error> {
         let _one = self.text.lock();
         let old = self.current();
-        if number <= old.epoch {
+        // What was agreed after the copy that was brought back is void, whatever its number.
+        if (generation, number) <= (old.generation, old.epoch) {
             return Ok(false);
         }
-        let next = of_view(&self.settings, number, view, &self.connect, &old)?;
+        let next = Current { generation, ..of_view(&self.settings, number, view, &self.connect, &old)? };
         report(&next);
         tracing::info!(
             epoch = number,
@@ -257,7 +260,7 @@ fn build(
         );
     }
     let needed = replication.quorum.needed(copies);
-    Ok(Current { epoch: 0, rings, needed, before: None, targets })
+    Ok(Current { epoch: 0, generation: 0, rings, needed, before: None, targets })
 }
 
 fn peers_of(current: Option<&Current>) -> BTreeMap<String, Arc<Peer>> {
@@ -300,7 +303,8 @@ fn of_view(
         None => connect(address).map(Target::Peer),
     };
     let targets = addresses.iter().map(target).collect::<Result<Vec<_>, Error>>()?;
-    Ok(Current { epoch, needed: usize::from(view.target().plan().quorum), rings, before, targets })
+    let needed = usize::from(view.target().plan().quorum);
+    Ok(Current { epoch, generation: 0, needed, rings, before, targets })
 }
 
 fn report(current: &Current) {
@@ -315,7 +319,7 @@ fn report(current: &Current) {
     metrics::gauge!("tributary_ring_in_change").set(f64::from(u8::from(current.before.is_some())));
 }
 
-fn succeeded(world: &World) {
+pub(crate) fn succeeded(world: &World) {
     metrics::gauge!("thanos_receive_config_last_reload_successful").set(1);
     metrics::gauge!("thanos_receive_config_last_reload_success_timestamp_seconds")
         .set(world.clock.now_ms() as f64 / 1e3);
@@ -422,7 +426,7 @@ mod tests {
         holder.govern();
         assert!(holder.is_unknown());
         let joint = view(Some(r#""b:1", "c:1", "a:1""#), r#""a:1", "b:1", "d:1""#);
-        assert!(holder.learn(4, &joint).unwrap());
+        assert!(holder.learn(0, 4, &joint).unwrap());
         let current = holder.current();
         assert!(!holder.is_unknown());
         assert_eq!(current.members().into_iter().collect::<Vec<_>>(), ["a:1", "b:1", "c:1", "d:1"]);
@@ -438,13 +442,18 @@ mod tests {
         put(r#"[{"endpoints": ["a:1"]}]"#);
         assert!(!holder.reload().unwrap());
         // What is told late changes nothing.
-        assert!(!holder.learn(3, &view(None, r#""a:1", "c:1""#)).unwrap());
-        assert!(holder.learn(5, &view(None, r#""a:1", "b:1", "d:1""#)).unwrap());
+        assert!(!holder.learn(0, 3, &view(None, r#""a:1", "c:1""#)).unwrap());
+        assert!(holder.learn(0, 5, &view(None, r#""a:1", "b:1", "d:1""#)).unwrap());
         let after = holder.current();
         assert_eq!((after.epoch, after.needed, after.before.is_none()), (5, 2, true));
         let (Target::Peer(kept), Target::Peer(again)) = (&current.targets[2], &after.targets[2]) else {
             panic!("d:1 is a peer in both");
         };
         assert!(Arc::ptr_eq(kept, again));
+        // From a copy that was brought back on, its numbers count.
+        assert!(holder.learn(1, 4, &view(None, r#""a:1", "c:1""#)).unwrap());
+        assert_eq!(holder.current().members().into_iter().collect::<Vec<_>>(), ["a:1", "c:1"]);
+        assert!(!holder.learn(0, 9, &joint).unwrap());
+        assert!(holder.learn(1, 5, &joint).unwrap());
     }
 }

@@ -125,13 +125,19 @@ impl Writer {
     }
 
     /// Takes an epoch over for placing; true if it is a later one.
-    pub fn learn(&self, cluster: &str, number: EpochNumber, view: &View) -> Result<bool, Error> {
+    pub fn learn(
+        &self,
+        cluster: &str,
+        generation: u32,
+        number: EpochNumber,
+        view: &View,
+    ) -> Result<bool, Error> {
         let ours = self.cluster.get_or_init(|| cluster.to_owned());
         if ours != cluster {
             let message = format!("the ring of cluster {cluster} is not taken for that of {ours}");
             return Err(Error::new(Kind::Invalid, message));
         }
-        self.ring.learn(number, view)
+        self.ring.learn(generation, number, view)
     }
 
     /// What a replica says of the epoch that it is in, once it has left that of a write.
@@ -143,7 +149,9 @@ impl Writer {
                 return;
             }
         };
-        if let Err(error) = self.learn(&told.cluster, told.number, &told.view) {
+        // Peers of before did not say.
+        let generation = told.generation.unwrap_or_else(|| self.ring().current().generation);
+        if let Err(error) = self.learn(&told.cluster, generation, told.number, &told.view) {
             tracing::warn!(epoch = stale.epoch, %error, "a ring that a peer has told of is not used");
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use agreed::{Command, Outcome, Placed};
+use agreed::{Command, EpochNumber, Outcome, Placed, State};
 use anyhow::{anyhow, bail};
 use clap::ArgMatches;
 use control::{Change, Seen};
@@ -70,21 +70,37 @@ pub async fn edit(session: &Session, name: &str, matches: &ArgMatches) -> anyhow
         _ => bail!("{name} is not known"),
     };
     let change = Change { expect: agreed, text, copies, retire, by, time };
-    match session.handle.change(change).await? {
-        Outcome::Pending { epoch } => say(&format!("proposed; its joint epoch will be {epoch}"))?,
-        Outcome::Already => say("that is agreed already, or on its way")?,
-        _ => say("taken back: that is the ring as it was")?,
-    }
+    let epoch = match session.handle.change(change).await? {
+        Outcome::Pending { epoch } => {
+            say(&format!("proposed; its joint epoch will be {epoch}"))?;
+            Some(epoch)
+        }
+        Outcome::Already => {
+            say("that is agreed already, or on its way")?;
+            None
+        }
+        _ => {
+            say("taken back: that is the ring as it was")?;
+            None
+        }
+    };
     match matches.get_flag("watch") {
         true => {
             // What was agreed on comes back by way of the voters.
             let mut news = session.handle.seen();
-            let later = news.wait_for(|now| now.revision > seen.revision);
+            let later = news.wait_for(|now| is_of(&now.state, epoch));
             let _ = tokio::time::timeout(super::PATIENCE, later).await;
             show::watch(session).await
         }
         false => say("`tributary ring show --watch` says how far it is"),
     }
+}
+
+/// Whether the change that was taken is in this state: changes of before may still be on their way.
+fn is_of(state: &State, epoch: Option<EpochNumber>) -> bool {
+    let Some(epoch) = epoch else { return true };
+    state.pending.as_ref().is_some_and(|pending| pending.epoch >= epoch)
+        || state.current().is_some_and(|current| current.number >= epoch)
 }
 
 async fn forget(session: &Session, seen: &Seen, matches: &ArgMatches) -> anyhow::Result<()> {

@@ -180,6 +180,12 @@ pub fn command() -> Command {
                     .conflicts_with("file")
                     .help("Any receiver of the cluster: each remembers what it learned last."),
             )
+            .arg(
+                Arg::new("accept")
+                    .long("accept-loss")
+                    .action(ArgAction::SetTrue)
+                    .help("Do it although receivers have heard of a later ring than this copy has."),
+            )
             .arg(by()),
         )
 }

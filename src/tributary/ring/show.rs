@@ -149,6 +149,11 @@ fn people(seen: &Seen, nodes: &BTreeMap<String, Option<About>>, now: i64) -> Str
         "voters    {}",
         if all.is_empty() { "none answers".to_owned() } else { all.join(", ") }
     );
+    if lead.is_none() {
+        out.push_str(
+            "          nobody leads: nothing can be changed until a majority of them answers; writes and reads go on\n",
+        );
+    }
     let progress = Progress::of(state);
     if let Some(current) = state.current() {
         let plan = current.view.target().plan();
@@ -171,10 +176,10 @@ fn people(seen: &Seen, nodes: &BTreeMap<String, Option<About>>, now: i64) -> Str
         }
         Phase::Stable | Phase::Unformed => {}
     }
-    for (epoch, left) in &progress.unretired {
+    for (epochs, left) in unretired(&progress) {
         let _ = writeln!(
             out,
-            "          epoch {epoch} is read from receivers; not yet all in the bucket: {}",
+            "          {epochs} read from receivers; not yet all in the bucket: {}",
             words(left)
         );
     }
@@ -192,6 +197,22 @@ fn people(seen: &Seen, nodes: &BTreeMap<String, Option<About>>, now: i64) -> Str
         let _ = writeln!(out, "{address:<width$}  {answers:<12}  {version:<8}  {}", standing(seen, address));
     }
     out
+}
+
+/// Epochs in a row of which the same members have not said that all is in the bucket, in one.
+fn unretired(progress: &Progress) -> Vec<(String, &Vec<String>)> {
+    let mut rows: Vec<(u64, u64, &Vec<String>)> = Vec::new();
+    for (epoch, left) in &progress.unretired {
+        match rows.last_mut() {
+            Some((_, last, of)) if *of == left => *last = *epoch,
+            _ => rows.push((*epoch, *epoch, left)),
+        }
+    }
+    let words = |(first, last, left): (u64, u64, _)| match first == last {
+        true => (format!("epoch {first} is"), left),
+        false => (format!("epochs {first} to {last} are"), left),
+    };
+    rows.into_iter().map(words).collect()
 }
 
 /// Those that speak no more than the level of the cluster, where others do.
@@ -261,7 +282,13 @@ pub async fn history(session: &Session, matches: &ArgMatches) -> anyhow::Result<
                     old.members().filter(|a| !new.has(a)).collect(),
                     new.members().filter(|a| !old.has(a)).collect(),
                 );
-                format!("changing: in {}, out {}", come.join(", "), gone.join(", "))
+                let words = |who: &[&str]| if who.is_empty() { "nobody".to_owned() } else { who.join(", ") };
+                let (old, new) = (old.plan(), new.plan());
+                let copies = match (old.replication, new.replication) {
+                    (old, new) if old == new => String::new(),
+                    (old, new) => format!(", copies {old} to {new}"),
+                };
+                format!("changing: in {}, out {}{copies}", words(&come), words(&gone))
             }
         };
         let data = if epoch.retired { "in the bucket" } else { "read from receivers" };

@@ -42,7 +42,7 @@ pub async fn run(
 /// Takes the current epoch over.
 pub fn take(state: &State, writer: &Arc<Writer>, world: &World) {
     let Some(epoch) = state.current() else { return };
-    match writer.learn(&state.cluster, epoch.number, &epoch.view) {
+    match writer.learn(&state.cluster, state.generation, epoch.number, &epoch.view) {
         // Limits of tenants are shares of what their ring has.
         Ok(true) => crate::work::apply_limits(writer, world),
         Ok(false) => {}

@@ -344,7 +344,7 @@ impl Member {
             let cluster = state.cluster.clone();
             self.keep(Kept { cluster, min_epoch: number, ..self.kept.clone() }).await?;
         }
-        let told = Told::of(&state.cluster, current).encode();
+        let told = Told::of(&state.cluster, state.generation, current).encode();
         let before = self.writer.local().gate().raise(Promise::From { epoch: self.kept.min_epoch, told });
         self.under_way.push(before);
         self.told = number;

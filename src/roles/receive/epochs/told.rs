@@ -12,12 +12,16 @@ pub struct Told {
     /// Whose ring it is: a ring of another cluster is none.
     pub cluster: String,
     pub number: EpochNumber,
+    /// Of what is agreed ([`agreed::State::generation`]).
+    #[serde(default)]
+    pub generation: Option<u32>,
     pub view: View,
 }
 
 impl Told {
-    pub fn of(cluster: &str, epoch: &Epoch) -> Told {
-        Told { cluster: cluster.to_owned(), number: epoch.number, view: epoch.view.clone() }
+    pub fn of(cluster: &str, generation: u32, epoch: &Epoch) -> Told {
+        let (cluster, generation) = (cluster.to_owned(), Some(generation));
+        Told { cluster, number: epoch.number, generation, view: epoch.view.clone() }
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -49,10 +53,13 @@ mod tests {
             Placed::try_from(RingPlan { text, replication: 2, quorum: 2, hashmod: false }).unwrap()
         };
         let view = View::Joint { old: placed(r#""a:1", "b:1""#), new: placed(r#""a:1", "c:1""#) };
-        let told = Told { cluster: "c".to_owned(), number: 8, view };
+        let told = Told { cluster: "c".to_owned(), number: 8, generation: Some(3), view };
         let bytes = told.encode();
         assert_eq!(Told::decode(&bytes).unwrap(), told);
         let text = String::from_utf8(bytes).unwrap();
+        // As a version of before tells it.
+        let older = Told::decode(text.replace("\"generation\":3,", "").as_bytes()).unwrap();
+        assert_eq!((older.number, older.generation), (8, None));
         // One copy less than there are, and a ring of one for two copies.
         for bad in [text.replace("c:1", "a:1"), text.replace("\"quorum\":2", "\"quorum\":3"), String::new()] {
             assert_eq!(Told::decode(bad.as_bytes()).unwrap_err().kind, Kind::Invalid, "{bad}");
