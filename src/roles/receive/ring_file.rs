@@ -17,6 +17,7 @@ use runtime::{Shutdown, World};
 use tokio::sync::Notify;
 
 use crate::Error;
+use crate::ring;
 use crate::watch::{self, Watched};
 
 /// How soon a proposal that could not be judged is made again, and how soon one that was refused.
@@ -53,7 +54,7 @@ enum Stand {
 /// Whether two files mean the same ring.
 fn same(one: &str, other: &str) -> bool {
     one == other
-        || matches!((Document::parse(one), Document::parse(other)), (Ok(one), Ok(other)) if one == other)
+        || matches!((Document::parse(one), Document::parse(other)), (Ok(one), Ok(other)) if one.rings == other.rings)
 }
 
 impl File {
@@ -114,7 +115,9 @@ pub async fn run(
         let mut seen = handle.seen();
         loop {
             let state = Arc::clone(&seen.borrow_and_update().state);
-            match look(&mut file, path, &world, &state).await {
+            let looked = look(&mut file, path, &world, &state).await;
+            judged(&looked, &world);
+            match looked {
                 Err(error) => {
                     tell(&mut told, &error.message, || tracing::error!(%error, "the agreed ring stays"));
                 }
@@ -158,8 +161,11 @@ async fn look(file: &mut File, path: &Path, world: &World, state: &State) -> Res
     let bytes = read.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
     let text = String::from_utf8(bytes).map_err(|e| failed(&e))?;
     // One that is being written is not an edit.
-    Document::parse(&text)
+    let document = Document::parse(&text)
         .map_err(|e| Error::new(Kind::Invalid, format!("ring file {}: {e}", path.display())))?;
+    if file.text.as_ref() != Some(&text) {
+        document.warnings.iter().for_each(|warning| tracing::warn!(path = %path.display(), "{warning}"));
+    }
     Ok(file.look(text, state))
 }
 
@@ -209,6 +215,18 @@ async fn propose(
         }
     }
     AGAIN
+}
+
+/// As for a ring that is a file: whether the last look found one that can be used.
+fn judged(looked: &Result<Stand, Error>, world: &World) {
+    metrics::counter!("thanos_receive_hashrings_file_refreshes_total").increment(1);
+    match looked {
+        Ok(_) => ring::succeeded(world),
+        Err(_) => {
+            metrics::counter!("thanos_receive_hashrings_file_errors_total").increment(1);
+            metrics::gauge!("thanos_receive_config_last_reload_successful").set(0);
+        }
+    }
 }
 
 fn differs(yes: bool) {
