@@ -7,6 +7,7 @@ use control::{Error, Request, Response, Transport};
 use model::Kind;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tonic::Code;
 use tonic::transport::Channel;
 use wire::pb::tributary::control::v1::CallRequest;
 use wire::pb::tributary::control::v1::control_client::ControlClient;
@@ -75,6 +76,11 @@ impl Transport for GrpcTransport {
                 counted("failed");
                 // A node that runs without a control plane, or in another version, may have one later.
                 let mut error = error_from_status(address, &status);
+                if status.code() == Code::Unimplemented {
+                    error.message = format!(
+                        "{address} runs without a control plane; was it started with --control.voters?"
+                    );
+                }
                 if error.kind != Kind::Invalid {
                     error.kind = Kind::Unavailable;
                 }
