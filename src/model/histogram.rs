@@ -10,7 +10,7 @@ pub use valid::InvalidHistogram;
 
 use std::sync::Arc;
 
-use self::valid::{check_layout, sum_of_deltas};
+use self::valid::sum_of_deltas;
 use crate::{compare_conflict, is_stale, stale_nan};
 
 /// Schema of histograms with bounds of their own, written out in `custom_values`.
@@ -89,6 +89,59 @@ pub struct FloatHistogram {
     pub negative_counts: Vec<f64>,
     pub custom_values: Arc<[f64]>,
 }
+
+/// What a histogram of either kind says besides its counts. Equal bit for bit; of hints, as far as storage tells them apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape<'a> {
+    pub schema: i32,
+    pub zero_threshold: f64,
+    pub positive: &'a [Span],
+    pub negative: &'a [Span],
+    pub custom: &'a Arc<[f64]>,
+    pub hint: ResetHint,
+    /// Marks the end of its series: nothing else of it means anything.
+    pub stale: bool,
+}
+
+impl PartialEq for Shape<'_> {
+    fn eq(&self, o: &Self) -> bool {
+        self.schema == o.schema
+            && self.zero_threshold.to_bits() == o.zero_threshold.to_bits()
+            && (self.hint == ResetHint::Gauge) == (o.hint == ResetHint::Gauge)
+            && self.positive == o.positive
+            && self.negative == o.negative
+            && same_bits(self.custom, o.custom)
+    }
+}
+
+macro_rules! shaped {
+    ($histogram:ident) => {
+        impl $histogram {
+            /// Whether this sample marks the end of its series.
+            #[inline]
+            pub fn is_stale(&self) -> bool {
+                is_stale(self.sum)
+            }
+
+            /// What it says besides its counts.
+            #[inline]
+            pub fn shape(&self) -> Shape<'_> {
+                Shape {
+                    schema: self.schema,
+                    zero_threshold: self.zero_threshold,
+                    positive: &self.positive_spans,
+                    negative: &self.negative_spans,
+                    custom: &self.custom_values,
+                    hint: self.hint,
+                    stale: self.is_stale(),
+                }
+            }
+        }
+    };
+}
+
+shaped!(Histogram);
+shaped!(FloatHistogram);
 
 /// A native histogram of either kind, as it is sent and stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -225,26 +278,13 @@ impl Native {
 }
 
 impl Histogram {
-    /// Whether this sample marks the end of its series.
-    pub fn is_stale(&self) -> bool {
-        is_stale(self.sum)
-    }
-
     /// Checks what Prometheus checks on receipt.
     pub fn check(&self) -> Result<(), InvalidHistogram> {
         if self.is_stale() {
             return Ok(());
         }
-        check_layout(
-            self.schema,
-            &self.positive_spans,
-            &self.negative_spans,
-            self.positive_deltas.len(),
-            self.negative_deltas.len(),
-            &self.custom_values,
-            self.zero_threshold,
-            self.zero_count != 0,
-        )?;
+        let buckets = (self.positive_deltas.len(), self.negative_deltas.len());
+        self.shape().check(buckets, self.zero_count != 0)?;
         let positive = sum_of_deltas("positive", &self.positive_deltas)?;
         let negative = sum_of_deltas("negative", &self.negative_deltas)?;
         let in_buckets = positive.saturating_add(negative).saturating_add(self.zero_count);
@@ -301,25 +341,13 @@ impl Histogram {
 }
 
 impl FloatHistogram {
-    pub fn is_stale(&self) -> bool {
-        is_stale(self.sum)
-    }
-
     /// Checks what Prometheus checks on receipt. Counts need not add up: rates do not.
     pub fn check(&self) -> Result<(), InvalidHistogram> {
         if self.is_stale() {
             return Ok(());
         }
-        check_layout(
-            self.schema,
-            &self.positive_spans,
-            &self.negative_spans,
-            self.positive_counts.len(),
-            self.negative_counts.len(),
-            &self.custom_values,
-            self.zero_threshold,
-            self.zero_count != 0.0,
-        )?;
+        let buckets = (self.positive_counts.len(), self.negative_counts.len());
+        self.shape().check(buckets, self.zero_count != 0.0)?;
         if self.count < 0.0 {
             return Err(InvalidHistogram::NegativeCount(self.count));
         }
@@ -357,17 +385,12 @@ impl PartialEq for Histogram {
         if self.is_stale() || o.is_stale() {
             return self.is_stale() && o.is_stale();
         }
-        self.schema == o.schema
-            && self.count == o.count
+        self.count == o.count
             && self.zero_count == o.zero_count
             && self.sum.to_bits() == o.sum.to_bits()
-            && self.zero_threshold.to_bits() == o.zero_threshold.to_bits()
-            && (self.hint == ResetHint::Gauge) == (o.hint == ResetHint::Gauge)
-            && self.positive_spans == o.positive_spans
-            && self.negative_spans == o.negative_spans
+            && self.shape() == o.shape()
             && self.positive_deltas == o.positive_deltas
             && self.negative_deltas == o.negative_deltas
-            && same_bits(&self.custom_values, &o.custom_values)
     }
 }
 
@@ -376,17 +399,10 @@ impl PartialEq for FloatHistogram {
         if self.is_stale() || o.is_stale() {
             return self.is_stale() && o.is_stale();
         }
-        self.schema == o.schema
-            && same_bits(
-                &[self.count, self.zero_count, self.sum, self.zero_threshold],
-                &[o.count, o.zero_count, o.sum, o.zero_threshold],
-            )
-            && (self.hint == ResetHint::Gauge) == (o.hint == ResetHint::Gauge)
-            && self.positive_spans == o.positive_spans
-            && self.negative_spans == o.negative_spans
+        same_bits(&[self.count, self.zero_count, self.sum], &[o.count, o.zero_count, o.sum])
+            && self.shape() == o.shape()
             && same_bits(&self.positive_counts, &o.positive_counts)
             && same_bits(&self.negative_counts, &o.negative_counts)
-            && same_bits(&self.custom_values, &o.custom_values)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Appends histograms to a chunk: the one way for whole and float counts.
 
 use model::Timestamp;
-use model::histogram::{ResetHint, Span};
+use model::histogram::{ResetHint, Shape, Span};
 
-use super::judge::{self, Incoming, Judgement};
+use super::judge::{self, Judgement};
 use super::layout::{Layout, buckets};
 use super::read::{Iter, ReadCounts};
 use super::{At, Pushed, Track};
@@ -19,7 +19,7 @@ pub trait Counts: Clone + Default {
     const ENCODING: Encoding;
 
     /// What of a sample decides, besides its counts.
-    fn incoming(h: &Self::Histogram) -> Incoming<'_>;
+    fn shape(h: &Self::Histogram) -> Shape<'_>;
 
     /// The positive and the negative buckets.
     fn buckets(h: &Self::Histogram) -> (&[Self::Bucket], &[Self::Bucket]);
@@ -94,8 +94,8 @@ impl<C: Counts> Appender<C> {
     /// The header that a chunk must carry if `h` is its first sample and the last sample here came before it.
     pub fn header_for_next(&self, h: &C::Histogram) -> ResetHint {
         match self.samples {
-            0 => judge::header_for_next(&Judgement::NewChunk(ResetHint::Unknown), &C::incoming(h)),
-            _ => judge::header_for_next(&self.judge(h), &C::incoming(h)),
+            0 => judge::header_for_next(&Judgement::NewChunk(ResetHint::Unknown), &C::shape(h)),
+            _ => judge::header_for_next(&self.judge(h), &C::shape(h)),
         }
     }
 
@@ -108,8 +108,8 @@ impl<C: Counts> Appender<C> {
         h: &C::Histogram,
     ) -> Result<Pushed, Error> {
         let (up, down) = C::buckets(h);
-        let new = C::incoming(h);
-        new.check(self.samples, up.len(), down.len())?;
+        let new = C::shape(h);
+        judge::check(&new, self.samples, up.len(), down.len())?;
         if self.samples == 0 {
             self.first(out, timestamp, h);
             return Ok(Pushed::Appended);
@@ -131,14 +131,14 @@ impl<C: Counts> Appender<C> {
     }
 
     fn judge(&self, h: &C::Histogram) -> Judgement {
-        judge::judge(&self.layout, self.header, self.counts.is_stale(), &C::incoming(h), || {
+        judge::judge(&self.layout, self.header, self.counts.is_stale(), &C::shape(h), || {
             self.counts.fall_to(&self.layout, h)
         })
     }
 
     fn first(&mut self, out: &mut Vec<u8>, timestamp: Timestamp, h: &C::Histogram) {
-        let new = C::incoming(h);
-        self.header = new.header(self.header);
+        let new = C::shape(h);
+        self.header = judge::header(&new, self.header);
         self.layout = Layout::of(&new);
         let mut w = self.layout.begin(out, self.header);
         w.int(timestamp);

@@ -1,10 +1,9 @@
 //! Float counts (encoding 3): each number is written by the bits that change, in a window of its own.
 
-use model::histogram::{FloatHistogram, ResetHint, Span};
+use model::histogram::{FloatHistogram, ResetHint, Shape, Span};
 use model::is_stale;
 
 use super::append::Counts;
-use super::judge::Incoming;
 use super::layout::{Layout, fell, widen};
 use super::read::ReadCounts;
 use crate::bits::BitReader;
@@ -51,16 +50,8 @@ impl Counts for FloatCounts {
     type Reader = ReadFloats;
     const ENCODING: Encoding = Encoding::FloatHistogram;
 
-    fn incoming(h: &FloatHistogram) -> Incoming<'_> {
-        Incoming {
-            schema: h.schema,
-            zero_threshold: h.zero_threshold,
-            positive: &h.positive_spans,
-            negative: &h.negative_spans,
-            custom: &h.custom_values,
-            hint: h.hint,
-            stale: h.is_stale(),
-        }
+    fn shape(h: &FloatHistogram) -> Shape<'_> {
+        h.shape()
     }
 
     fn buckets(h: &FloatHistogram) -> (&[f64], &[f64]) {

@@ -1,11 +1,10 @@
 //! Whole counts (encoding 2): each number is written as the change of its change.
 
-use model::histogram::{Histogram, ResetHint, Span, absolutes, differences};
+use model::histogram::{Histogram, ResetHint, Shape, Span, absolutes, differences};
 use model::is_stale;
 
 use super::Track;
 use super::append::Counts;
-use super::judge::Incoming;
 use super::layout::{Layout, fell, widen};
 use super::read::ReadCounts;
 use crate::bits::BitReader;
@@ -30,16 +29,8 @@ impl Counts for IntCounts {
     type Reader = ReadInts;
     const ENCODING: Encoding = Encoding::Histogram;
 
-    fn incoming(h: &Histogram) -> Incoming<'_> {
-        Incoming {
-            schema: h.schema,
-            zero_threshold: h.zero_threshold,
-            positive: &h.positive_spans,
-            negative: &h.negative_spans,
-            custom: &h.custom_values,
-            hint: h.hint,
-            stale: h.is_stale(),
-        }
+    fn shape(h: &Histogram) -> Shape<'_> {
+        h.shape()
     }
 
     fn buckets(h: &Histogram) -> (&[i64], &[i64]) {

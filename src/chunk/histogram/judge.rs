@@ -1,8 +1,6 @@
 //! Whether a histogram can follow in a chunk: the one rule for whole and float counts.
 
-use std::sync::Arc;
-
-use model::histogram::{ResetHint, Span};
+use model::histogram::{ResetHint, Shape, Span};
 
 use super::layout::{Layout, MAX_BUCKETS, buckets, union};
 use crate::Error;
@@ -19,35 +17,22 @@ pub(super) enum Judgement {
     NewChunk(ResetHint),
 }
 
-/// What of a sample decides, besides its counts.
-pub struct Incoming<'a> {
-    pub schema: i32,
-    pub zero_threshold: f64,
-    pub positive: &'a [Span],
-    pub negative: &'a [Span],
-    pub custom: &'a Arc<[f64]>,
-    pub hint: ResetHint,
-    pub stale: bool,
+/// Whether a sample can be pushed at all, with so many buckets, to a chunk of so many samples.
+pub(super) fn check(new: &Shape<'_>, samples: u16, positive: usize, negative: usize) -> Result<(), Error> {
+    if samples == MAX_SAMPLES {
+        return Err(Error::Full);
+    }
+    if !new.stale && (buckets(new.positive) != positive || buckets(new.negative) != negative) {
+        return Err(Error::Header("histogram's spans do not hold its buckets"));
+    }
+    Ok(())
 }
 
-impl Incoming<'_> {
-    /// Whether it can be pushed at all, with so many buckets, to a chunk of so many samples.
-    pub(super) fn check(&self, samples: u16, positive: usize, negative: usize) -> Result<(), Error> {
-        if samples == MAX_SAMPLES {
-            return Err(Error::Full);
-        }
-        if !self.stale && (buckets(self.positive) != positive || buckets(self.negative) != negative) {
-            return Err(Error::Header("histogram's spans do not hold its buckets"));
-        }
-        Ok(())
-    }
-
-    /// The header of a chunk that begins with it, where `known` is what its predecessor told of resets.
-    pub(super) fn header(&self, known: ResetHint) -> ResetHint {
-        match self.hint {
-            ResetHint::Gauge | ResetHint::Reset if !self.stale => self.hint,
-            _ => known,
-        }
+/// The header of a chunk that begins with a sample, where `known` is what its predecessor told of resets.
+pub(super) fn header(new: &Shape<'_>, known: ResetHint) -> ResetHint {
+    match new.hint {
+        ResetHint::Gauge | ResetHint::Reset if !new.stale => new.hint,
+        _ => known,
     }
 }
 
@@ -57,7 +42,7 @@ pub(super) fn judge(
     layout: &Layout,
     header: ResetHint,
     after_stale: bool,
-    new: &Incoming<'_>,
+    new: &Shape<'_>,
     shrank: impl FnOnce() -> bool,
 ) -> Judgement {
     use Judgement::{NewChunk, Same, Wider};
@@ -95,7 +80,7 @@ pub(super) fn judge(
 }
 
 /// The header of a chunk that begins with this sample where the chunk before would have been given `judgement` on it.
-pub(super) fn header_for_next(judgement: &Judgement, new: &Incoming<'_>) -> ResetHint {
+pub(super) fn header_for_next(judgement: &Judgement, new: &Shape<'_>) -> ResetHint {
     match judgement {
         _ if new.stale => ResetHint::Unknown,
         _ if matches!(new.hint, ResetHint::Gauge | ResetHint::Reset) => new.hint,

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use model::histogram::{CUSTOM_BUCKETS, ResetHint, Span, indices, same_bits, spans_of};
+use model::histogram::{CUSTOM_BUCKETS, ResetHint, Shape, Span, indices, same_bits, spans_of};
 
 use super::header_bits;
-use super::judge::Incoming;
 use crate::Error;
 use crate::bits::BitReader;
 use crate::varbit::{BitWriter, int, uint};
@@ -34,7 +33,7 @@ impl Layout {
     }
 
     /// The layout of a chunk that begins with this sample; that of a stale marker is empty.
-    pub(super) fn of(new: &Incoming<'_>) -> Layout {
+    pub(super) fn of(new: &Shape<'_>) -> Layout {
         if new.stale {
             return Layout::default();
         }

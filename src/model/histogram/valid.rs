@@ -1,6 +1,6 @@
 //! What Prometheus asks of a histogram on receipt, and why one is refused.
 
-use super::{CUSTOM_BUCKETS, MAX_SENT_SCHEMA, MIN_SCHEMA, Span};
+use super::{CUSTOM_BUCKETS, MAX_SENT_SCHEMA, MIN_SCHEMA, Shape};
 
 /// Why a histogram is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -47,71 +47,67 @@ pub(super) fn sum_of_deltas(side: &'static str, deltas: &[i64]) -> Result<u64, I
     Ok(sum)
 }
 
-/// Whether spans, counts and bounds fit each other and the schema.
-pub(super) fn check_layout(
-    schema: i32,
-    positive: &[Span],
-    negative: &[Span],
-    positive_buckets: usize,
-    negative_buckets: usize,
-    custom: &[f64],
-    zero_threshold: f64,
-    has_zero: bool,
-) -> Result<(), InvalidHistogram> {
-    let is_custom = schema == CUSTOM_BUCKETS;
-    if !is_custom && !(MIN_SCHEMA..=MAX_SENT_SCHEMA).contains(&schema) {
-        return Err(InvalidHistogram::Schema(schema));
-    }
-    for (side, spans, buckets) in
-        [("positive", positive, positive_buckets), ("negative", negative, negative_buckets)]
-    {
-        let mut total = 0usize;
-        for (number, span) in spans.iter().enumerate() {
-            if number > 0 && span.offset < 0 {
-                return Err(InvalidHistogram::SpanOffset { side, number: number + 1, offset: span.offset });
+impl Shape<'_> {
+    /// Whether spans, so many buckets and bounds fit each other and the schema.
+    pub(super) fn check(self, buckets: (usize, usize), has_zero: bool) -> Result<(), InvalidHistogram> {
+        let Shape { schema, zero_threshold, positive, negative, custom, .. } = self;
+        let is_custom = schema == CUSTOM_BUCKETS;
+        if !is_custom && !(MIN_SCHEMA..=MAX_SENT_SCHEMA).contains(&schema) {
+            return Err(InvalidHistogram::Schema(schema));
+        }
+        for (side, spans, buckets) in [("positive", positive, buckets.0), ("negative", negative, buckets.1)] {
+            let mut total = 0usize;
+            for (number, span) in spans.iter().enumerate() {
+                if number > 0 && span.offset < 0 {
+                    return Err(InvalidHistogram::SpanOffset {
+                        side,
+                        number: number + 1,
+                        offset: span.offset,
+                    });
+                }
+                total = total.saturating_add(span.length as usize);
             }
-            total = total.saturating_add(span.length as usize);
+            if total != buckets {
+                return Err(InvalidHistogram::SpanBuckets { side, spans: total, buckets });
+            }
+            let reach: i64 = spans.iter().map(|s| i64::from(s.offset) + i64::from(s.length)).sum();
+            if total > MAX_BUCKETS || i32::try_from(reach).is_err() {
+                return Err(InvalidHistogram::TooMany);
+            }
         }
-        if total != buckets {
-            return Err(InvalidHistogram::SpanBuckets { side, spans: total, buckets });
+        if !is_custom {
+            return if custom.is_empty() { Ok(()) } else { Err(InvalidHistogram::ExponentialBounds) };
         }
-        let reach: i64 = spans.iter().map(|s| i64::from(s.offset) + i64::from(s.length)).sum();
-        if total > MAX_BUCKETS || i32::try_from(reach).is_err() {
-            return Err(InvalidHistogram::TooMany);
+        let mut before = f64::NEG_INFINITY;
+        for (number, &bound) in custom.iter().enumerate() {
+            if !bound.is_finite() || bound <= before {
+                return Err(InvalidHistogram::Bounds { number: number + 1, bound, before });
+            }
+            before = bound;
         }
-    }
-    if !is_custom {
-        return if custom.is_empty() { Ok(()) } else { Err(InvalidHistogram::ExponentialBounds) };
-    }
-    let mut before = f64::NEG_INFINITY;
-    for (number, &bound) in custom.iter().enumerate() {
-        if !bound.is_finite() || bound <= before {
-            return Err(InvalidHistogram::Bounds { number: number + 1, bound, before });
+        let mut reach = 0i64;
+        for (number, span) in positive.iter().enumerate() {
+            if span.offset < 0 {
+                return Err(InvalidHistogram::SpanOffset {
+                    side: "positive",
+                    number: number + 1,
+                    offset: span.offset,
+                });
+            }
+            reach += i64::from(span.offset) + i64::from(span.length);
         }
-        before = bound;
-    }
-    let mut reach = 0i64;
-    for (number, span) in positive.iter().enumerate() {
-        if span.offset < 0 {
-            return Err(InvalidHistogram::SpanOffset {
-                side: "positive",
-                number: number + 1,
-                offset: span.offset,
-            });
+        if reach > custom.len() as i64 + 1 {
+            return Err(InvalidHistogram::BeyondBounds { bounds: custom.len() });
         }
-        reach += i64::from(span.offset) + i64::from(span.length);
+        if zero_threshold != 0.0 {
+            return Err(InvalidHistogram::CustomExtra("the zero threshold"));
+        }
+        if has_zero {
+            return Err(InvalidHistogram::CustomExtra("the zero bucket"));
+        }
+        if !negative.is_empty() || buckets.1 > 0 {
+            return Err(InvalidHistogram::CustomExtra("the negative side"));
+        }
+        Ok(())
     }
-    if reach > custom.len() as i64 + 1 {
-        return Err(InvalidHistogram::BeyondBounds { bounds: custom.len() });
-    }
-    if zero_threshold != 0.0 {
-        return Err(InvalidHistogram::CustomExtra("the zero threshold"));
-    }
-    if has_zero {
-        return Err(InvalidHistogram::CustomExtra("the zero bucket"));
-    }
-    if !negative.is_empty() || negative_buckets > 0 {
-        return Err(InvalidHistogram::CustomExtra("the negative side"));
-    }
-    Ok(())
 }
