@@ -53,13 +53,26 @@ impl State {
         Ok(())
     }
 
+    /// Epochs of which not every acked sample is known to have a copy once nobody of `gone` answers again, each with the first
+    /// such replica set.
+    pub fn out_of_reach(&self, gone: &BTreeSet<String>) -> Vec<Missing> {
+        let short = |epoch: &crate::Epoch| epoch.shortfall(|a| self.stays(epoch, a, gone));
+        let open = self.epochs.iter().filter(|e| !e.retired);
+        open.filter_map(|e| short(e).map(|set| Missing { epoch: e.number, set })).collect()
+    }
+
+    /// Whether what `address` took in an epoch is there without those of `gone`.
+    fn stays(&self, epoch: &crate::Epoch, address: &str, gone: &BTreeSet<String>) -> bool {
+        let joined = || self.nodes.get(address).is_some_and(|n| n.joined <= epoch.number);
+        epoch.clear.contains(address) || (!gone.contains(address) && joined())
+    }
+
     /// In words, a line each: what may be gone for good if the ring is `next` from now on and what only `lost` nodes have is
     /// given up. Nothing where every acked sample has a copy on a node that stays known, or in the bucket.
     pub fn would_lose(&self, next: &Placed, lost: &BTreeSet<String>) -> Vec<String> {
         let mut lines = Vec::new();
         for epoch in self.epochs.iter().filter(|e| !e.retired) {
-            let joined = |a: &str| self.nodes.get(a).is_some_and(|n| n.joined <= epoch.number);
-            let stays = |a: &str| epoch.clear.contains(a) || (!lost.contains(a) && joined(a));
+            let stays = |a: &str| self.stays(epoch, a, lost);
             if let Some(set) = epoch.shortfall(stays) {
                 let gone: Vec<&str> = set.iter().map(String::as_str).filter(|a| !stays(a)).collect();
                 lines.push(format!(

@@ -243,6 +243,28 @@ fn by_force_what_is_left_is_enough() {
     assert!(complete(&state, &["d", "e"]));
 }
 
+/// Two that are retired one after the other have had what both had, as two at once.
+#[test]
+fn who_was_retired_before_is_gone_as_well_until_the_copies_are_in_the_bucket() {
+    let three = ["a", "b", "c"];
+    let mut state = cluster(&three);
+    register(&mut state, registration("d")).unwrap();
+    register(&mut state, registration("e")).unwrap();
+    let mut retire = proposal(&three, &["a", "b", "d"]);
+    (retire.away, retire.retire) = (names(&["c"]), names(&["c"]));
+    assert!(state.out_of_reach(&names(&["c"])).is_empty());
+    let Ok(Outcome::Pending { epoch }) = state.apply(Command::Propose(retire)) else { panic!("refused") };
+    state.apply(Command::Ready { address: "d:1".to_owned(), epoch }).unwrap();
+    promise(&mut state, &["a", "b", "d"]);
+    promise(&mut state, &["a", "b", "d"]);
+    assert!(matches!(state.current().unwrap().view, View::Stable(_)));
+    let short = state.out_of_reach(&names(&["b", "c"]));
+    assert_eq!((short[0].epoch, short[0].set.len()), (1, 3), "{short:?}");
+    assert!(state.out_of_reach(&names(&["b"])).is_empty());
+    clear(&mut state, &["a", "b"]);
+    assert!(state.out_of_reach(&names(&["b", "c"])).is_empty());
+}
+
 #[test]
 fn strangers_are_told_apart() {
     let mut state = cluster(&THREE);

@@ -115,6 +115,9 @@ async fn drained(State(lifecycle): State<Arc<Lifecycle>>) -> Response {
     }
     let left = lifecycle.ship.left_here(&engine);
     match left.is_empty() {
+        true if lifecycle.governed.handle().is_some_and(|handle| handle.about().voter) => {
+            "nothing here is needed any more but its vote: it is one of --control.voters\n".into_response()
+        }
         true => "nothing here is needed any more\n".into_response(),
         false => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("still needed: {}\n", left.join("; "))).into_response()

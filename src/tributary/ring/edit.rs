@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use agreed::{Command, EpochNumber, Outcome, Placed, State};
+use agreed::{Command, EpochNumber, Needed, Outcome, Placed, State};
 use anyhow::{anyhow, bail};
 use clap::ArgMatches;
 use control::{Change, Seen};
@@ -65,6 +65,7 @@ pub async fn edit(session: &Session, name: &str, matches: &ArgMatches) -> anyhow
             if let Some(here) = retire.iter().find(|a| !away.contains(*a)) {
                 bail!("{here} answers; `tributary ring drain {here}` takes it out and keeps what it has");
             }
+            copies_are_left(session, &seen.state, &retire).await?;
             ring.text()?
         }
         _ => bail!("{name} is not known"),
@@ -94,6 +95,32 @@ pub async fn edit(session: &Session, name: &str, matches: &ArgMatches) -> anyhow
         }
         false => say("`tributary ring show --watch` says how far it is"),
     }
+}
+
+/// Refuses to retire who had the last copies that are left: beside those of the ring, receivers that were retired before and
+/// whose data are not all in the bucket are gone as well.
+async fn copies_are_left(session: &Session, state: &State, retire: &BTreeSet<String>) -> anyhow::Result<()> {
+    let open = state.epochs.iter().filter(|epoch| !epoch.retired);
+    let left_before: BTreeSet<String> = open
+        .flat_map(|epoch| epoch.view.members())
+        .filter(|a| !matches!(state.needed(a), Some(Needed::Member)))
+        .map(str::to_owned)
+        .collect();
+    let mut gone = session.handle.away(left_before.into_iter().collect()).await?;
+    gone.extend(retire.iter().cloned());
+    let short = state.out_of_reach(&gone);
+    let Some(first) = short.first() else { return Ok(()) };
+    let lost: Vec<&str> =
+        gone.iter().filter(|a| short.iter().any(|s| s.set.contains(a))).map(String::as_str).collect();
+    bail!(
+        "what was acknowledged in epoch {} may lie on {} alone, among the copies on {}, and is not in the bucket yet; bring one of \
+         them back, wait until `tributary ring history` says that it is, or see what `tributary ring \
+         force FILE --lost {}` gives up",
+        first.epoch,
+        lost.join(", "),
+        first.set.join(", "),
+        lost.join(",")
+    )
 }
 
 /// Whether the change that was taken is in this state: changes of before may still be on their way.

@@ -143,7 +143,8 @@ fn people(seen: &Seen, nodes: &BTreeMap<String, Option<About>>, now: i64) -> Str
         Some(Some(_)) => (*address).to_owned(),
         _ => format!("{address} (does not answer)"),
     };
-    let all: Vec<String> = voters(nodes).iter().map(voter).collect();
+    let group = voters(nodes);
+    let all: Vec<String> = group.iter().map(voter).collect();
     let _ = writeln!(
         out,
         "voters    {}",
@@ -194,7 +195,10 @@ fn people(seen: &Seen, nodes: &BTreeMap<String, Option<About>>, now: i64) -> Str
             Some(about) if !about.ready => ("starts", about.version.as_str()),
             Some(about) => ("yes", about.version.as_str()),
         };
-        let _ = writeln!(out, "{address:<width$}  {answers:<12}  {version:<8}  {}", standing(seen, address));
+        let votes = state.needed(address).is_none() && group.contains(&address.as_str());
+        let also = if votes { ", but it votes" } else { "" };
+        let standing = standing(seen, address);
+        let _ = writeln!(out, "{address:<width$}  {answers:<12}  {version:<8}  {standing}{also}");
     }
     out
 }

@@ -393,6 +393,10 @@ async fn a_bucket_that_is_down_delays_a_drain_and_loses_nothing() {
     for step in 0..5 {
         assert_eq!(nodes[0].post(&many(t + step, SERIES)).await.status, 204);
     }
+    // An ack waits for two copies; the third, on whoever is to leave, may be on its way.
+    let copies = |node: &Node| node.receive.tsdb().map_or(0, |engine| engine.head_stats().samples);
+    let all = || nodes.iter().map(copies).sum::<u64>() == 3 * 5 * SERIES as u64;
+    assert!(eventually(all).await, "{:?}", nodes.iter().map(copies).collect::<Vec<_>>());
     // Nothing can be written below a file.
     let bucket = dir.path().join("bucket");
     let disk = runtime::World::real().disk;
