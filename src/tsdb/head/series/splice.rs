@@ -40,14 +40,16 @@ impl Around {
     /// Whether a sample at `t` is taken in a series with this `interval`, if it is known. The end of a series says
     /// nothing that a counter could contradict, and is taken wherever nothing follows.
     pub(crate) fn takes(self, t: Timestamp, interval: Option<i64>, is_stale: bool) -> bool {
-        let half = interval.unwrap_or(0) / 2;
-        let near = |other: Timestamp| t.abs_diff(other) <= half.unsigned_abs();
+        let apart = interval.unwrap_or(0).unsigned_abs();
+        // Exactly in the middle it is taken: an interval that was told twice too long, as every second scrape was missing, would
+        // keep each other one out for ever.
+        let near = |other: Timestamp| 2 * t.abs_diff(other) < apart;
         match (self.before, self.after) {
             (Some(before), _) if before == t => false,
             (_, None) if is_stale => true,
             (Some(before), Some(after)) => {
                 // Between two scrapes of one sender there is nothing to fill in, however they fell.
-                let whole = after.abs_diff(before) <= 3 * half.unsigned_abs();
+                let whole = 2 * after.abs_diff(before) <= 3 * apart;
                 !(is_stale || whole || near(before) || near(after))
             }
             // Of one sample no interval is known: what would come before it may be the same scrape, and is the beginning.
@@ -155,10 +157,13 @@ impl Last {
     fn usual(mut self) -> Option<i64> {
         let steps = self.ring.get_mut(..self.steps.min(STEPS))?;
         steps.sort_unstable();
-        // Of a few, one may well be over a sample that is yet to come; too long an interval would keep the next ones out, and
-        // so prove itself.
-        let at = usize::from(steps.len() > 3);
-        steps.get(at).copied()
+        let (first, second) = (*steps.first()?, steps.get(1).copied());
+        match second {
+            // What a splice puts in stands half an interval apart, so that this is one scrape twice or the other a long gap.
+            Some(second) if steps.len() > 3 || 2 * first < second => Some(second),
+            // Of a few, one may well be over a sample that is yet to come; too long an interval would keep the next ones out.
+            _ => Some(first),
+        }
     }
 }
 
@@ -243,6 +248,11 @@ mod tests {
         assert!(splices(&store, RANGE + 10_000) && !splices(&store, RANGE + 4_000));
         assert!(splices(&series(&[5]), 6), "of one sample nothing is known");
         assert!(!splices(&series(&[5]), 4), "and its beginning may be the same scrape");
+        // Every other one is missing: the next is taken all the same, and the interval found again.
+        let store = series(&[0, 20_000, 40_000, 60_000, 80_000, 100_000]);
+        assert!(splices(&store, 110_000) && !splices(&store, 109_999));
+        // One scrape was taken twice: no reason to take all of them twice.
+        assert!(!splices(&series(&[0, 1_000, 11_000]), 14_000));
         // One is missing among the first: the next is no second time of the last.
         assert!(
             splices(&series(&[0, 10_000, 30_000]), 40_000) && !splices(&series(&[0, 10_000, 30_000]), 34_000)
