@@ -136,7 +136,8 @@ impl Plan {
 impl Plan {
     /// What is held of a standby lies in the memory of a door and goes with it: in these runs doors live. Who did not have a
     /// series before the ring changed cannot tell what lies beside what it is to fill in: the ring stays. And doors that
-    /// cannot agree go by what each hears: the network loses nothing.
+    /// neither agree nor hear each other go by what each hears: the network loses nothing between them, but ways to the control
+    /// plane are cut as in other runs.
     fn with_pair(&mut self, chance: &SeededChance) {
         let ms = |low: u64, high: u64| Duration::from_millis(low + chance.below(high - low));
         let scrape = ms(3_000, 6_000);
@@ -152,7 +153,6 @@ impl Plan {
         (self.lost, self.twice, self.unanswered) = (0, 0, 0);
         if let Some(ring) = &mut self.ring {
             ring.edits = Vec::new();
-            ring.deaf = false;
         }
     }
 }
