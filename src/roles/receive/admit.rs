@@ -296,7 +296,7 @@ async fn drain(body: &mut Body) {
 }
 
 /// The message that a body holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Version {
     /// `prometheus.WriteRequest`: remote write 1.0.
     V1,

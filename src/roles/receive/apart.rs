@@ -5,6 +5,10 @@
 //! what the rest pass over, and a query sees one scrape twice. So all of them are asked first, and what stands beside anything
 //! that any of them has is stored by none. What was acknowledged is known to one at least of those who must have answered.
 //!
+//! A receiver of a version that does not know the question takes it for a write, and judges each sample by itself, as all did
+//! before there was a question: while versions are mixed a scrape may be seen twice for one that it lacked, as with that
+//! version alone, and nothing that was acknowledged is missing.
+//!
 //! # Cost
 //! One more call to each replica, and a clone of the batch, of what comes for a while after another sender took over.
 

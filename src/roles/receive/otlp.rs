@@ -9,6 +9,7 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 use http::{HeaderMap, header};
 use model::TenantId;
+use serde::{Deserialize, Serialize};
 use storage::Refusal;
 use wire::otlp::{self, Settings};
 use wire::remote_write::{Limits, Packed, Packing};
@@ -17,14 +18,14 @@ use crate::decode::{self, Decoded, Reading, Recognise};
 use crate::status::{Denial, Example};
 
 /// How a request is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Form {
     pub json: bool,
     pub coding: Coding,
 }
 
 /// How a request is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Coding {
     None,
     Gzip,

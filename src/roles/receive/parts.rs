@@ -26,7 +26,13 @@ pub fn bucket(settings: &Settings, world: &World) -> Result<Option<Bucket>, Erro
 /// HA pairs as this node watches them, with what it remembers of them.
 pub fn pairs(settings: &Settings, world: &World) -> Ha {
     let stores = settings.mode().stores();
-    let ha = Ha::new(&settings.ha, world, stores.then(|| settings.data_dir.join("elections.json")));
+    let dir = || match stores {
+        true => Some(settings.data_dir.clone()),
+        // A router has no folder of its own but that of its hints.
+        false => settings.replication.hints_dir.clone(),
+    };
+    let elections = stores.then(|| settings.data_dir.join("elections.json"));
+    let ha = Ha::new(&settings.ha, world, elections, dir().map(|dir| dir.join("held-of-pairs")));
     ha::open(&ha);
     ha
 }

@@ -9,6 +9,7 @@
 mod file;
 mod gossip;
 pub mod pair;
+mod rest;
 mod run;
 mod tracker;
 

@@ -11,6 +11,7 @@
 //! as it may be needed: until the one that is listened to has sent as much, and for at least as long as it takes to
 //! notice that it has gone.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -96,6 +97,8 @@ pub struct Pair<T> {
     begun: Duration,
     /// What the other doors know of it is known here.
     is_told: bool,
+    /// Until when another door may listen to another replica.
+    doubted: Duration,
 }
 
 #[derive(Debug)]
@@ -152,7 +155,7 @@ impl<T> Replica<T> {
 
 impl<T> Pair<T> {
     pub fn new(elected: Option<Elected>, at: Duration) -> Pair<T> {
-        Pair { elected, replicas: BTreeMap::new(), begun: at, is_told: false }
+        Pair { elected, replicas: BTreeMap::new(), begun: at, is_told: false, doubted: Duration::ZERO }
     }
 
     pub fn elected(&self) -> Option<&Elected> {
@@ -191,15 +194,42 @@ impl<T> Pair<T> {
         newest: Timestamp,
         at: Duration,
     ) -> Said {
-        self.of(replica).hear(rules, newest, at);
+        self.note(rules, replica, newest, at);
         match &self.elected {
             Some(elected) if elected.replica == replica => {
                 // Others go on listening to the one before until they hear of the election.
                 let settled = elected.splice_from.saturating_add(2 * rules.failover.as_millis() as i64);
-                Said::Listen { spliced: oldest <= settled }
+                Said::Listen { spliced: oldest <= settled || at < self.doubted }
             }
             _ => Said::Hold,
         }
+    }
+
+    fn note(&mut self, rules: Rules, replica: &str, newest: Timestamp, at: Duration) {
+        let known = self.of(replica);
+        let was_given_up = known.heard.is_some_and(|heard| at.saturating_sub(heard) > known.patience(rules));
+        known.hear(rules, newest, at);
+        // It is back before this door has heard that another was elected, if one was.
+        if was_given_up && self.elected.as_ref().is_some_and(|elected| elected.replica == replica) {
+            self.doubt(rules, at);
+        }
+    }
+
+    /// Another door may listen to another replica: what is listened to here is spliced for a while.
+    pub fn doubt(&mut self, rules: Rules, at: Duration) {
+        self.doubted = at + rules.failover;
+    }
+
+    /// Hears whom another door listens to, and says whether to do the same. Terms that were agreed on (`agrees`) are one
+    /// election each, whoever tells of it; of those that doors give by themselves the same goes before the others everywhere.
+    pub fn weigh(&mut self, rules: Rules, theirs: &Elected, agrees: bool, at: Duration) -> bool {
+        let Some(ours) = &self.elected else { return true };
+        let rank = |elected: &Elected| (elected.term, Reverse(elected.replica.clone()));
+        let follows = if agrees { ours.term < theirs.term } else { rank(ours) < rank(theirs) };
+        if ours.replica != theirs.replica {
+            self.doubt(rules, at);
+        }
+        follows
     }
 
     /// Hears that another door heard of a replica.
@@ -207,7 +237,7 @@ impl<T> Pair<T> {
         let known = self.of(replica);
         // What comes back from whom it was told is late by the way, and no news.
         if known.heard.is_none_or(|heard| heard + TOLD < at) {
-            known.hear(rules, newest, at);
+            self.note(rules, replica, newest, at);
         } else {
             known.newest = known.newest.max(newest);
         }
@@ -243,6 +273,12 @@ impl<T> Pair<T> {
         let oldest = self.replicas.values_mut().filter(|replica| !replica.held.is_empty());
         let oldest = oldest.min_by_key(|replica| replica.held.front().map(|held| held.at));
         oldest.map_or(0, Replica::drop_oldest)
+    }
+
+    /// Gives all that is held, and of whom.
+    pub fn take_held(&mut self) -> impl Iterator<Item = (&str, Held<T>)> {
+        let replicas = self.replicas.iter_mut();
+        replicas.flat_map(|(name, replica)| replica.held.drain(..).map(|held| (name.as_str(), held)))
     }
 
     pub fn held_bytes(&self) -> u64 {
@@ -353,6 +389,50 @@ mod tests {
         }
         assert_eq!(pair.due(RULES, after(165)), None);
         assert_eq!(pair.due(RULES, after(167)).unwrap().replica, "b");
+    }
+
+    #[test]
+    fn who_had_been_given_up_is_spliced_for_a_while() {
+        let mut pair = sending(60);
+        let mut said = |pair: &mut Pair<()>, at: u64| {
+            pair.hear(RULES, "a", at as i64 * 1_000, at as i64 * 1_000, after(at))
+        };
+        assert_eq!(said(&mut pair, 60), Said::Listen { spliced: false });
+        assert_eq!(
+            said(&mut pair, 72),
+            Said::Listen { spliced: true },
+            "others may have elected the other one"
+        );
+        assert_eq!(said(&mut pair, 77), Said::Listen { spliced: true });
+        for at in (82..110).step_by(5) {
+            said(&mut pair, at);
+        }
+        assert_eq!(said(&mut pair, 110), Said::Listen { spliced: false });
+    }
+
+    #[test]
+    fn whom_another_door_listens_to_is_followed_or_a_reason_for_doubt() {
+        let elected =
+            |replica: &str, term| Elected { replica: replica.to_owned(), term, ..Elected::default() };
+        // Which replica and term, whether that is agreed on; whether it is followed, and whether the own one is doubted.
+        for (replica, term, agrees, follows, doubts) in [
+            ("b", 2, true, true, true),
+            ("b", 1, true, false, true),
+            ("b", 1, false, false, true),
+            ("a", 1, false, false, false),
+            ("Z", 1, false, true, true),
+            ("Z", 1, true, false, true),
+        ] {
+            let mut pair = sending(60);
+            assert_eq!(
+                pair.weigh(RULES, &elected(replica, term), agrees, after(60)),
+                follows,
+                "{replica} {term}"
+            );
+            let said = pair.hear(RULES, "a", 60_000, 60_000, after(60));
+            assert_eq!(said, Said::Listen { spliced: doubts }, "{replica} {term}");
+        }
+        assert!(Pair::<()>::new(None, after(0)).weigh(RULES, &elected("b", 0), true, after(0)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! held of it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use agreed::command::Election;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use model::Kind;
-use runtime::Shutdown;
+use runtime::{Shutdown, World};
 
 use super::pair::Wish;
 use super::tracker::{Ha, Name, Play};
-use super::{Doors, file, gossip};
+use super::{Doors, file, gossip, rest};
 use crate::Error;
 
 /// How often silence is looked for.
@@ -43,7 +44,32 @@ pub fn open(ha: &Ha) {
     }
 }
 
-/// Does it until `until`.
+/// Does something with the file of what was held over a stop; what goes wrong is worth a gap in the worst case, and no failed
+/// start or stop.
+async fn on_disk<T: Default + Send + 'static>(
+    ha: &Ha,
+    does: impl FnOnce(&World, &Path) -> Result<T, String> + Send + 'static,
+) -> T {
+    let Some(path) = ha.rest.clone() else { return T::default() };
+    let (world, threads) = (ha.world().clone(), ha.world().threads.clone());
+    let done = threads.blocking(move || (does(&world, &path), path)).await;
+    match done {
+        Ok((Ok(done), _)) => done,
+        Ok((Err(error), path)) => {
+            tracing::error!(
+                error, path = %path.display(),
+                "what was held of HA pairs is lost over this stop; a replica that is silent now may leave a gap"
+            );
+            T::default()
+        }
+        Err(error) => {
+            tracing::error!(%error, "what was held of HA pairs is lost over this stop");
+            T::default()
+        }
+    }
+}
+
+/// Does it until `until`. The doors are closed by then: what is held waits on the disk for the next life.
 pub async fn run(
     ha: Arc<Ha>,
     plays: Arc<dyn Plays>,
@@ -63,12 +89,16 @@ pub async fn run(
             ),
         }
     }
+    let resting = on_disk(&ha, rest::take).await;
+    ha.take_up(resting);
     let work =
         async { tokio::join!(elect(&ha), remember(&ha), play(&ha, &*plays), gossip::run(&ha, &*doors)) };
     tokio::select! {
         () = until.wait() => {}
         _ = work => {}
     }
+    let resting = ha.put_to_rest();
+    on_disk(&ha, move |world, path| rest::write(world, path, &resting)).await;
     Ok(())
 }
 
@@ -159,17 +189,17 @@ async fn remember(ha: &Arc<Ha>) {
 async fn play(ha: &Arc<Ha>, plays: &dyn Plays) {
     loop {
         // Of one pair in their order, so that series are filled from their ends on.
-        let mut by_pair: BTreeMap<Name, Vec<Play>> = BTreeMap::new();
+        let mut by_pair: BTreeMap<Name, Vec<Arc<Play>>> = BTreeMap::new();
         for play in std::iter::from_fn(|| ha.next_play()) {
             by_pair.entry((play.tenant.clone(), play.cluster.clone())).or_default().push(play);
         }
-        let of_pair = |(_, all): (Name, Vec<Play>)| async move {
+        let of_pair = |(_, all): (Name, Vec<Arc<Play>>)| async move {
             for play in all {
                 // It is acknowledged: only a node that stops gives it up.
                 while !plays.store(&play).await {
                     tokio::time::sleep(AGAIN).await;
                 }
-                ha.played(play.held.bytes);
+                ha.played(&play);
             }
         };
         futures::stream::iter(by_pair).for_each_concurrent(PLAYS, of_pair).await;

@@ -142,7 +142,7 @@ struct Story {
     tenant: TenantId,
     plan: Plan,
     scraped: Vec<Scraped>,
-    waiting: Vec<Play>,
+    waiting: Vec<Arc<Play>>,
     chance: usize,
     /// Who was listened to, from when on.
     reigns: Vec<(i64, String)>,
@@ -181,7 +181,7 @@ impl Story {
             let play = self.waiting.remove(which);
             let at = play.held.body.body[..].try_into().map(u64::from_le_bytes).unwrap();
             self.store(at as usize, true, now);
-            self.ha.played(play.held.bytes);
+            self.ha.played(&play);
         }
     }
 
@@ -217,7 +217,7 @@ fn tell(plan: Plan) -> Story {
     let settings =
         tsdb::Settings { shards: 1, segment_bytes: 64 << 10, dir: "/data".into(), ..Default::default() };
     let tsdb = Tsdb::open(world.clone(), settings).unwrap();
-    let ha = Ha::new(&HaPairs { enabled: true, ..HaPairs::default() }, &world, None);
+    let ha = Ha::new(&HaPairs { enabled: true, ..HaPairs::default() }, &world, None, None);
     let (tenant, scraped) = (TenantId::new("t").unwrap(), plan.scraped());
     let mut story =
         Story { ha, tsdb, tenant, plan, scraped, waiting: Vec::new(), chance: 0, reigns: Vec::new() };

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use wire::remote_write::{Packing, PairLabels, Sent};
 
 use super::pair::{Change, Elected, Held, Pair, Rules, Said, Wish};
+use super::rest::Resting;
 use crate::admit::Version;
 use crate::limits::{Pairs, Profile};
 use crate::settings::HaPairs;
@@ -32,18 +34,26 @@ const MOST_TOLD: usize = 100_000;
 pub type Form = (Version, Packing);
 
 /// A request as it came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Kept {
     pub form: Form,
     pub body: Vec<u8>,
     pub judged_at: Timestamp,
 }
 
+impl Kept {
+    /// Memory that it takes.
+    fn bytes(&self) -> u64 {
+        self.body.capacity() as u64 + 128
+    }
+}
+
 /// A request that was held and is to be stored now.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Play {
     pub tenant: TenantId,
     pub cluster: String,
+    pub replica: String,
     pub held: Held<Kept>,
 }
 
@@ -72,6 +82,8 @@ pub struct Ha {
     pub(super) control: std::sync::OnceLock<control::Handle>,
     /// Where elections are remembered that nobody agrees on.
     pub(super) file: Option<PathBuf>,
+    /// Where what is held waits for the next life.
+    pub(super) rest: Option<PathBuf>,
     /// Somebody is to be elected.
     pub(super) due: Notify,
     /// Something is to be played.
@@ -87,7 +99,9 @@ struct State {
     tenants: BTreeMap<TenantId, BTreeMap<String, Pair<Kept>>>,
     /// Bytes of what is held or to be played.
     held: u64,
-    play: VecDeque<Play>,
+    play: VecDeque<Arc<Play>>,
+    /// What is being played.
+    playing: Vec<Arc<Play>>,
     /// Of pairs that were not heard yet, from before the start.
     remembered: BTreeMap<Name, Elected>,
     /// Pairs of which an election is being asked for.
@@ -99,7 +113,7 @@ struct State {
 }
 
 impl Ha {
-    pub fn new(settings: &HaPairs, world: &World, file: Option<PathBuf>) -> Ha {
+    pub fn new(settings: &HaPairs, world: &World, file: Option<PathBuf>, rest: Option<PathBuf>) -> Ha {
         Ha {
             settings: settings.clone(),
             world: world.clone(),
@@ -107,6 +121,7 @@ impl Ha {
             state: Mutex::default(),
             control: std::sync::OnceLock::new(),
             file,
+            rest,
             due: Notify::new(),
             play: Notify::new(),
             ask: Notify::new(),
@@ -137,8 +152,9 @@ impl Ha {
         Rules { failover: self.settings.failover.as_duration() }
     }
 
+    /// Now. What others tell of is older than this process at times, and would be heard anew if it could not be told so.
     pub(super) fn at(&self) -> Duration {
-        self.world.clock.monotonic().saturating_duration_since(self.begun)
+        IDLE + self.world.clock.monotonic().saturating_duration_since(self.begun)
     }
 
     pub(super) fn world(&self) -> &World {
@@ -192,7 +208,7 @@ impl Ha {
             Some(_) => {}
         }
         let kept = Kept { form, body: std::mem::take(body), judged_at };
-        let bytes = kept.body.capacity() as u64 + 128;
+        let bytes = kept.bytes();
         let held = Held { at, newest: sent.newest, bytes, body: kept };
         let gone = pair.hold(rules, sent.replica, held);
         state.held = state.held.saturating_add(bytes).saturating_sub(gone);
@@ -252,6 +268,14 @@ impl Ha {
         true
     }
 
+    /// Makes a pair, if there is none of this name.
+    fn meet(&self, state: &mut State, name: &Name, at: Duration) {
+        if state.pair(&name.0, &name.1).is_none() {
+            let elected = self.known(&mut state.remembered, name);
+            state.tenants.entry(name.0.clone()).or_default().insert(name.1.clone(), Pair::new(elected, at));
+        }
+    }
+
     /// Who is listened to of a pair that was not heard before.
     fn known(&self, remembered: &mut BTreeMap<Name, Elected>, name: &Name) -> Option<Elected> {
         match self.control.get() {
@@ -303,9 +327,11 @@ impl Ha {
                  may be missing: raise --receive.ha-max-held-bytes, or see why the one before was late"
             );
         }
-        let play = play.into_iter();
-        let play = play.map(|held| Play { tenant: tenant.clone(), cluster: cluster.clone(), held });
-        state.play.extend(play);
+        let of = |held| {
+            let (tenant, cluster, replica) = (tenant.clone(), cluster.clone(), replica.clone());
+            Arc::new(Play { tenant, cluster, replica, held })
+        };
+        state.play.extend(play.into_iter().map(of));
         self.play.notify_one();
     }
 
@@ -387,6 +413,7 @@ impl Ha {
 
     /// An election was agreed on (`Some`), or cannot be for now, and is held here alone.
     pub(super) fn asked(&self, name: &Name, elected: Elected, agreed: bool) {
+        let (rules, at) = (self.rules(), self.at());
         let mut state = self.state.lock();
         state.asking.remove(name);
         match agreed {
@@ -394,13 +421,20 @@ impl Ha {
             false => state.owing.insert(name.clone()),
         };
         self.elect(&mut state, name, elected);
+        if !agreed && let Some(pair) = state.pair(&name.0, &name.1) {
+            pair.doubt(rules, at);
+        }
     }
 
-    /// An election was refused: others have agreed on another.
+    /// An election was refused: others have agreed on another, which is yet to be heard of here.
     pub(super) fn overruled(&self, name: &Name) {
+        let (rules, at) = (self.rules(), self.at());
         let mut state = self.state.lock();
         state.asking.remove(name);
         state.owing.remove(name);
+        if let Some(pair) = state.pair(&name.0, &name.1) {
+            pair.doubt(rules, at);
+        }
     }
 
     /// Follows what is agreed.
@@ -418,14 +452,66 @@ impl Ha {
     }
 
     /// The next request to be stored of those that were held.
-    pub(super) fn next_play(&self) -> Option<Play> {
-        self.state.lock().play.pop_front()
+    pub(super) fn next_play(&self) -> Option<Arc<Play>> {
+        let mut state = self.state.lock();
+        let play = state.play.pop_front()?;
+        state.playing.push(Arc::clone(&play));
+        Some(play)
     }
 
-    /// A request that was to be played needs no memory any more.
-    pub(super) fn played(&self, bytes: u64) {
+    /// A request that was to be played is stored, and needs no memory any more.
+    pub(super) fn played(&self, play: &Arc<Play>) {
         let mut state = self.state.lock();
-        state.held = state.held.saturating_sub(bytes);
+        state.playing.retain(|other| !Arc::ptr_eq(other, play));
+        state.held = state.held.saturating_sub(play.held.bytes);
+    }
+
+    /// Gives all that was acknowledged and is not stored, for the door stops: what is held, and what was to be played.
+    pub(super) fn put_to_rest(&self) -> Vec<Resting> {
+        let mut guard = self.state.lock();
+        let State { tenants, play, playing, held, .. } = &mut *guard;
+        *held = 0;
+        let played = playing.drain(..).chain(play.drain(..)).map(|play| {
+            let Play { tenant, cluster, replica, held } = Arc::unwrap_or_clone(play);
+            Resting { tenant, cluster, replica, newest: held.newest, kept: held.body }
+        });
+        let mut all: Vec<Resting> = played.collect();
+        for (tenant, pairs) in tenants {
+            for (cluster, pair) in pairs {
+                all.extend(pair.take_held().map(|(replica, held)| Resting {
+                    tenant: tenant.clone(),
+                    cluster: cluster.clone(),
+                    replica: replica.to_owned(),
+                    newest: held.newest,
+                    kept: held.body,
+                }));
+            }
+        }
+        all
+    }
+
+    /// Takes up what the life before has put to rest: it is held on, or played where its sender was elected meanwhile.
+    pub(super) fn take_up(&self, resting: Vec<Resting>) {
+        let (rules, at) = (self.rules(), self.at());
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        for Resting { tenant, cluster, replica, newest, kept } in resting {
+            let name = (tenant, cluster);
+            self.meet(state, &name, at);
+            let bytes = kept.bytes();
+            let held = Held { at, newest, bytes, body: kept };
+            state.held += bytes;
+            let Some(pair) = state.pair(&name.0, &name.1) else { continue };
+            if pair.elected().is_some_and(|elected| elected.replica == replica) {
+                let (tenant, cluster) = name;
+                state.play.push_back(Arc::new(Play { tenant, cluster, replica, held }));
+                self.play.notify_one();
+                continue;
+            }
+            let gone = pair.hold(rules, &replica, held);
+            state.held = state.held.saturating_sub(gone);
+        }
+        self.make_room(state);
     }
 
     /// Takes over what was elected before the start.
@@ -463,24 +549,21 @@ impl Ha {
     ) {
         let (rules, at) = (self.rules(), self.at());
         let mut state = self.state.lock();
-        if state.pair(&name.0, &name.1).is_none() {
-            // Also of pairs that do not come this way: others ask.
-            if state.tenants.values().map(BTreeMap::len).sum::<usize>() >= MOST_TOLD {
-                return;
-            }
-            let elected = self.known(&mut state.remembered, name);
-            state.tenants.entry(name.0.clone()).or_default().insert(name.1.clone(), Pair::new(elected, at));
+        // Also of pairs that do not come this way: others ask.
+        let is_full = state.tenants.values().map(BTreeMap::len).sum::<usize>() >= MOST_TOLD;
+        if is_full && state.pair(&name.0, &name.1).is_none() {
+            return;
         }
+        self.meet(&mut state, name, at);
         let Some(pair) = state.pair(&name.0, &name.1) else { return };
         for (replica, age, newest) in replicas {
             if age < IDLE {
                 pair.hear_of(rules, &replica, newest, at.saturating_sub(age));
             }
         }
-        let Some(theirs) = elected.filter(|_| self.control.get().is_none()) else { return };
-        // The same everywhere, whoever hears of whom first.
-        let rank = |elected: &Elected| (elected.term, std::cmp::Reverse(elected.replica.clone()));
-        if pair.elected().is_none_or(|ours| rank(ours) < rank(&theirs)) {
+        let Some(theirs) = elected else { return };
+        if pair.weigh(rules, &theirs, self.control.get().is_some(), at) {
+            state.owing.remove(name);
             self.elect(&mut state, name, theirs);
         }
     }

@@ -231,6 +231,31 @@ async fn who_was_listened_to_is_remembered_over_a_restart() {
     node.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_held_when_a_door_stopped_is_there_when_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(listening(single(dir.path()))).await;
+    let t = now() / 15_000 * 15_000 - 120_000;
+    let at = |step: i64, off: i64| [(t + step * 15_000 + off, step as f64)];
+    for step in 0..4 {
+        assert_eq!(node.post(&[of("a", "m", &at(step, 0))]).await.status, 204);
+    }
+    assert_eq!(node.post(&[of("b", "m", &at(4, 5_000))]).await.status, 204);
+    let file = dir.path().join("data/elections.json");
+    assert!(eventually(|| file.exists()).await);
+    node.stop().await.unwrap();
+    let node = Node::start(listening(single(dir.path()))).await;
+    assert_eq!(node.post(&[of("b", "m", &at(5, 5_000))]).await.status, 204);
+    // The one that was listened to has gone meanwhile.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(node.post(&[of("b", "m", &at(6, 5_000))]).await.status, 204);
+    let times = || rig::times(&node, "m", t);
+    let want = [0, 15_000, 30_000, 45_000, 65_000, 80_000, 95_000];
+    assert!(eventually(|| times() == want).await, "{:?}", times());
+    assert!(!dir.path().join("data/held-of-pairs").exists());
+    node.stop().await.unwrap();
+}
+
 /// A sender that keeps to one door and sends again what is not taken.
 async fn push(node: &Node, sent: Sent) {
     for _ in 0..100 {
