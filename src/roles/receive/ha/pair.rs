@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn who_had_been_given_up_is_spliced_for_a_while() {
         let mut pair = sending(60);
-        let mut said = |pair: &mut Pair<()>, at: u64| {
+        let said = |pair: &mut Pair<()>, at: u64| {
             pair.hear(RULES, "a", at as i64 * 1_000, at as i64 * 1_000, after(at))
         };
         assert_eq!(said(&mut pair, 60), Said::Listen { spliced: false });
