@@ -42,7 +42,7 @@ pub use store::{
 };
 pub use tls::{client_tls, server_tls};
 pub use write::{
-    KnownTaken, KnownWrite, PlainWrite, StaleEpoch, TenantGroup, WriteBackend, WriteCall, WriteClient,
-    WriteClientOptions, WriteError, WriteFault, WriteRequest, WriteServer, WriteShape, keep_write,
-    kept_write, store_by_labels,
+    ANY_EPOCH, KnownTaken, KnownWrite, PlainWrite, StaleEpoch, TenantGroup, WriteBackend, WriteCall,
+    WriteClient, WriteClientOptions, WriteError, WriteFault, WriteRequest, WriteServer, WriteShape,
+    keep_write, kept_write, store_by_labels,
 };

@@ -326,7 +326,7 @@ async fn serve(
     let stale_taken = broken == Some(Break::StaleTaken);
     let WriteRequest { groups, replica, judged_at, mut ring_epoch } = rpc::kept_write(bytes)?;
     if stale_taken {
-        ring_epoch = 0;
+        ring_epoch = rpc::ANY_EPOCH;
     }
     let mut verdicts = Vec::new();
     for mut group in groups {

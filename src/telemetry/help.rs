@@ -313,7 +313,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("tributary_receive_samples_total", "Samples received, by what became of them."),
     (
         "tributary_receive_stale_writes_total",
-        "Writes of peers that were not taken because their ring epoch is over.",
+        "Writes of peers that were not taken because their ring epoch is over, or because they name none and this receiver has left the ring.",
     ),
     (
         "tributary_receive_unauthorized_requests_total",

@@ -21,7 +21,7 @@ use crate::local::Local;
 use crate::metadata::MetadataDoor;
 use crate::resolve::LabelsOf;
 use crate::status::Denial;
-use crate::write::{UNPLACED, Writer};
+use crate::write::{NO_MEMBER, UNPLACED, Writer};
 
 /// The gRPC door for writes.
 pub struct PeerDoor {
@@ -57,11 +57,14 @@ impl WriteBackend for PeerDoor {
         if !self.writer.stores_here(write.replica) || self.writer.local().engine().is_none() {
             return None;
         }
+        let pass = match self.pass(0) {
+            Ok(pass) => pass,
+            Err(error) => return Some(Err(error)),
+        };
         let judged_at = self.world.clock.now_ms();
-        let groups = write
-            .groups
-            .iter()
-            .map(|(tenant, range)| self.stretch(tenant.clone(), write.body.slice(range.clone()), judged_at));
+        let groups = write.groups.iter().map(|(tenant, range)| {
+            self.stretch(tenant.clone(), write.body.slice(range.clone()), judged_at, Arc::clone(&pass))
+        });
         let answers: Result<Vec<_>, Error> = join_all(groups).await.into_iter().collect();
         Some(answers.map(|verdicts| verdicts.concat()))
     }
@@ -97,6 +100,7 @@ impl PeerDoor {
         tenant: TenantId,
         plain: Bytes,
         judged_at: Timestamp,
+        pass: Pass,
     ) -> Result<Vec<Verdict>, Error> {
         // Once as it is, once as a batch.
         let _permit = self.admission.hold(2 * plain.len() as u64).await.map_err(refuse)?;
@@ -125,6 +129,7 @@ impl PeerDoor {
                 verdicts.extend(aside.verdicts());
                 Ok((position, verdicts))
             });
+            drop(pass);
             // What cannot be read is wrong as a whole, whatever the log says.
             match done {
                 Ok(appended) => appended.map(|(position, verdicts)| (position, Ok(verdicts))),
@@ -143,6 +148,10 @@ impl PeerDoor {
                 stale.into_error()
             }
             Closed::Unplaced => Error::new(Kind::Unavailable, UNPLACED),
+            Closed::NoMember => {
+                metrics::counter!("tributary_receive_stale_writes_total").increment(1);
+                Error::new(Kind::Unavailable, NO_MEMBER)
+            }
         })
     }
 

@@ -92,8 +92,9 @@ impl Receive {
         let kept =
             reading.map_err(|error| Error::with_source(Kind::Internal, "reading the promise", error))??;
         if kept.min_epoch > 0 {
-            let told = Vec::new();
-            self.writer.local().gate().raise(Promise::From { epoch: kept.min_epoch, told });
+            // Whether it is a member still is looked at in a moment.
+            let promise = Promise::From { epoch: kept.min_epoch, told: Vec::new(), member: true };
+            self.writer.local().gate().raise(promise);
         }
         self.governed.keep(kept);
         Ok(())

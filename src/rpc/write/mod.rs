@@ -57,6 +57,9 @@ pub trait WriteBackend: Send + Sync + 'static {
     }
 }
 
+/// Of what counts for no ack, a hint above all: it is taken in every ring epoch, by who has left the ring as well.
+pub const ANY_EPOCH: u64 = u64::MAX;
+
 /// What a peer sent, its labels checked and sorted.
 #[derive(Clone, Debug)]
 pub struct WriteRequest {
@@ -65,7 +68,7 @@ pub struct WriteRequest {
     pub replica: u32,
     /// When the door let it in; none from Thanos, whose writes are judged on arrival.
     pub judged_at: Option<Timestamp>,
-    /// The ring epoch that it was placed by; 0 where it was placed by none.
+    /// The ring epoch that it was placed by; 0 where it was placed by none, [`ANY_EPOCH`] where that does not matter.
     pub ring_epoch: u64,
 }
 
@@ -96,7 +99,7 @@ pub struct WriteCall {
     /// From 1: which copy the peer is to store; 0: it is to replicate.
     pub replica: u32,
     pub judged_at: Timestamp,
-    /// The ring epoch that it is placed by; 0: whatever epochs the peer takes writes of.
+    /// The ring epoch that it is placed by; 0: by a ring that was not agreed on.
     pub ring_epoch: u64,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use agreed::EpochNumber;
 use arc_swap::ArcSwap;
-use rpc::StaleEpoch;
+use rpc::{ANY_EPOCH, StaleEpoch};
 
 /// How often it is looked whether the last pass is gone.
 const LOOK: Duration = Duration::from_millis(5);
@@ -21,8 +21,9 @@ pub enum Promise {
     None,
     /// This node has not taken its place in the ring yet: nothing that names an epoch.
     Unplaced,
-    /// Epochs from this one on; who comes with an earlier one is told what that one is.
-    From { epoch: EpochNumber, told: Vec<u8> },
+    /// Epochs from this one on; who comes with an earlier one is told what that one is. Who names none has placed by a ring of its
+    /// own, which may be years old: that is taken only as long as this node is a member.
+    From { epoch: EpochNumber, told: Vec<u8>, member: bool },
 }
 
 /// Held by a write that was let in until it is in the log.
@@ -33,6 +34,8 @@ pub type Pass = Arc<Promise>;
 pub enum Closed {
     Stale(StaleEpoch),
     Unplaced,
+    /// This node is not in the agreed ring, of which the write knows nothing.
+    NoMember,
 }
 
 /// The promise in force.
@@ -47,15 +50,17 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Lets a write of an epoch in; of none (0: hints, writes of Thanos, a ring from a file) always.
+    /// Lets a write of an epoch in; 0: of Thanos, or by a ring from a file; [`ANY_EPOCH`]: whatever was promised.
     pub fn pass(&self, epoch: EpochNumber) -> Result<Pass, Closed> {
         let promise = self.promise.load_full();
         match &*promise {
-            _ if epoch == 0 => Ok(promise),
             Promise::None => Ok(promise),
+            _ if epoch == ANY_EPOCH => Ok(promise),
+            Promise::From { member: false, .. } if epoch == 0 => Err(Closed::NoMember),
+            _ if epoch == 0 => Ok(promise),
             Promise::Unplaced => Err(Closed::Unplaced),
             Promise::From { epoch: least, .. } if epoch >= *least => Ok(promise),
-            Promise::From { epoch, told } => {
+            Promise::From { epoch, told, .. } => {
                 Err(Closed::Stale(StaleEpoch { epoch: *epoch, ring: told.clone() }))
             }
         }
@@ -90,7 +95,22 @@ mod tests {
     use super::*;
 
     fn from(epoch: EpochNumber) -> Promise {
-        Promise::From { epoch, told: vec![epoch as u8] }
+        Promise::From { epoch, told: vec![epoch as u8], member: true }
+    }
+
+    #[test]
+    fn a_ring_of_ones_own_counts_only_for_members_and_hints_are_taken_by_all() {
+        let gate = Gate::default();
+        for (promise, of_none) in [
+            (Promise::None, Ok(())),
+            (Promise::Unplaced, Ok(())),
+            (from(3), Ok(())),
+            (Promise::From { epoch: 3, told: Vec::new(), member: false }, Err(Closed::NoMember)),
+        ] {
+            gate.raise(promise);
+            assert_eq!(gate.pass(0).map(drop), of_none);
+            assert!(gate.pass(ANY_EPOCH).is_ok());
+        }
     }
 
     #[tokio::test]

@@ -345,7 +345,9 @@ impl Member {
             self.keep(Kept { cluster, min_epoch: number, ..self.kept.clone() }).await?;
         }
         let told = Told::of(&state.cluster, state.generation, current).encode();
-        let before = self.writer.local().gate().raise(Promise::From { epoch: self.kept.min_epoch, told });
+        let member = current.view.has(&self.address);
+        let promise = Promise::From { epoch: self.kept.min_epoch, told, member };
+        let before = self.writer.local().gate().raise(promise);
         self.under_way.push(before);
         self.told = number;
         self.newest = self.world.clock.now_ms().saturating_add(self.tolerance);

@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 
 use model::{Kind, TenantId, Timestamp};
 use parking_lot::Mutex;
-use rpc::WriteCall;
+use rpc::{ANY_EPOCH, WriteCall};
 use runtime::BytePermit;
 use storage::SeriesRows;
 
@@ -52,8 +52,7 @@ impl Hints {
         let (hints, peer, tenant) = (Arc::clone(self), peer.to_owned(), tenant.clone());
         Box::new(move |batch, rows| {
             let batch = Arc::clone(batch);
-            // A hint counts for no ack: it is taken whatever the epoch.
-            let call = WriteCall { tenant, batch, rows, replica, judged_at, ring_epoch: 0 };
+            let call = WriteCall { tenant, batch, rows, replica, judged_at, ring_epoch: ANY_EPOCH };
             hints.keep(peer, call, held);
         })
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use model::{Kind, Timestamp};
-use rpc::WriteCall;
+use rpc::{ANY_EPOCH, WriteCall};
 use runtime::{Shutdown, World};
 use storage::{Verdict, WriteBatch};
 use tokio::task::JoinHandle;
@@ -254,7 +254,7 @@ impl Delivery {
                 rows: (0..batch.series().len() as u32).collect(),
                 replica: next.frame.replica,
                 judged_at: *judged_at,
-                ring_epoch: 0,
+                ring_epoch: ANY_EPOCH,
             };
             let answer = match to {
                 Target::Peer(peer) => peer.deliver_hint(call).await,

@@ -306,6 +306,56 @@ async fn a_router_that_slept_through_two_epochs_is_corrected_and_not_failed() {
     Node::stop_all(nodes).await;
 }
 
+/// A copy of one sample, as it comes from a peer.
+fn write(t: i64, ring_epoch: u64) -> rpc::WriteRequest {
+    let mut batch = storage::WriteBatch::default();
+    let labels = rig::labels(&[("__name__", "late")]);
+    let samples = [model::Sample { timestamp: t, value: 1.0 }];
+    batch.push(labels.as_bytes(), labels.placement_hash("team"), samples);
+    let tenant = model::TenantId::new("team").unwrap();
+    let groups = vec![rpc::TenantGroup { tenant, batch }];
+    rpc::WriteRequest { groups, replica: 1, judged_at: Some(t), ring_epoch }
+}
+
+/// Whoever places by a ring of its own, Thanos or a router that was never told of the control plane, cannot have a write
+/// acknowledged by who may be deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_left_the_ring_takes_nothing_that_names_no_epoch_but_hints() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = receivers(dir.path(), 4);
+    let (four, three): (Vec<_>, Vec<_>) = (settings.iter().collect(), settings[..3].iter().collect());
+    let handle = Handle::alone(formed(&four));
+    let mut nodes = Vec::new();
+    for node in &settings {
+        nodes.push(Node::governed(node.clone(), &handle).await);
+    }
+    let promised = || {
+        let state = handle.now().state;
+        let number = state.current().map(|epoch| epoch.number);
+        settings.iter().all(|s| state.nodes.get(&endpoint(s)).is_none_or(|n| Some(n.min_epoch) == number))
+    };
+    let t = now();
+    let door = nodes[3].receive.write_backend();
+    assert!(eventually(promised).await);
+    assert!(door.write(write(t, 0)).await.is_ok());
+    propose(&handle, &four, &three).await;
+    settled(&handle, &three).await;
+    until_drained(&nodes[3]).await;
+    let error = door.write(write(t + 1, 0)).await.unwrap_err();
+    assert_eq!(error.kind, model::Kind::Unavailable);
+    assert!(error.message.contains("not in the ring that was agreed on"), "{error}");
+    assert!(nodes[3].samples("team", "late").iter().all(|sample| sample.0 != t + 1));
+    assert!(door.write(write(t + 2, rpc::ANY_EPOCH)).await.is_ok());
+    assert!(nodes[0].receive.write_backend().write(write(t + 1, 0)).await.is_ok());
+    // It is back.
+    propose(&handle, &three, &four).await;
+    settled(&handle, &four).await;
+    assert!(eventually(promised).await);
+    assert!(door.write(write(t + 3, 0)).await.is_ok());
+    drop(door);
+    Node::stop_all(nodes).await;
+}
+
 /// The promise outlives the process: whoever comes back refuses what it refused, before it has heard anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promise_holds_over_a_restart_and_an_empty_disk_takes_a_new_place() {
@@ -341,20 +391,11 @@ async fn a_promise_holds_over_a_restart_and_an_empty_disk_takes_a_new_place() {
     // A write of the first epoch is told of the second by who is asked, also right after a restart.
     nodes.pop().unwrap().stop().await.unwrap();
     let deaf = Node::governed(settings[2].clone(), &Handle::alone(State::default())).await;
-    let write = |ring_epoch| {
-        let mut batch = storage::WriteBatch::default();
-        let labels = rig::labels(&[("__name__", "late")]);
-        let samples = [model::Sample { timestamp: t, value: 1.0 }];
-        batch.push(labels.as_bytes(), labels.placement_hash("team"), samples);
-        let tenant = model::TenantId::new("team").unwrap();
-        let groups = vec![rpc::TenantGroup { tenant, batch }];
-        rpc::WriteRequest { groups, replica: 1, judged_at: Some(t), ring_epoch }
-    };
     let door = deaf.receive.write_backend();
-    let error = door.write(write(1)).await.unwrap_err();
+    let error = door.write(write(t, 1)).await.unwrap_err();
     assert_eq!(rpc::StaleEpoch::of(&error).map(|stale| stale.epoch), Some(2), "{error}");
     assert!(deaf.samples("team", "late").is_empty());
-    assert!(door.write(write(2)).await.is_ok() && door.write(write(0)).await.is_ok());
+    assert!(door.write(write(t, 2)).await.is_ok() && door.write(write(t, 0)).await.is_ok());
     // It knows no ring to place by, and says so.
     let answer = deaf.post(&[series("up", &[(t, 1.0)])]).await;
     assert_eq!(answer.status, 503, "{answer:?}");
