@@ -26,6 +26,8 @@ pub enum Break {
     Refuses,
     /// One way between two nodes never comes back.
     StaysCut,
+    /// Doors put one sender off, whenever it comes.
+    PutsOff,
     /// The bucket says that it took an object, and did not.
     BucketLies,
     /// In the middle of a change, which does not end, routers are told of the new ring alone.
@@ -47,7 +49,7 @@ pub enum Break {
 }
 
 impl Break {
-    pub const ALL: [Break; 18] = [
+    pub const ALL: [Break; 19] = [
         Break::SyncLies,
         Break::AckEarly,
         Break::Twice,
@@ -57,6 +59,7 @@ impl Break {
         Break::LogDamaged,
         Break::Refuses,
         Break::StaysCut,
+        Break::PutsOff,
         Break::BucketLies,
         Break::NewRingAlone,
         Break::StaleTaken,
@@ -100,7 +103,8 @@ impl Break {
             Break::HintsLost => &["converges"],
             Break::LogDamaged => &["log_opens"],
             Break::Refuses => &["refused_for_cause"],
-            Break::StaysCut => &["settles", "converges"],
+            Break::StaysCut => &["converges"],
+            Break::PutsOff => &["settles"],
             Break::BucketLies => &["bucket_has_it"],
             Break::NewRingAlone | Break::StaleTaken | Break::ClearEarly => {
                 &["acked_is_readable", "complete_is_complete"]

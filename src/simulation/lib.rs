@@ -19,7 +19,7 @@ mod trace;
 mod universe;
 
 pub use breaks::Break;
-pub use invariants::Violation;
+pub use invariants::{ALL as RULES, Violation};
 pub use universe::{Options, Report, run};
 
 /// The command that runs a seed again.

@@ -206,6 +206,9 @@ impl Network {
         if self.broken == Some(Break::Refuses) && self.chance.below(20) == 0 {
             return Some(400);
         }
+        if self.broken == Some(Break::PutsOff) && from == SENDERS {
+            return Some(503);
+        }
         let (answer, answered) = oneshot::channel();
         let visit = life.visit();
         let tenant = tenant.to_owned();

@@ -14,6 +14,23 @@ pub mod refused_for_cause;
 pub mod settles;
 pub mod values_stay;
 
+/// Their names.
+pub const ALL: [&str; 13] = [
+    "acked_is_kept",
+    "acked_is_readable",
+    "bucket_has_it",
+    "changes_end",
+    "complete_is_complete",
+    "converges",
+    "drained_is_spare",
+    "log_opens",
+    "once",
+    "pair_is_seen_once",
+    "refused_for_cause",
+    "settles",
+    "values_stay",
+];
+
 /// A rule that did not hold, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
