@@ -421,6 +421,8 @@ async fn versions(stage: &mut Stage) -> Result<()> {
     stage.cluster.until(0, level, |level| level == 1.0).await?;
     // One more of the version before, which will not come back.
     stage.cluster.start(&[3]).await?;
+    // It has registered, and promised.
+    stage.cluster.until(3, "tributary_ring_min_epoch", |epoch| epoch >= 1.0).await?;
     stage.cluster.kill(3)?;
     std::fs::remove_dir_all(stage.cluster.folder(3))?;
     for (at, newest) in [(0, 0), (1, 0), (2, 0), (1, 1)] {
