@@ -48,6 +48,16 @@ fn receivers(dir: &Path, count: usize) -> Vec<Settings> {
     settings
 }
 
+/// Starts a receiver of each of `settings`, in a ring of `members`.
+async fn started(settings: &[Settings], members: &[&Settings]) -> (Handle, Vec<Node>) {
+    let handle = Handle::alone(formed(members));
+    let mut nodes = Vec::with_capacity(settings.len());
+    for node in settings {
+        nodes.push(Node::governed(node.clone(), &handle).await);
+    }
+    (handle, nodes)
+}
+
 async fn propose(handle: &Handle, before: &[&Settings], after: &[&Settings]) {
     let proposal = Proposal {
         expect: text(before),
@@ -258,11 +268,7 @@ async fn a_router_that_slept_through_two_epochs_is_corrected_and_not_failed() {
     let dir = tempfile::tempdir().unwrap();
     let settings = receivers(dir.path(), 5);
     let (three, four): (Vec<_>, Vec<_>) = (settings[..3].iter().collect(), settings[1..].iter().collect());
-    let handle = Handle::alone(formed(&three));
-    let mut nodes = Vec::new();
-    for node in &settings {
-        nodes.push(Node::governed(node.clone(), &handle).await);
-    }
+    let (handle, nodes) = started(&settings, &three).await;
     let mut asleep = rig::single(&dir.path().join("router"));
     asleep.replication = settings[0].replication.clone();
     asleep.replication.local_endpoint = None;
@@ -324,11 +330,7 @@ async fn who_has_left_the_ring_takes_nothing_that_names_no_epoch_but_hints() {
     let dir = tempfile::tempdir().unwrap();
     let settings = receivers(dir.path(), 4);
     let (four, three): (Vec<_>, Vec<_>) = (settings.iter().collect(), settings[..3].iter().collect());
-    let handle = Handle::alone(formed(&four));
-    let mut nodes = Vec::new();
-    for node in &settings {
-        nodes.push(Node::governed(node.clone(), &handle).await);
-    }
+    let (handle, nodes) = started(&settings, &four).await;
     let promised = || {
         let state = handle.now().state;
         let number = state.current().map(|epoch| epoch.number);
@@ -362,11 +364,7 @@ async fn a_promise_holds_over_a_restart_and_an_empty_disk_takes_a_new_place() {
     let dir = tempfile::tempdir().unwrap();
     let settings = receivers(dir.path(), 3);
     let three: Vec<_> = settings.iter().collect();
-    let handle = Handle::alone(formed(&three));
-    let mut nodes = Vec::new();
-    for node in &settings {
-        nodes.push(Node::governed(node.clone(), &handle).await);
-    }
+    let (handle, mut nodes) = started(&settings, &three).await;
     let t = now();
     assert_eq!(nodes[0].post(&many(t, SERIES)).await.status, 204);
     let min_epoch = |handle: &Handle| handle.now().state.nodes[&endpoint(&settings[2])].min_epoch;
@@ -425,11 +423,7 @@ async fn a_bucket_that_is_down_delays_a_drain_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let settings = receivers(dir.path(), 4);
     let (four, three): (Vec<_>, Vec<_>) = (settings.iter().collect(), settings[..3].iter().collect());
-    let handle = Handle::alone(formed(&four));
-    let mut nodes = Vec::new();
-    for node in &settings {
-        nodes.push(Node::governed(node.clone(), &handle).await);
-    }
+    let (handle, nodes) = started(&settings, &four).await;
     let t = now();
     for step in 0..5 {
         assert_eq!(nodes[0].post(&many(t + step, SERIES)).await.status, 204);
