@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use model::{TenantId, Timestamp};
-use rpc::WriteCall;
+use rpc::{ANY_EPOCH, WriteCall};
 use storage::{Verdict, WriteBatch};
 use tokio::time::Instant;
 
@@ -152,7 +152,7 @@ impl Writer {
                 rows: share.rows.clone(),
                 replica: 1,
                 judged_at,
-                ring_epoch: 0,
+                ring_epoch: ANY_EPOCH,
             };
             let answer = async move {
                 match target {
