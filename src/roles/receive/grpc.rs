@@ -21,7 +21,7 @@ use crate::local::Local;
 use crate::metadata::MetadataDoor;
 use crate::resolve::LabelsOf;
 use crate::status::Denial;
-use crate::write::{NO_MEMBER, UNPLACED, Writer};
+use crate::write::Writer;
 
 /// The gRPC door for writes.
 pub struct PeerDoor {
@@ -142,15 +142,13 @@ impl PeerDoor {
 
     /// Lets a write of an epoch in, or says why not.
     fn pass(&self, ring_epoch: u64) -> Result<Pass, Error> {
-        self.writer.local().gate().pass(ring_epoch).map_err(|closed| match closed {
-            Closed::Stale(stale) => {
+        self.writer.local().gate().pass(ring_epoch).map_err(|closed| {
+            if closed != Closed::Unplaced {
                 metrics::counter!("tributary_receive_stale_writes_total").increment(1);
-                stale.into_error()
             }
-            Closed::Unplaced => Error::new(Kind::Unavailable, UNPLACED),
-            Closed::NoMember => {
-                metrics::counter!("tributary_receive_stale_writes_total").increment(1);
-                Error::new(Kind::Unavailable, NO_MEMBER)
+            match closed {
+                Closed::Stale(stale) => stale.into_error(),
+                closed => Error::new(Kind::Unavailable, closed.why()),
             }
         })
     }

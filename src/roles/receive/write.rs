@@ -37,13 +37,6 @@ const SPARED: Duration = Duration::from_millis(100);
 const AGAIN_WITHIN: Duration = Duration::from_millis(700);
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// Why a node that has not taken its place takes no writes of the ring.
-pub const UNPLACED: &str = "this receiver has not taken its place in the ring yet";
-
-/// Why a write that names no epoch is not taken by who is not, or no more, in the agreed ring.
-pub const NO_MEMBER: &str = "this receiver is not in the ring that was agreed on, and may be stopped and deleted; whoever sends to it \
-     goes by a ring of its own: start it with --control.voters, or bring its ring file up to date";
-
 /// What routes, stores and waits.
 pub struct Writer {
     mode: Mode,
@@ -392,8 +385,7 @@ impl Writer {
         let pass = match self.local.gate().pass(ring_epoch) {
             Ok(pass) => pass,
             Err(Closed::Stale(stale)) => return part.answer(Answer::Stale(stale)),
-            Err(Closed::Unplaced) => return part.answer(Answer::Unavailable(UNPLACED.to_owned())),
-            Err(Closed::NoMember) => return part.answer(Answer::Unavailable(NO_MEMBER.to_owned())),
+            Err(closed) => return part.answer(Answer::Unavailable(closed.why().to_owned())),
         };
         let (local, tenant) = (Arc::clone(&self.local), tenant.clone());
         let counted = Counted::new(&self.local_copies);

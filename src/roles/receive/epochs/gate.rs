@@ -38,6 +38,20 @@ pub enum Closed {
     NoMember,
 }
 
+impl Closed {
+    /// In words, for who is to come again.
+    pub fn why(&self) -> &'static str {
+        match self {
+            Closed::Stale(_) => "the write's ring epoch is over",
+            Closed::Unplaced => "this receiver has not taken its place in the ring yet",
+            Closed::NoMember => {
+                "this receiver is not in the ring that was agreed on, and may be stopped and deleted; whoever sends to it goes by a \
+                 ring of its own: start it with --control.voters, or bring its ring file up to date"
+            }
+        }
+    }
+}
+
 /// The promise in force.
 pub struct Gate {
     promise: ArcSwap<Promise>,
